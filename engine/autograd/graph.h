@@ -1,0 +1,106 @@
+/*
+ * The graph: what a forward pass runs on. Ops are called through typed wrappers (ops/ops.h): a wrapper checks shapes,
+ * allocates the output in the step arena, runs, and records itself on the tape when an input needs a gradient and
+ * recording is on. draft_graph_backward() walks the tape back.
+ *
+ * Errors are sticky: after the first failure every wrapper returns NULL at once and accepts NULL inputs, so a model
+ * reads as one line per op and its caller checks draft_graph_ok() once.
+ *
+ * Gradient contract: a backward asks draft_grad() for the buffer of each input that needs one, and is told whether it is
+ * the first writer (overwrite) or a later one (add). Frozen tensors never get a buffer.
+ *
+ * Memory: forward activations are bumped in the step arena. draft_scope_* frees the temporaries of no-gradient work at
+ * once. draft_recompute() keeps a block's output only and runs the block again in the backward pass.
+ *
+ * Thread: one graph, one thread; kernels use the backend's pool inside.
+ */
+#ifndef DRAFT_AUTOGRAD_GRAPH_H
+#define DRAFT_AUTOGRAD_GRAPH_H
+
+#include "base/arena.h"
+#include "tensor/tensor.h"
+
+struct draft_backend; /* backend/backend.h */
+struct draft_tape;
+
+enum { DRAFT_MAX_INPUTS = 8, DRAFT_MAX_SAVED = 3 };
+
+struct draft_graph {
+    struct draft_backend *backend;
+    struct draft_arena *step;  /* activations and gradients; reset by draft_graph_reset() */
+    struct draft_tape *tape;
+    bool recording;            /* false: no-gradient mode */
+    struct draft_error error;  /* the first failure */
+    /* Asked between ops of a model at natural points (a block, a denoising step): false means stop. NULL: never asked. */
+    bool (*keep_going)(void *context);
+    void *context;
+};
+
+struct draft_call;
+
+/* What an op is: one const struct in ops/<op>.c, named in ops/ops.def. */
+struct draft_op {
+    const char *name;
+    bool (*forward)(struct draft_graph *g, struct draft_call *call);
+    bool (*backward)(struct draft_graph *g, struct draft_call *call); /* NULL needs no_gradient */
+    const char *no_gradient; /* DRAFT_NO_GRADIENT("why"): recording through it fails before any step runs */
+};
+#define DRAFT_NO_GRADIENT(why) .backward = NULL, .no_gradient = (why)
+
+/* One run of an op. `args` is the op's own struct; copied to the arena when recorded. */
+struct draft_call {
+    const struct draft_op *op;
+    struct draft_tensor *in[DRAFT_MAX_INPUTS]; /* NULL for an absent optional input */
+    struct draft_tensor *out;
+    struct draft_tensor *saved[DRAFT_MAX_SAVED]; /* forward's notes for backward */
+    void *args;
+    size_t args_size;
+};
+
+bool draft_graph_init(struct draft_graph *g, struct draft_backend *backend, struct draft_arena *step,
+                      struct draft_error *err);
+void draft_graph_finish(struct draft_graph *g);
+/* Empties tape and step arena down to `mark` (0: all); addresses repeat from step to step. Clears the error. */
+void draft_graph_reset(struct draft_graph *g, size_t mark);
+
+static inline bool draft_graph_ok(const struct draft_graph *g)
+{
+    return g->error.code == DRAFT_OK;
+}
+
+/* A new activation in the step arena, contents undefined. NULL (and the graph failed) when memory is out. */
+struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, int rank, const int64_t *dim);
+/* For op wrappers: runs call->op, records it when needed, returns call->out (NULL on failure). */
+struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *call);
+/* For op backwards: the gradient buffer of x (allocated on first use), or NULL when x is absent or needs none. */
+float *draft_grad(struct draft_graph *g, struct draft_tensor *x, bool *accumulate);
+
+/* No-gradient mode, nestable: bool was = draft_no_grad(g); ...; g->recording = was; */
+static inline bool draft_no_grad(struct draft_graph *g)
+{
+    bool was = g->recording;
+    g->recording = false;
+    return was;
+}
+
+/* In no-gradient mode: forget everything allocated since the mark but `keep`, which is moved down to it. While
+ * recording both do nothing and the tensor comes back as it is. */
+size_t draft_scope_begin(struct draft_graph *g);
+struct draft_tensor *draft_scope_end(struct draft_graph *g, size_t mark, struct draft_tensor *keep);
+
+/* Gradient checkpointing (Chen et al. 2016): while recording, runs `block` without recording and keeps its output alone;
+ * the backward pass runs it again, recorded, and walks that piece back. `context` must outlive the backward pass.
+ * Parameters used inside the block get their gradients as usual. Not recording: just runs the block. */
+typedef struct draft_tensor *(*draft_block)(struct draft_graph *g, void *context, struct draft_tensor *const *in);
+struct draft_tensor *draft_recompute(struct draft_graph *g, draft_block block, void *context,
+                                     struct draft_tensor *const *in, int n_in);
+
+/* A tensor that shares x's values and passes no gradient back (stopgrad). */
+struct draft_tensor *draft_detach(struct draft_graph *g, struct draft_tensor *x);
+
+/* Walks the tape back from `root` seeded with `seed` (NULL: 1 for a scalar root). Afterwards gradients are in ->grad of
+ * every tensor that needs one. The tape is emptied; the arena keeps activations until reset. May be called several times
+ * per step (DRaFT-LV, micro-batches): parameter gradients accumulate, since their grad_written stays true. */
+bool draft_graph_backward(struct draft_graph *g, struct draft_tensor *root, const float *seed);
+
+#endif

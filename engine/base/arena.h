@@ -1,0 +1,34 @@
+/*
+ * Arenas: memory with a named lifetime. An arena reserves address space once (huge pages advised, nothing committed
+ * until touched), hands out 64-byte aligned blocks by bumping an offset, and gives them back all at once or down to a
+ * mark. The same sequence of requests gives the same addresses in every step.
+ *
+ * Ownership: the creator destroys; blocks die with the arena or when released below their mark.
+ * Thread: one thread allocates at a time.
+ */
+#ifndef DRAFT_BASE_ARENA_H
+#define DRAFT_BASE_ARENA_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+
+struct draft_arena;
+
+/* `name` is kept, not copied. `limit` bytes is the most it may ever hold. */
+struct draft_arena *draft_arena_create(const char *name, size_t limit, struct draft_error *err);
+void draft_arena_destroy(struct draft_arena *arena); /* NULL is fine */
+
+/* NULL when the limit would be passed; draft_arena_fail() then words the error. Contents are undefined. */
+void *draft_arena_alloc(struct draft_arena *arena, size_t bytes);
+bool draft_arena_fail(const struct draft_arena *arena, size_t asked, struct draft_error *err);
+
+size_t draft_arena_mark(const struct draft_arena *arena);
+void draft_arena_release(struct draft_arena *arena, size_t mark); /* everything allocated after the mark is gone */
+
+size_t draft_arena_live(const struct draft_arena *arena);       /* bytes */
+size_t draft_arena_high_water(const struct draft_arena *arena); /* bytes, since creation */
+
+char *draft_arena_strdup(struct draft_arena *arena, const char *s);
+
+#endif

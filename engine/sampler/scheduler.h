@@ -1,0 +1,38 @@
+/*
+ * Noise schedules and samplers, from a diffusers scheduler_config.json of any class, read as DDIMScheduler.from_config
+ * would. DDIM (Song et al. 2021), eta 0. A sampler is one row in a table; DDIM is the first.
+ */
+#ifndef DRAFT_SAMPLER_SCHEDULER_H
+#define DRAFT_SAMPLER_SCHEDULER_H
+
+#include "autograd/graph.h"
+
+enum draft_prediction { DRAFT_PREDICT_EPSILON, DRAFT_PREDICT_V, DRAFT_PREDICT_SAMPLE };
+
+struct draft_scheduler {
+    int train_timesteps;
+    double *alphas_cumprod; /* [train_timesteps], owned */
+    double final_alpha_cumprod;
+    enum draft_prediction prediction;
+    int spacing, steps_offset;
+    bool clip_sample;
+    double clip_sample_range;
+};
+
+bool draft_scheduler_open(struct draft_scheduler *scheduler, const char *path, struct draft_error *err); /* the json file */
+bool draft_scheduler_parse(struct draft_scheduler *scheduler, const char *json, struct draft_error *err);
+void draft_scheduler_close(struct draft_scheduler *scheduler);
+
+/* One step of a run: t, and the coefficients that turn the network's output m at x_t into x_0, epsilon and x_prev:
+ *   x_0 = x0_x * x_t + x0_m * m;  eps = eps_x * x_t + eps_m * m;  x_prev = sqrt(a_prev) * x_0 + sqrt(1 - a_prev) * eps */
+struct draft_sampler_step {
+    int timestep;
+    double alpha, alpha_prev; /* cumulative products */
+    double x0_x, x0_m, eps_x, eps_m;
+};
+
+/* Fills steps[count] in sampling order. */
+bool draft_scheduler_steps(const struct draft_scheduler *scheduler, int count, struct draft_sampler_step *steps,
+                           struct draft_error *err);
+
+#endif

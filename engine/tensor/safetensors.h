@@ -1,0 +1,45 @@
+/*
+ * safetensors files, read through mmap and written atomically. Every byte read is hostile: header at most 100 MB,
+ * offsets in order without holes or overlap, sizes without overflow, dtype known, strings UTF-8, duplicate names refused.
+ * Format: https://huggingface.co/docs/safetensors (8-byte little-endian header length, JSON, data).
+ */
+#ifndef DRAFT_TENSOR_SAFETENSORS_H
+#define DRAFT_TENSOR_SAFETENSORS_H
+
+#include "base/error.h"
+#include "tensor/tensor.h"
+
+struct draft_safetensors;
+
+struct draft_safetensors_entry {
+    const char *name;
+    enum draft_dtype dtype;
+    int rank; /* may be up to 8 in files; dims beyond DRAFT_MAX_RANK are refused by whoever takes the tensor */
+    int64_t dim[8];
+    const void *data; /* into the map */
+    size_t bytes;
+};
+
+struct draft_safetensors *draft_safetensors_open(const char *path, struct draft_error *err);
+void draft_safetensors_close(struct draft_safetensors *file);
+int draft_safetensors_count(const struct draft_safetensors *file);
+const struct draft_safetensors_entry *draft_safetensors_at(const struct draft_safetensors *file, int index); /* sorted by name */
+const struct draft_safetensors_entry *draft_safetensors_find(const struct draft_safetensors *file, const char *name);
+const char *draft_safetensors_metadata(const struct draft_safetensors *file, const char *key); /* NULL when absent */
+/* Copies an entry as float (F32, F16, BF16, F64) into out[count]. */
+bool draft_safetensors_to_f32(const struct draft_safetensors_entry *entry, float *out, struct draft_error *err);
+
+struct draft_safetensors_item {
+    const char *name;
+    enum draft_dtype dtype; /* as stored: F32 or F16 (converted), I64 */
+    int rank;
+    int64_t dim[8];
+    const void *data; /* F32 when dtype is F32 or F16; int64_t when I64 */
+};
+
+/* Writes path by way of a temporary file, fsync, rename and fsync of the folder. Items are written in name order, the
+ * header padded to 8 bytes; equal input gives equal bytes. metadata: key, value, key, value ..., NULL (or NULL). */
+bool draft_safetensors_write(const char *path, const struct draft_safetensors_item *items, int count,
+                             const char *const *metadata, struct draft_error *err);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * Tensors: a shape over memory that somebody else owns. Activations are F32 and live in the step arena; weights and
+ * parameters live in the engine's arena and carry their checkpoint key as name.
+ *
+ * Layout: images are NHWC [n, h, w, c], so the same memory is a token sequence [n, h*w, c]. Linear weights are
+ * [out, in], convolution weights [out, kh, kw, in] (re-laid once, at load, from the checkpoint's [out, in, kh, kw]).
+ * All tensors are contiguous.
+ */
+#ifndef DRAFT_TENSOR_TENSOR_H
+#define DRAFT_TENSOR_TENSOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stddef.h>
+
+enum draft_dtype { DRAFT_F32, DRAFT_F16, DRAFT_BF16, DRAFT_I32, DRAFT_I64, DRAFT_F64 };
+
+enum { DRAFT_MAX_RANK = 4 };
+
+struct draft_tensor {
+    enum draft_dtype dtype;
+    int rank;
+    int64_t dim[DRAFT_MAX_RANK];
+    void *data;
+    const char *name;       /* checkpoint key of a weight or parameter; NULL for an activation */
+    bool needs_grad;        /* a trained parameter, or an activation that depends on one */
+    float *grad;            /* same shape, F32; NULL until first written (parameters: until the trainer provides it) */
+    bool grad_written;      /* false: the next backward writes (overwrites); true: it adds */
+    void *prepared;         /* the backend's own form of a frozen weight (packed panels); owned by the backend */
+};
+
+static inline int64_t draft_tensor_count(const struct draft_tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->rank; i++)
+        n *= t->dim[i];
+    return n;
+}
+
+static inline float *draft_f32(const struct draft_tensor *t)
+{
+    return t->data;
+}
+
+size_t draft_dtype_size(enum draft_dtype dtype);       /* bytes of an element */
+const char *draft_dtype_name(enum draft_dtype dtype);  /* "F32" as safetensors spells it */
+/* "[2, 16, 16, 64]" into a buffer; returns the buffer. */
+const char *draft_shape_text(int rank, const int64_t *dim, char *buffer, size_t size);
+
+#endif

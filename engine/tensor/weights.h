@@ -1,0 +1,35 @@
+/*
+ * The weights of one model folder: `<stem>.safetensors`, or `<stem>.safetensors.index.json` with its shards, or the
+ * fp16 variant `<stem>.fp16.safetensors`. A model takes each tensor by its checkpoint key and shape; at the end
+ * draft_weights_finish() refuses what nobody took. Taken tensors are converted to F32 and live in `arena`.
+ */
+#ifndef DRAFT_TENSOR_WEIGHTS_H
+#define DRAFT_TENSOR_WEIGHTS_H
+
+#include "base/arena.h"
+#include "tensor/tensor.h"
+
+struct draft_weights;
+
+struct draft_weights *draft_weights_open(const char *folder, const char *stem, struct draft_arena *arena,
+                                         struct draft_error *err);
+void draft_weights_close(struct draft_weights *weights); /* taken tensors stay */
+
+/* Keys may be asked for under an alias: when a wanted key begins with `ours`, it is looked for with `theirs` in its
+ * place too ("text_model." against ""; the VAE's old "query" against "to_q"). Call before the first take. */
+void draft_weights_alias(struct draft_weights *weights, const char *ours, const char *theirs);
+
+bool draft_weights_has(const struct draft_weights *weights, const char *name);
+
+/* The tensor `name` of exactly this shape, as F32. An absent key, another shape, a dtype that is not a float, or a
+ * non-finite value: NULL, with a sentence that names file, key, expected and found. Convolution weights are asked for in
+ * the checkpoint's shape [o, i, kh, kw] with draft_weights_take_conv and come back as [o, kh, kw, i]. */
+struct draft_tensor *draft_weights_take(struct draft_weights *weights, const char *name, int rank, const int64_t *dim,
+                                        struct draft_error *err);
+struct draft_tensor *draft_weights_take_conv(struct draft_weights *weights, const char *name, int64_t o, int64_t i,
+                                             int64_t kh, int64_t kw, struct draft_error *err);
+
+/* Refuses tensors that nobody took, except those whose key ends with one of `inert` (NULL-terminated; "position_ids"). */
+bool draft_weights_finish(struct draft_weights *weights, const char *const *inert, struct draft_error *err);
+
+#endif

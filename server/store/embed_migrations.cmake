@@ -1,0 +1,15 @@
+# Writes migrations/NNNN_name.sql, in order, as C string literals: { NNNN, "name", "sql..." },
+file(GLOB files ${FOLDER}/*.sql)
+list(SORT files)
+set(out "")
+foreach(file IN LISTS files)
+  get_filename_component(name ${file} NAME_WE)
+  string(REGEX MATCH "^[0-9]+" number ${name})
+  math(EXPR number "${number}") # 0001 -> 1: C would read an octal number
+  file(READ ${file} sql)
+  string(REPLACE "\\" "\\\\" sql "${sql}")
+  string(REPLACE "\"" "\\\"" sql "${sql}")
+  string(REPLACE "\n" "\\n\"\n    \"" sql "${sql}")
+  string(APPEND out "{ ${number}, \"${name}\",\n    \"${sql}\" },\n")
+endforeach()
+file(WRITE ${OUT} "${out}")
