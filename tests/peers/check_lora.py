@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""An exported LoRA in diffusers: does it load, and does it change the picture as `draft preview` does?
+
+    python tests/peers/check_lora.py [--build DIR] [--steps N]      (PyPI: torch, diffusers, transformers, peft, safetensors, pillow)
+
+Trains the demo model for a few steps through a private daemon, asks it for previews (tuned, half strength, base), exports
+the LoRA in kohya's and in diffusers' names, loads each with load_lora_weights and draws the same seeds with
+StableDiffusionPipeline. Passes when 99.9 % of all values are within 2/255 of the preview's PNG, and when the LoRA changes
+the picture at all.
+"""
+import argparse, os, pathlib, signal, subprocess, sys, tempfile, time
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+DEMO = TOP / "deploy/demo"
+PROMPT, SEEDS, SAMPLING_STEPS, GUIDANCE = "an animal", (11, 12, 13), 10, 5.0
+
+
+def pictures(lora=None, scale=1.0):
+    pipe = StableDiffusionPipeline.from_pretrained(str(DEMO / "emoji-sd"), safety_checker=None)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    extra = {}
+    if lora:
+        pipe.load_lora_weights(str(lora.parent), weight_name=lora.name)
+        extra = dict(cross_attention_kwargs={"scale": scale})
+    out = []
+    for seed in SEEDS:
+        image = pipe(PROMPT, num_inference_steps=SAMPLING_STEPS, guidance_scale=GUIDANCE,
+                     generator=torch.Generator().manual_seed(seed), output_type="np", **extra).images[0]
+        out.append(np.asarray(image) * 255)
+    return np.stack(out)
+
+
+class Daemon:
+    def __init__(self, build, state):
+        self.build, self.env = build, dict(os.environ, DRAFTD_SOCKET=f"{state}/draftd.sock")
+        self.process = subprocess.Popen([f"{build}/draftd", "--state-dir", str(state), "--socket", f"{state}/draftd.sock"],
+                                        stderr=subprocess.DEVNULL)
+        for _ in range(100):
+            if pathlib.Path(f"{state}/draftd.sock").exists():
+                break
+            time.sleep(0.1)
+
+    def draft(self, *args):
+        out = subprocess.run([f"{self.build}/draft", *map(str, args)], env=self.env, capture_output=True, text=True)
+        if out.returncode:
+            sys.exit(f"draft {' '.join(map(str, args))}: exit {out.returncode}\n{out.stderr}")
+        return out.stdout.strip()
+
+    def close(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--build", default=TOP / "build")
+    p.add_argument("--steps", type=int, default=12)
+    a = p.parse_args()
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "prompts.txt").write_text(PROMPT + "\n")
+        daemon = Daemon(a.build, folder / "state")
+        try:
+            job = daemon.draft("submit", "--model", DEMO / "emoji-sd", "--dataset", folder / "prompts.txt", "--reward", f"clip:{DEMO / 'emoji-clip'}",
+                               "--kl-coeff", 0, "--steps", a.steps, "--sampling-steps", SAMPLING_STEPS, "--guidance", GUIDANCE, "--batch", 8,
+                               "--micro-batch", 8, "--rank", 8, "--lr", 3e-3, "--warmup", 0, "--eval-every", -1, "--watch").split()[0]
+            previews = {}
+            for name, scale in (("base", 0), ("half", 0.5), ("tuned", 1)):
+                daemon.draft("preview", job, "--prompt", PROMPT, "--seed", SEEDS[0], "--count", len(SEEDS), "--lora-scale", scale, "--out", folder / name)
+                files = sorted((folder / name).glob("*.png"))
+                previews[name] = np.stack([np.asarray(Image.open(f).convert("RGB")).astype(float) for f in files])
+            loras = {f: folder / f"{f}.safetensors" for f in ("kohya", "diffusers")}
+            for form, path in loras.items():
+                daemon.draft("export", job, "--format", form, "--f32", "--out", path)
+        finally:
+            daemon.close()
+        peers = {"base": pictures()}
+        for form, path in loras.items():
+            peers[f"tuned, {form}"] = pictures(path)
+            peers[f"half, {form}"] = pictures(path, 0.5)
+        for name, peer in peers.items():
+            near = np.mean(np.abs(previews[name.split(",")[0]] - peer) <= 2) * 100
+            ok = near >= 99.9
+            bad += not ok
+            print(f"{'ok  ' if ok else 'FAIL'} {name}: {near:.3f} % of values within 2/255 of diffusers' picture")
+        changed = np.mean(np.abs(peers["tuned, kohya"] - peers["base"]))
+        bad += changed < 1
+        print(f"{'ok  ' if changed >= 1 else 'FAIL'} the LoRA changes diffusers' picture by {changed:.1f}/255 on average")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
