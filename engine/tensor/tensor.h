@@ -27,6 +27,7 @@ struct draft_tensor {
     float *grad;            /* same shape, F32; NULL until first written (parameters: until the trainer provides it) */
     bool grad_written;      /* false: the next backward writes (overwrites); true: it adds */
     void *prepared;         /* the backend's own form of a frozen weight (packed panels); owned by the backend */
+    int tape_level;         /* the tape's: 0 for a leaf (weight, input); else the depth of the tape that recorded it */
 };
 
 static inline int64_t draft_tensor_count(const struct draft_tensor *t)
