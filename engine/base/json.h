@@ -8,6 +8,7 @@
 #ifndef DRAFT_BASE_JSON_H
 #define DRAFT_BASE_JSON_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"

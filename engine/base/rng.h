@@ -23,6 +23,9 @@ enum draft_purpose {
     DRAFT_PURPOSE_EVALUATION, /* fixed noise; step 0; index = sample */
 };
 
+/* One block of the generator itself: 128 bits from a key and a counter. */
+void draft_philox_block(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4]);
+
 /* n standard normal numbers for (seed, purpose, step, index). */
 void draft_philox_randn(uint64_t seed, enum draft_purpose purpose, uint64_t step, uint64_t index, float *out, size_t n);
 

@@ -1,0 +1,121 @@
+#include "base/arena.h"
+
+#include <assert.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* Under AddressSanitizer released memory and the padding behind a block are poisoned, so that it sees into arenas. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(start, bytes)   ((void)(start), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
+#endif
+
+/* Blocks are cache-line aligned; the region itself begins on a huge page so that the kernel can back it with them. */
+enum { ALIGNMENT = 64 };
+static const size_t HUGE_PAGE = (size_t)2 << 20;
+
+struct draft_arena {
+    const char *name;
+    unsigned char *base;
+    size_t limit;
+    size_t used, high_water;
+    void *map; /* what munmap takes: base is inside it */
+    size_t map_bytes;
+};
+
+struct draft_arena *draft_arena_create(const char *name, size_t limit, struct draft_error *err)
+{
+    assert(name != NULL);
+    if (limit == 0 || limit > SIZE_MAX / 2 - 2 * HUGE_PAGE) {
+        draft_fail(err, DRAFT_INVALID_ARGUMENT, "arena %s: a limit of %zu bytes is not possible", name, limit);
+        return NULL;
+    }
+    size_t bytes = (limit + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE + HUGE_PAGE;
+    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED) {
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "arena %s: the system refuses %zu bytes of address space", name, bytes);
+        return NULL;
+    }
+    struct draft_arena *arena = calloc(1, sizeof *arena);
+    if (arena == NULL) {
+        munmap(map, bytes);
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "arena %s: out of memory", name);
+        return NULL;
+    }
+    uintptr_t start = ((uintptr_t)map + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    *arena = (struct draft_arena){
+        .name = name, .base = (unsigned char *)start, .limit = limit, .map = map, .map_bytes = bytes};
+    /* Advice only: a kernel without transparent huge pages works as well, a little slower. */
+    (void)madvise(arena->base, bytes - (start - (uintptr_t)map), MADV_HUGEPAGE);
+    return arena;
+}
+
+void draft_arena_destroy(struct draft_arena *arena)
+{
+    if (arena == NULL)
+        return;
+    ASAN_UNPOISON_MEMORY_REGION(arena->base, arena->high_water);
+    munmap(arena->map, arena->map_bytes);
+    free(arena);
+}
+
+void *draft_arena_alloc(struct draft_arena *arena, size_t bytes)
+{
+    if (bytes > arena->limit - arena->used)
+        return NULL;
+    size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (rounded > arena->limit - arena->used)
+        rounded = arena->limit - arena->used;
+    unsigned char *block = arena->base + arena->used;
+    ASAN_UNPOISON_MEMORY_REGION(block, bytes);
+    ASAN_POISON_MEMORY_REGION(block + bytes, rounded - bytes);
+    arena->used += rounded;
+    if (arena->used > arena->high_water)
+        arena->high_water = arena->used;
+    return block;
+}
+
+bool draft_arena_fail(const struct draft_arena *arena, size_t asked, struct draft_error *err)
+{
+    const double mib = 1024.0 * 1024.0;
+    return draft_fail(err, DRAFT_OUT_OF_MEMORY,
+                      "out of %s memory (asked %.2f MiB, %.2f MiB free of %.2f MiB); use a smaller picture, a smaller "
+                      "micro batch or recompute",
+                      arena->name, (double)asked / mib, (double)(arena->limit - arena->used) / mib,
+                      (double)arena->limit / mib);
+}
+
+size_t draft_arena_mark(const struct draft_arena *arena)
+{
+    return arena->used;
+}
+
+void draft_arena_release(struct draft_arena *arena, size_t mark)
+{
+    assert(mark <= arena->used);
+    ASAN_POISON_MEMORY_REGION(arena->base + mark, arena->used - mark);
+    arena->used = mark;
+}
+
+size_t draft_arena_live(const struct draft_arena *arena)
+{
+    return arena->used;
+}
+
+size_t draft_arena_high_water(const struct draft_arena *arena)
+{
+    return arena->high_water;
+}
+
+char *draft_arena_strdup(struct draft_arena *arena, const char *s)
+{
+    size_t bytes = strlen(s) + 1;
+    char *copy = draft_arena_alloc(arena, bytes);
+    if (copy != NULL)
+        memcpy(copy, s, bytes);
+    return copy;
+}
