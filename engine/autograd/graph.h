@@ -6,11 +6,18 @@
  * Errors are sticky: after the first failure every wrapper returns NULL at once and accepts NULL inputs, so a model
  * reads as one line per op and its caller checks draft_graph_ok() once.
  *
- * Gradient contract: a backward asks draft_grad() for the buffer of each input that needs one, and is told whether it is
- * the first writer (overwrite) or a later one (add). Frozen tensors never get a buffer.
+ * Gradient contract: a backward asks draft_grad() for the buffer of each input that needs one, and is told whether it
+ * is the first writer (overwrite) or a later one (add). Frozen tensors never get a buffer. The gradient of an
+ * activation lives until its producer's backward has run; afterwards its buffer serves the next activation of that
+ * size. A leaf (weight, parameter, input: a tensor no recorded op made) keeps its gradient: in the buffer its owner put
+ * into ->grad, or else in one the graph provides and takes back at draft_graph_reset().
+ *
+ * Views (draft_reshape, draft_slice_batch, draft_detach) share the values of their source, never its gradient: their
+ * backward hands the gradient on like that of any other op.
  *
  * Memory: forward activations are bumped in the step arena. draft_scope_* frees the temporaries of no-gradient work at
- * once. draft_recompute() keeps a block's output only and runs the block again in the backward pass.
+ * once. draft_recompute() keeps a block's output only and runs the block again in the backward pass. After a backward
+ * pass the arena holds the activations only.
  *
  * Thread: one graph, one thread; kernels use the backend's pool inside.
  */
@@ -27,11 +34,12 @@ enum { DRAFT_MAX_INPUTS = 8, DRAFT_MAX_SAVED = 3 };
 
 struct draft_graph {
     struct draft_backend *backend;
-    struct draft_arena *step;  /* activations and gradients; reset by draft_graph_reset() */
+    struct draft_arena *step; /* activations and gradients; reset by draft_graph_reset() */
     struct draft_tape *tape;
-    bool recording;            /* false: no-gradient mode */
-    struct draft_error error;  /* the first failure */
-    /* Asked between ops of a model at natural points (a block, a denoising step): false means stop. NULL: never asked. */
+    bool recording;           /* false: no-gradient mode */
+    struct draft_error error; /* the first failure */
+    /* Asked between ops of a model at natural points (a block, a denoising step): false means stop. NULL: never asked.
+     */
     bool (*keep_going)(void *context);
     void *context;
 };
@@ -41,6 +49,7 @@ struct draft_call;
 /* What an op is: one const struct in ops/<op>.c, named in ops/ops.def. */
 struct draft_op {
     const char *name;
+    /* call->out->needs_grad tells whether backward will come, so whether notes in `saved` are wanted. */
     bool (*forward)(struct draft_graph *g, struct draft_call *call);
     bool (*backward)(struct draft_graph *g, struct draft_call *call); /* NULL needs no_gradient */
     const char *no_gradient; /* DRAFT_NO_GRADIENT("why"): recording through it fails before any step runs */
@@ -60,7 +69,8 @@ struct draft_call {
 bool draft_graph_init(struct draft_graph *g, struct draft_backend *backend, struct draft_arena *step,
                       struct draft_error *err);
 void draft_graph_finish(struct draft_graph *g);
-/* Empties tape and step arena down to `mark` (0: all); addresses repeat from step to step. Clears the error. */
+/* Empties the tape, and the step arena down to `mark` (0: all); addresses repeat from step to step. Clears the error
+ * and takes back the gradients of leaves that had no buffer of their own. */
 void draft_graph_reset(struct draft_graph *g, size_t mark);
 
 static inline bool draft_graph_ok(const struct draft_graph *g)
@@ -70,6 +80,9 @@ static inline bool draft_graph_ok(const struct draft_graph *g)
 
 /* A new activation in the step arena, contents undefined. NULL (and the graph failed) when memory is out. */
 struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, int rank, const int64_t *dim);
+/* For op wrappers: a tensor over x's own values, beginning at element `offset`. */
+struct draft_tensor *draft_new_view(struct draft_graph *g, const struct draft_tensor *x, int rank, const int64_t *dim,
+                                    size_t offset);
 /* For op wrappers: runs call->op, records it when needed, returns call->out (NULL on failure). */
 struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *call);
 /* For op backwards: the gradient buffer of x (allocated on first use), or NULL when x is absent or needs none. */
@@ -88,9 +101,11 @@ static inline bool draft_no_grad(struct draft_graph *g)
 size_t draft_scope_begin(struct draft_graph *g);
 struct draft_tensor *draft_scope_end(struct draft_graph *g, size_t mark, struct draft_tensor *keep);
 
-/* Gradient checkpointing (Chen et al. 2016): while recording, runs `block` without recording and keeps its output alone;
- * the backward pass runs it again, recorded, and walks that piece back. `context` must outlive the backward pass.
- * Parameters used inside the block get their gradients as usual. Not recording: just runs the block. */
+/* Gradient checkpointing (Chen et al. 2016): while recording, runs `block` without recording and keeps its output
+ * alone; the backward pass runs it again, recorded, and walks that piece back. `context` must outlive the backward
+ * pass. Parameters used inside the block get their gradients as usual; activations that need one must be among `in`
+ * (checked). Whatever else the block reads (an adapter's switch and scale) must have the same value in both runs.
+ * Blocks may nest. An op without gradient is refused in the second run. Not recording: just runs the block. */
 typedef struct draft_tensor *(*draft_block)(struct draft_graph *g, void *context, struct draft_tensor *const *in);
 struct draft_tensor *draft_recompute(struct draft_graph *g, draft_block block, void *context,
                                      struct draft_tensor *const *in, int n_in);
@@ -99,7 +114,7 @@ struct draft_tensor *draft_recompute(struct draft_graph *g, draft_block block, v
 struct draft_tensor *draft_detach(struct draft_graph *g, struct draft_tensor *x);
 
 /* Walks the tape back from `root` seeded with `seed` (NULL: 1 for a scalar root). Afterwards gradients are in ->grad of
- * every tensor that needs one. The tape is emptied; the arena keeps activations until reset. May be called several times
+ * every leaf that needs one. The tape is emptied; the arena keeps activations until reset. May be called several times
  * per step (DRaFT-LV, micro-batches): parameter gradients accumulate, since their grad_written stays true. */
 bool draft_graph_backward(struct draft_graph *g, struct draft_tensor *root, const float *seed);
 

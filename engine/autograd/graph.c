@@ -1,0 +1,169 @@
+#include "autograd/tape.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A tensor's struct in front of its values: one allocation, values on the next cache line. */
+enum { HEADER_BYTES = 128 };
+_Static_assert(sizeof(struct draft_tensor) <= HEADER_BYTES, "a tensor fits in front of its values");
+
+bool draft_graph_init(struct draft_graph *g, struct draft_backend *backend, struct draft_arena *step,
+                      struct draft_error *err)
+{
+    *g = (struct draft_graph){.backend = backend, .step = step, .recording = true};
+    g->tape = calloc(1, sizeof *g->tape);
+    if (g->tape == NULL)
+        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory for a graph");
+    return true;
+}
+
+static void forget_leaves(struct draft_tape *tape)
+{
+    while (tape->leaves != NULL) {
+        struct draft_leaf *leaf = tape->leaves;
+        tape->leaves = leaf->next;
+        leaf->tensor->grad = NULL;
+        leaf->tensor->grad_written = false;
+        free(leaf->grad);
+        free(leaf);
+    }
+}
+
+void draft_graph_finish(struct draft_graph *g)
+{
+    if (g->tape != NULL)
+        forget_leaves(g->tape);
+    free(g->tape);
+    g->tape = NULL;
+}
+
+void draft_graph_reset(struct draft_graph *g, size_t mark)
+{
+    forget_leaves(g->tape);
+    *g->tape = (struct draft_tape){0};
+    draft_arena_release(g->step, mark);
+    g->error = (struct draft_error){0};
+}
+
+/* False when a dimension is negative or the bytes overflow: shapes come from model files. */
+static bool shape_bytes(enum draft_dtype dtype, int rank, const int64_t *dim, size_t *bytes)
+{
+    *bytes = draft_dtype_size(dtype);
+    for (int i = 0; i < rank; i++)
+        if (dim[i] < 0 || __builtin_mul_overflow(*bytes, (size_t)dim[i], bytes))
+            return false;
+    return *bytes <= SIZE_MAX / 2;
+}
+
+struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, int rank, const int64_t *dim)
+{
+    assert(rank >= 0 && rank <= DRAFT_MAX_RANK);
+    if (!draft_graph_ok(g))
+        return NULL;
+    size_t bytes;
+    if (!shape_bytes(dtype, rank, dim, &bytes)) {
+        char shape[128];
+        draft_fail(&g->error, DRAFT_INVALID_ARGUMENT, "a tensor of shape %s is not possible",
+                   draft_shape_text(rank, dim, shape, sizeof shape));
+        return NULL;
+    }
+    unsigned char *block = draft_arena_alloc(g->step, HEADER_BYTES + bytes);
+    if (block == NULL) {
+        draft_arena_fail(g->step, HEADER_BYTES + bytes, &g->error);
+        return NULL;
+    }
+    struct draft_tensor *t = (struct draft_tensor *)block;
+    *t = (struct draft_tensor){.dtype = dtype, .rank = rank, .data = block + HEADER_BYTES};
+    memcpy(t->dim, dim, (size_t)rank * sizeof *dim);
+    return t;
+}
+
+struct draft_tensor *draft_new_view(struct draft_graph *g, const struct draft_tensor *x, int rank, const int64_t *dim,
+                                    size_t offset)
+{
+    assert(rank >= 0 && rank <= DRAFT_MAX_RANK);
+    if (!draft_graph_ok(g))
+        return NULL;
+    struct draft_tensor *t = draft_arena_alloc(g->step, sizeof *t);
+    if (t == NULL) {
+        draft_arena_fail(g->step, sizeof *t, &g->error);
+        return NULL;
+    }
+    *t = (struct draft_tensor){
+        .dtype = x->dtype, .rank = rank, .data = (char *)x->data + offset * draft_dtype_size(x->dtype)};
+    memcpy(t->dim, dim, (size_t)rank * sizeof *dim);
+    return t;
+}
+
+struct draft_tensor *draft_detach(struct draft_graph *g, struct draft_tensor *x)
+{
+    if (!draft_graph_ok(g))
+        return NULL;
+    assert(x != NULL);
+    return draft_new_view(g, x, x->rank, x->dim, 0);
+}
+
+bool draft_tape_record(struct draft_graph *g, const struct draft_call *call)
+{
+    struct draft_tape_node *node = draft_arena_alloc(g->step, sizeof *node + call->args_size);
+    if (node == NULL)
+        return draft_arena_fail(g->step, sizeof *node + call->args_size, &g->error);
+    *node = (struct draft_tape_node){.previous = g->tape->last, .call = *call};
+    if (call->args_size > 0)
+        node->call.args = memcpy(node + 1, call->args, call->args_size);
+    g->tape->last = node;
+    call->out->tape_level = g->tape->level + 1;
+    return true;
+}
+
+struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *call)
+{
+    if (!draft_graph_ok(g))
+        return NULL;
+    bool needed = false;
+    for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
+        needed |= call->in[i] != NULL && call->in[i]->needs_grad;
+    g->tape->touched |= needed;
+    needed &= g->recording;
+    if (needed && call->op->backward == NULL) {
+        draft_fail(&g->error, DRAFT_FAILED_PRECONDITION, "%s has no gradient: %s", call->op->name,
+                   call->op->no_gradient);
+        return NULL;
+    }
+    call->out->needs_grad = needed; /* forward looks at it to know whether notes will be read */
+    if (!call->op->forward(g, call)) {
+        draft_error_prefix(&g->error, "%s: ", call->op->name);
+        draft_fail(&g->error, DRAFT_INTERNAL, "%s failed without a reason", call->op->name);
+        return NULL;
+    }
+    if (needed && !draft_tape_record(g, call))
+        return NULL;
+    return call->out;
+}
+
+size_t draft_scope_begin(struct draft_graph *g)
+{
+    return draft_arena_mark(g->step);
+}
+
+struct draft_tensor *draft_scope_end(struct draft_graph *g, size_t mark, struct draft_tensor *keep)
+{
+    if (!draft_graph_ok(g))
+        return NULL;
+    if (g->recording)
+        return keep;
+    if (keep == NULL) {
+        draft_arena_release(g->step, mark);
+        return NULL;
+    }
+    struct draft_tensor old = *keep;
+    draft_arena_release(g->step, mark);
+    struct draft_tensor *moved = draft_new(g, old.dtype, old.rank, old.dim);
+    assert(moved != NULL || !draft_graph_ok(g));
+    if (moved == NULL)
+        return NULL;
+    /* The old values lie above the mark and may begin inside the new place: memmove, then nothing else is read. */
+    memmove(moved->data, old.data, (size_t)draft_tensor_count(&old) * draft_dtype_size(old.dtype));
+    return moved;
+}

@@ -1,0 +1,179 @@
+#include "autograd/tape.h"
+
+#include "backend/cpu/cpu.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ASK_EVERY = 32 }; /* nodes between two questions to keep_going: well below a denoising step */
+
+static size_t gradient_bytes(const struct draft_tensor *x)
+{
+    size_t bytes = (size_t)draft_tensor_count(x) * sizeof(float);
+    return (bytes + 63) / 64 * 64;
+}
+
+static struct draft_gradient_block *block_of(float *grad)
+{
+    return (struct draft_gradient_block *)(void *)grad - 1;
+}
+
+static bool reserve_leaf(struct draft_graph *g, struct draft_tensor *x)
+{
+    size_t bytes = gradient_bytes(x) + 64;
+    struct draft_leaf *leaf = malloc(sizeof *leaf);
+    float *grad = aligned_alloc(64, bytes);
+    if (leaf == NULL || grad == NULL) {
+        free(leaf);
+        free(grad);
+        return draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "out of memory for a gradient of %zu bytes", bytes);
+    }
+    *leaf = (struct draft_leaf){.next = g->tape->leaves, .tensor = x, .grad = grad};
+    g->tape->leaves = leaf;
+    x->grad = grad;
+    x->grad_written = false;
+    return true;
+}
+
+bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x)
+{
+    assert(x->dtype == DRAFT_F32);
+    if (x->grad != NULL)
+        return true;
+    if (x->tape_level == 0)
+        return reserve_leaf(g, x);
+    if (x->tape_level != g->tape->level + 1)
+        return draft_fail(&g->error, DRAFT_INTERNAL,
+                          "a recomputed block reads an activation that is not among its inputs; its gradient would "
+                          "be lost");
+    size_t bytes = gradient_bytes(x);
+    struct draft_gradient_block **link = &g->tape->spare;
+    while (*link != NULL && (*link)->bytes != bytes)
+        link = &(*link)->next;
+    struct draft_gradient_block *block = *link;
+    if (block != NULL) {
+        *link = block->next;
+    } else {
+        size_t offset = draft_arena_mark(g->step);
+        block = draft_arena_alloc(g->step, sizeof *block + bytes);
+        if (block == NULL)
+            return draft_arena_fail(g->step, sizeof *block + bytes, &g->error);
+        *block = (struct draft_gradient_block){.bytes = bytes, .offset = offset};
+    }
+    x->grad = (float *)(void *)(block + 1);
+    x->grad_written = false;
+    return true;
+}
+
+float *draft_grad(struct draft_graph *g, struct draft_tensor *x, bool *accumulate)
+{
+    if (x == NULL || !x->needs_grad || !draft_graph_ok(g) || !draft_tape_reserve(g, x))
+        return NULL;
+    *accumulate = x->grad_written;
+    x->grad_written = true;
+    return x->grad;
+}
+
+bool draft_grad_pass(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x)
+{
+    if (x == NULL || !x->needs_grad)
+        return true;
+    if (x->tape_level == g->tape->level + 1 && x->grad == NULL) {
+        x->grad = out->grad;
+        x->grad_written = true;
+        out->grad = NULL;
+        out->grad_written = false;
+        return true;
+    }
+    bool accumulate;
+    float *dx = draft_grad(g, x, &accumulate);
+    if (dx == NULL)
+        return false;
+    draft_cpu_axpby(g->backend, draft_tensor_count(x), 1, out->grad, 0, NULL, dx, accumulate);
+    return true;
+}
+
+/* The producer's backward has run: nobody needs the gradient any more. */
+static void release_gradient(struct draft_tape *tape, struct draft_tensor *x)
+{
+    if (x->grad != NULL) {
+        struct draft_gradient_block *block = block_of(x->grad);
+        block->next = tape->spare;
+        tape->spare = block;
+    }
+    x->grad = NULL;
+    x->grad_written = false;
+}
+
+void draft_tape_drop_spare(struct draft_graph *g, size_t mark)
+{
+    struct draft_gradient_block **link = &g->tape->spare;
+    while (*link != NULL) {
+        if ((*link)->offset >= mark)
+            *link = (*link)->next;
+        else
+            link = &(*link)->next;
+    }
+}
+
+bool draft_tape_keep_going(struct draft_graph *g)
+{
+    if (g->keep_going == NULL || g->keep_going(g->context))
+        return true;
+    return draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request in the backward pass");
+}
+
+bool draft_tape_walk(struct draft_graph *g)
+{
+    int nodes = 0;
+    while (g->tape->last != NULL) {
+        struct draft_call *call = &g->tape->last->call;
+        g->tape->last = g->tape->last->previous;
+        /* Not written: nothing that the root depends on has read it. */
+        if (call->out->grad_written) {
+            if (++nodes % ASK_EVERY == 0 && !draft_tape_keep_going(g))
+                return false;
+            bool done = call->op->backward(g, call);
+            if (!done || !draft_graph_ok(g)) {
+                draft_error_prefix(&g->error, "%s backward: ", call->op->name);
+                return draft_fail(&g->error, DRAFT_INTERNAL, "%s backward failed without a reason", call->op->name);
+            }
+        }
+        release_gradient(g->tape, call->out);
+    }
+    return true;
+}
+
+static bool seed_root(struct draft_graph *g, struct draft_tensor *root, const float *seed)
+{
+    bool accumulate;
+    float *grad = draft_grad(g, root, &accumulate);
+    if (grad == NULL)
+        return false;
+    const float one = 1;
+    draft_cpu_axpby(g->backend, draft_tensor_count(root), 1, seed != NULL ? seed : &one, 0, NULL, grad, accumulate);
+    return true;
+}
+
+bool draft_graph_backward(struct draft_graph *g, struct draft_tensor *root, const float *seed)
+{
+    if (!draft_graph_ok(g))
+        return false;
+    assert(root != NULL && (seed != NULL || draft_tensor_count(root) == 1));
+    assert(g->tape->level == 0);
+    if (!root->needs_grad)
+        return draft_fail(&g->error, DRAFT_FAILED_PRECONDITION,
+                          "backward: the result depends on nothing that is trained (or was not recorded)");
+    size_t mark = draft_arena_mark(g->step);
+    bool was = g->recording;
+    bool done = seed_root(g, root, seed) && draft_tape_walk(g);
+    g->recording = was;
+    g->tape->last = NULL;
+    g->tape->level = 0;
+    g->tape->spare = NULL;
+    /* All that was allocated since are gradients of activations, and those have been used. */
+    if (done)
+        draft_arena_release(g->step, mark);
+    return done;
+}

@@ -1,0 +1,55 @@
+/*
+ * Inside the graph: what graph.c (forward), tape.c (backward) and recompute.c share. Models never include this; op
+ * files include it for the two gradient shortcuts at the end.
+ */
+#ifndef DRAFT_AUTOGRAD_TAPE_H
+#define DRAFT_AUTOGRAD_TAPE_H
+
+#include "autograd/graph.h"
+
+struct draft_tape_node {
+    struct draft_tape_node *previous;
+    struct draft_call call;
+};
+
+/* The gradient of an activation lives from its first consumer's backward to its producer's. Its buffer then goes on a
+ * list and serves the next activation of exactly that size: a backward pass holds a few gradients at a time. The header
+ * is one cache line, so that the numbers behind it stay aligned. */
+struct draft_gradient_block {
+    _Alignas(64) size_t bytes;
+    size_t offset; /* of the step arena when it was made: blocks above a mark go with it */
+    struct draft_gradient_block *next;
+};
+
+/* A leaf that came without a gradient buffer (a test's input, a weight trained for once): the graph provides one. It
+ * outlives the backward pass, so it cannot be in the arena among the activations' gradients. */
+struct draft_leaf {
+    struct draft_leaf *next;
+    struct draft_tensor *tensor;
+    float *grad;
+};
+
+struct draft_tape {
+    struct draft_tape_node *last;
+    int level;    /* 0, or how many recomputed blocks we are inside of */
+    bool touched; /* an op has read something that needs a gradient (recompute.c asks) */
+    struct draft_gradient_block *spare;
+    struct draft_leaf *leaves;
+};
+
+/* Appends a call whose output needs a gradient; the call and its args are copied. */
+bool draft_tape_record(struct draft_graph *g, const struct draft_call *call);
+/* Gives x a gradient buffer without calling it written. False: out of memory, the graph has failed. */
+bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x);
+/* Walks back the nodes of the tape's present piece, the last first, and empties it. */
+bool draft_tape_walk(struct draft_graph *g);
+/* Forgets spare buffers above `mark` of the step arena. */
+void draft_tape_drop_spare(struct draft_graph *g, size_t mark);
+/* False, and the graph fails with DRAFT_CANCELLED, when keep_going says so. */
+bool draft_tape_keep_going(struct draft_graph *g);
+
+/* For ops whose input gradient is the output's as it is (reshape, add): x takes over out's buffer when it has none yet,
+ * else adds it. Call it for the last input of the op: out's gradient may be gone afterwards. */
+bool draft_grad_pass(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x);
+
+#endif
