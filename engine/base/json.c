@@ -202,6 +202,11 @@ bool draft_json_has(struct draft_json *json, const char *key)
     return value != NULL && !json_is_null(value);
 }
 
+bool draft_json_null(struct draft_json *json, const char *key)
+{
+    return json_is_null(json_object_get(json->object, key));
+}
+
 bool draft_json_int(struct draft_json *json, const char *key, int64_t min, int64_t max, int64_t fallback, int64_t *out,
                     struct draft_error *err)
 {

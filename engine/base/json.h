@@ -20,7 +20,8 @@ struct draft_json *draft_json_open(const char *path, struct draft_error *err);
 struct draft_json *draft_json_parse(const char *text, size_t length, const char *shown_name, struct draft_error *err);
 void draft_json_close(struct draft_json *json); /* NULL is fine; children die with their root */
 
-bool draft_json_has(struct draft_json *json, const char *key); /* present and not null */
+bool draft_json_has(struct draft_json *json, const char *key);  /* present and not null */
+bool draft_json_null(struct draft_json *json, const char *key); /* present and null, where that differs from absent */
 
 /* Absent or null keys give the default. A value of another type or out of range is refused. */
 bool draft_json_int(struct draft_json *json, const char *key, int64_t min, int64_t max, int64_t fallback, int64_t *out,
