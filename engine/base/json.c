@@ -385,6 +385,18 @@ int draft_json_size(const struct draft_json *json)
     return (int)json_object_size(json->object);
 }
 
+/* The same sentence for a key that comes from the file itself. */
+static bool wrong_member(struct draft_json *json, const char *key, const char *expected, const json_t *found,
+                         struct draft_error *err)
+{
+    char shown_key[80], text[80];
+    json_t *string = json_string(key);
+    show(string, shown_key, sizeof shown_key);
+    json_decref(string);
+    return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: %s is %s, expected %s", json->shown, shown_key,
+                      show(found, text, sizeof text), expected);
+}
+
 bool draft_json_each(struct draft_json *json, void *context,
                      bool (*visit)(void *context, const char *key, size_t key_length, int64_t value), int64_t min,
                      int64_t max, struct draft_error *err)
@@ -394,16 +406,23 @@ bool draft_json_each(struct draft_json *json, void *context,
     json_object_foreach (json->object, key, value) {
         int64_t number;
         char range[80];
-        if (!to_int(json, value, &number) || number < min || number > max) {
-            char shown_key[80];
-            json_t *string = json_string(key);
-            show(string, shown_key, sizeof shown_key);
-            json_decref(string);
-            char text[80];
-            return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: %s is %s, expected %s", json->shown, shown_key,
-                              show(value, text, sizeof text), range_text(min, max, range, sizeof range));
-        }
+        if (!to_int(json, value, &number) || number < min || number > max)
+            return wrong_member(json, key, range_text(min, max, range, sizeof range), value, err);
         if (!visit(context, key, strlen(key), number))
+            return false;
+    }
+    return true;
+}
+
+bool draft_json_each_string(struct draft_json *json, void *context,
+                            bool (*visit)(void *context, const char *key, const char *value), struct draft_error *err)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach (json->object, key, value) {
+        if (!json_is_string(value))
+            return wrong_member(json, key, "a string", value, err);
+        if (!visit(context, key, json_string_value(value)))
             return false;
     }
     return true;

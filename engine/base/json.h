@@ -46,6 +46,10 @@ bool draft_json_each(struct draft_json *json, void *context,
                      bool (*visit)(void *context, const char *key, size_t key_length, int64_t value), int64_t min,
                      int64_t max, struct draft_error *err); /* an object whose values are all integers */
 
+/* The same for an object whose values are all strings (the index of sharded weights). */
+bool draft_json_each_string(struct draft_json *json, void *context,
+                            bool (*visit)(void *context, const char *key, const char *value), struct draft_error *err);
+
 /* The value must be absent, null or equal to the one this engine implements ("dropout", 0.0): otherwise refused with
  * the reason that it would change the result. `expected` is JSON text: "0.0", "false", "\"silu\"", "null". */
 bool draft_json_require(struct draft_json *json, const char *key, const char *expected, struct draft_error *err);
