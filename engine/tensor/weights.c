@@ -381,6 +381,15 @@ struct draft_tensor *draft_weights_take_conv(struct draft_weights *weights, cons
     return tensor;
 }
 
+void draft_weights_leave(struct draft_weights *weights, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    for (int i = 0; i < weights->shard_count; i++)
+        for (int j = 0; j < draft_safetensors_count(weights->shards[i].file); j++)
+            if (strncmp(draft_safetensors_at(weights->shards[i].file, j)->name, prefix, length) == 0)
+                weights->shards[i].taken[j] = true;
+}
+
 static bool is_inert(const char *name, const char *const *inert)
 {
     for (; inert != NULL && *inert != NULL; inert++) {

@@ -29,6 +29,9 @@ struct draft_tensor *draft_weights_take(struct draft_weights *weights, const cha
 struct draft_tensor *draft_weights_take_conv(struct draft_weights *weights, const char *name, int64_t o, int64_t i,
                                              int64_t kh, int64_t kw, struct draft_error *err);
 
+/* Tensors under `prefix` belong to a part that is loaded by itself or not at all: draft_weights_finish() passes them by. */
+void draft_weights_leave(struct draft_weights *weights, const char *prefix);
+
 /* Refuses tensors that nobody took, except those whose key ends with one of `inert` (NULL-terminated; "position_ids"). */
 bool draft_weights_finish(struct draft_weights *weights, const char *const *inert, struct draft_error *err);
 
