@@ -1,0 +1,545 @@
+/* One call, from its request slot to its last reference. */
+#include "rpc/rpc_internal.h"
+
+#include <assert.h>
+#include <grpc/byte_buffer.h>
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/slice.h>
+#include <grpc/support/time.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "message.h"
+
+enum { DEFAULT_MS = 30 * 1000, LONGEST_MS = 10 * 60 * 1000 };
+
+/* --- References and the list of live calls -------------------------------------------------------------------------
+ */
+
+static void call_ref(struct draftd_call *call)
+{
+    atomic_fetch_add(&call->references, 1);
+}
+
+void draftd_call_unref(struct draftd_call *call)
+{
+    if (atomic_fetch_sub(&call->references, 1) != 1)
+        return;
+    assert(!call->opened);
+    struct draftd_rpc *rpc = call->rpc;
+    bool counted = call->counted;
+    if (counted) { /* first of all, so that draftd_rpc_stop() does not find it any more */
+        pthread_mutex_lock(&rpc->mutex);
+        *call->previous_live = call->next_live;
+        if (call->next_live != NULL)
+            call->next_live->previous_live = call->previous_live;
+        pthread_mutex_unlock(&rpc->mutex);
+    }
+    grpc_byte_buffer_destroy(call->incoming); /* NULL is fine */
+    grpc_byte_buffer_destroy(call->outgoing);
+    grpc_byte_buffer_destroy(call->last);
+    grpc_slice_unref(call->message);
+    if (call->has_trailer) {
+        grpc_slice_unref(call->trailer.key);
+        grpc_slice_unref(call->trailer.value);
+    }
+    if (call->call != NULL)
+        grpc_call_unref(call->call);
+    grpc_call_details_destroy(&call->details);
+    grpc_metadata_array_destroy(&call->metadata);
+    pthread_mutex_destroy(&call->mutex);
+    free(call);
+    if (counted) {
+        pthread_mutex_lock(&rpc->mutex);
+        rpc->live--;
+        pthread_cond_broadcast(&rpc->changed);
+        pthread_mutex_unlock(&rpc->mutex);
+    }
+}
+
+void draftd_call_wake_streams(struct draftd_rpc *rpc)
+{
+    pthread_mutex_lock(&rpc->mutex);
+    struct draftd_call **calls = draftd_new(((size_t)rpc->live + 1) * sizeof *calls);
+    size_t count = 0;
+    for (struct draftd_call *call = rpc->calls; call != NULL; call = call->next_live) {
+        int references = atomic_load(&call->references);
+        while (references > 0 && !atomic_compare_exchange_weak(&call->references, &references, references + 1))
+            ;
+        if (references > 0) /* else it is on its way out and waits for the mutex */
+            calls[count++] = call;
+    }
+    pthread_mutex_unlock(&rpc->mutex);
+    for (size_t i = 0; i < count; i++) {
+        if (calls[i]->method != NULL && calls[i]->method->kind == DRAFTD_STREAM)
+            draftd_call_wake(calls[i]);
+        draftd_call_unref(calls[i]);
+    }
+    free(calls);
+}
+
+/* False when more calls are open than allowed; the call is on the list all the same, until it is refused. */
+static bool count_call(struct draftd_call *call)
+{
+    struct draftd_rpc *rpc = call->rpc;
+    pthread_mutex_lock(&rpc->mutex);
+    call->counted = true;
+    call->next_live = rpc->calls;
+    call->previous_live = &rpc->calls;
+    if (rpc->calls != NULL)
+        rpc->calls->previous_live = &call->next_live;
+    rpc->calls = call;
+    bool room = ++rpc->live <= rpc->options.max_calls;
+    pthread_mutex_unlock(&rpc->mutex);
+    return room;
+}
+
+/* --- Work: one lane thread at a time -------------------------------------------------------------------------------
+ */
+
+static bool schedule(struct draftd_call *call, enum draftd_lane lane, bool limited)
+{
+    pthread_mutex_lock(&call->mutex);
+    bool push = call->work == WORK_IDLE;
+    if (push)
+        call->work = WORK_QUEUED;
+    else if (call->work == WORK_RUNNING)
+        call->work = WORK_AGAIN;
+    pthread_mutex_unlock(&call->mutex);
+    if (!push)
+        return true;
+    call_ref(call);
+    if (draftd_lane_push(&call->rpc->lanes[lane], call, limited))
+        return true;
+    pthread_mutex_lock(&call->mutex);
+    call->work = WORK_IDLE;
+    pthread_mutex_unlock(&call->mutex);
+    draftd_call_unref(call);
+    return false;
+}
+
+void draftd_call_wake(struct draftd_call *call)
+{
+    schedule(call, DRAFTD_QUICK, false);
+}
+
+void draftd_call_work_begin(struct draftd_call *call)
+{
+    pthread_mutex_lock(&call->mutex);
+    call->work = WORK_RUNNING;
+    pthread_mutex_unlock(&call->mutex);
+}
+
+bool draftd_call_work_done(struct draftd_call *call)
+{
+    pthread_mutex_lock(&call->mutex);
+    bool again = call->work == WORK_AGAIN;
+    call->work = again ? WORK_QUEUED : WORK_IDLE;
+    pthread_mutex_unlock(&call->mutex);
+    return again;
+}
+
+/* --- Sending -------------------------------------------------------------------------------------------------------
+ */
+
+static void start_batch(struct draftd_call *call, const grpc_op *ops, size_t count, struct tag *tag)
+{
+    call_ref(call);
+    TAG_RELEASE(tag);
+    grpc_call_error failed = grpc_call_start_batch(call->call, ops, count, tag, NULL);
+    assert(failed == GRPC_CALL_OK); /* only a batch that breaks the API's rules fails here */
+    (void)failed;
+}
+
+/* Mutex held, nothing in flight. Takes the message over. */
+static void start_send(struct draftd_call *call, grpc_byte_buffer *message, bool end)
+{
+    grpc_op ops[3] = {0};
+    size_t count = 0;
+    if (!call->initial_sent)
+        ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
+    call->initial_sent = true;
+    call->outgoing = message;
+    if (message != NULL) {
+        ops[count].op = GRPC_OP_SEND_MESSAGE;
+        ops[count++].data.send_message.send_message = message;
+    }
+    if (end) {
+        ops[count].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
+        ops[count].data.send_status_from_server.status = call->code;
+        ops[count].data.send_status_from_server.status_details = &call->message;
+        ops[count].data.send_status_from_server.trailing_metadata_count = call->has_trailer ? 1 : 0;
+        ops[count++].data.send_status_from_server.trailing_metadata = &call->trailer;
+        call->status_sent = true;
+    }
+    call->sending = true;
+    start_batch(call, ops, count, &call->sent);
+}
+
+static void send(struct draftd_call *call, grpc_byte_buffer *message)
+{
+    pthread_mutex_lock(&call->mutex);
+    assert(!call->sending);
+    if (call->over || call->finishing)
+        grpc_byte_buffer_destroy(message);
+    else
+        start_send(call, message, false);
+    pthread_mutex_unlock(&call->mutex);
+}
+
+/* Ends the call, once; later ends change nothing. `last` (may be NULL) is taken over; status NULL is OK. */
+static void finish(struct draftd_call *call, grpc_byte_buffer *last, const struct draftd_status *status)
+{
+    pthread_mutex_lock(&call->mutex);
+    if (call->over || call->finishing) {
+        pthread_mutex_unlock(&call->mutex);
+        grpc_byte_buffer_destroy(last);
+        return;
+    }
+    call->finishing = true;
+    call->code = GRPC_STATUS_OK;
+    if (status != NULL) {
+        uint8_t details[DRAFTD_STATUS_DETAILS];
+        size_t size = draftd_status_details(status, details);
+        call->code = status->code;
+        call->message = grpc_slice_from_copied_string(status->message);
+        call->trailer.key = grpc_slice_from_static_string("grpc-status-details-bin");
+        call->trailer.value = grpc_slice_from_copied_buffer((const char *)details, size);
+        call->has_trailer = true;
+    }
+    if (call->sending)
+        call->last = last;
+    else
+        start_send(call, last, true);
+    pthread_mutex_unlock(&call->mutex);
+}
+
+static void fail(struct draftd_call *call, const struct draft_error *err)
+{
+    struct draftd_status status;
+    draftd_status_from_error(&status, err);
+    if (call->method->refine != NULL)
+        call->method->refine(err, &status);
+    if (status.code == GRPC_STATUS_INTERNAL)
+        draftd_log(DRAFTD_ERROR, NULL, "%s failed: %s", call->method->path, err->message);
+    finish(call, NULL, &status);
+}
+
+/* Frees the reply. NULL with err set when it cannot be sent. */
+static grpc_byte_buffer *encode(const struct draftd_method *method, ProtobufCMessage *reply, struct draft_error *err)
+{
+    grpc_byte_buffer *buffer = NULL;
+    size_t size = 0;
+    assert(reply->descriptor == method->reply);
+    if (!protobuf_c_message_check(reply))
+        draft_fail(err, DRAFT_INTERNAL, "the reply holds a NULL where a string or message belongs");
+    else if ((size = protobuf_c_message_get_packed_size(reply)) > DRAFTD_MAX_REPLY)
+        draft_fail(
+            err, DRAFT_RESOURCE_EXHAUSTED,
+            "the reply would be %.1f MiB and clients take %d MiB: ask for less (a smaller page_size, fewer series)",
+            (double)size / (1 << 20), DRAFTD_MAX_REPLY >> 20);
+    else {
+        draftd_scrub_message(reply);
+        grpc_slice slice = grpc_slice_malloc(size);
+        protobuf_c_message_pack(reply, GRPC_SLICE_START_PTR(slice));
+        buffer = grpc_raw_byte_buffer_create(&slice, 1);
+        grpc_slice_unref(slice);
+    }
+    draftd_message_free(reply);
+    return buffer;
+}
+
+/* --- Handlers ------------------------------------------------------------------------------------------------------
+ */
+
+static void answer(struct draftd_call *call, const ProtobufCMessage *request)
+{
+    ProtobufCMessage *reply = NULL;
+    struct draft_error err = {0};
+    grpc_byte_buffer *buffer = NULL;
+    if (call->method->call(call, request, &reply, &err))
+        buffer = encode(call->method, reply, &err);
+    if (buffer == NULL)
+        fail(call, &err);
+    else if (call->method->kind == DRAFTD_EXCHANGE)
+        send(call, buffer);
+    else
+        finish(call, buffer, NULL);
+}
+
+static void close_stream(struct draftd_call *call)
+{
+    call->opened = false;
+    call->method->close(call);
+}
+
+/* Sends a stream's next message if the one before has gone out. */
+static void pump(struct draftd_call *call)
+{
+    pthread_mutex_lock(&call->mutex);
+    bool over = call->over, busy = call->sending;
+    pthread_mutex_unlock(&call->mutex);
+    if (over) {
+        close_stream(call);
+        return;
+    }
+    if (atomic_load(&call->rpc->stopping)) {
+        struct draftd_status status;
+        draftd_status_set(&status, GRPC_STATUS_UNAVAILABLE, "STOPPING",
+                          "draftd is stopping; watch again when it is back");
+        finish(call, NULL, &status);
+        close_stream(call);
+        return;
+    }
+    if (busy)
+        return;
+    ProtobufCMessage *message = NULL;
+    grpc_byte_buffer *buffer = NULL;
+    bool end = false;
+    struct draft_error err = {0};
+    bool ok = call->method->next(call, &message, &end, &err) && err.code == DRAFT_OK;
+    if (message != NULL)
+        ok = (buffer = encode(call->method, message, &err)) != NULL && ok;
+    if (!ok || end) {
+        if (ok)
+            finish(call, buffer, NULL);
+        else {
+            grpc_byte_buffer_destroy(buffer);
+            fail(call, &err);
+        }
+        close_stream(call);
+    } else if (buffer != NULL) {
+        send(call, buffer);
+    }
+}
+
+static void handle_request(struct draftd_call *call, grpc_byte_buffer *incoming)
+{
+    struct draftd_budget budget;
+    struct draftd_status status;
+    ProtobufCMessage *request = NULL;
+    grpc_byte_buffer_reader reader;
+    if (grpc_byte_buffer_reader_init(&reader, incoming)) {
+        grpc_slice bytes = grpc_byte_buffer_reader_readall(&reader);
+        request = draftd_unpack(call->method->request, GRPC_SLICE_START_PTR(bytes), GRPC_SLICE_LENGTH(bytes), &budget,
+                                &status);
+        grpc_slice_unref(bytes);
+        grpc_byte_buffer_reader_destroy(&reader);
+    } else {
+        draftd_status_set(&status, GRPC_STATUS_INVALID_ARGUMENT, "MALFORMED_REQUEST", "the request cannot be read");
+    }
+    if (request == NULL) {
+        finish(call, NULL, &status);
+        return;
+    }
+    if (call->method->kind == DRAFTD_STREAM) {
+        struct draft_error err = {0};
+        call->opened = call->method->open(call, request, &err);
+        if (!call->opened)
+            fail(call, &err);
+    } else {
+        answer(call, request);
+    }
+    draftd_unpacked_free(request, &budget);
+}
+
+void draftd_call_work(struct draftd_call *call)
+{
+    pthread_mutex_lock(&call->mutex);
+    bool over = call->over;
+    grpc_byte_buffer *incoming = call->has_request ? call->incoming : NULL;
+    if (call->has_request)
+        call->incoming = NULL;
+    call->has_request = false;
+    pthread_mutex_unlock(&call->mutex);
+    if (incoming != NULL && !over) /* a client that has already gone wants nothing done */
+        handle_request(call, incoming);
+    grpc_byte_buffer_destroy(incoming);
+    if (call->opened)
+        pump(call);
+}
+
+/* --- Completions: on the poller ------------------------------------------------------------------------------------
+ */
+
+static void receive(struct draftd_call *call)
+{
+    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
+    op.data.recv_message.recv_message = &call->incoming;
+    start_batch(call, &op, 1, &call->received);
+}
+
+static void on_received(void *owner, bool ok)
+{
+    struct draftd_call *call = owner;
+    struct draftd_status status;
+    if (ok && call->incoming != NULL) {
+        pthread_mutex_lock(&call->mutex);
+        call->has_request = true;
+        pthread_mutex_unlock(&call->mutex);
+        if (!schedule(call, call->method->lane, call->method->lane == DRAFTD_SLOW)) {
+            draftd_status_set(&status, GRPC_STATUS_RESOURCE_EXHAUSTED, "TOO_MANY_CALLS",
+                              "%d calls wait for a worker process already; try again later",
+                              call->rpc->options.max_waiting);
+            finish(call, NULL, &status);
+        }
+    } else if (call->method->kind == DRAFTD_EXCHANGE) {
+        finish(call, NULL, NULL);
+    } else {
+        draftd_status_set(&status, GRPC_STATUS_INVALID_ARGUMENT, "MALFORMED_REQUEST",
+                          "the call carries no request message");
+        finish(call, NULL, &status);
+    }
+    draftd_call_unref(call);
+}
+
+static void on_sent(void *owner, bool ok)
+{
+    struct draftd_call *call = owner;
+    pthread_mutex_lock(&call->mutex);
+    grpc_byte_buffer_destroy(call->outgoing);
+    call->outgoing = NULL;
+    call->sending = false;
+    bool more = ok && !call->finishing && !call->over;
+    if (call->finishing && !call->status_sent && !call->over) {
+        grpc_byte_buffer *last = call->last;
+        call->last = NULL;
+        start_send(call, last, true);
+    }
+    pthread_mutex_unlock(&call->mutex);
+    if (more && call->method->kind == DRAFTD_STREAM)
+        draftd_call_wake(call);
+    else if (more)
+        receive(call);
+    draftd_call_unref(call);
+}
+
+static void on_closed(void *owner, bool ok)
+{
+    (void)ok;
+    struct draftd_call *call = owner;
+    pthread_mutex_lock(&call->mutex);
+    call->over = true;
+    pthread_mutex_unlock(&call->mutex);
+    if (call->method != NULL && call->method->kind == DRAFTD_STREAM)
+        draftd_call_wake(call);
+    draftd_call_unref(call);
+}
+
+static void find_method(struct draftd_call *call)
+{
+    for (size_t i = 0; i < call->rpc->service_count; i++) {
+        const struct draftd_service *service = &call->rpc->services[i];
+        for (size_t j = 0; j < service->count; j++)
+            if (grpc_slice_str_cmp(call->details.method, service->methods[j].path) == 0) {
+                call->service = service;
+                call->method = &service->methods[j];
+                return;
+            }
+    }
+}
+
+static void on_requested(void *owner, bool ok)
+{
+    struct draftd_call *call = owner;
+    if (!ok) { /* the server is shutting down: an unused slot */
+        draftd_call_unref(call);
+        return;
+    }
+    draftd_call_post(call->rpc); /* without a posted slot new calls would wait for ever */
+    find_method(call);
+    bool room = count_call(call);
+    grpc_op op = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER};
+    op.data.recv_close_on_server.cancelled = &call->cancelled_flag;
+    start_batch(call, &op, 1, &call->closed);
+
+    struct draftd_status status;
+    if (call->method == NULL) {
+        int length = (int)GRPC_SLICE_LENGTH(call->details.method);
+        draftd_status_set(&status, GRPC_STATUS_UNIMPLEMENTED, "UNKNOWN_METHOD", "draftd %s has no method %.*s",
+                          DRAFT_VERSION, length < 200 ? length : 200,
+                          (const char *)GRPC_SLICE_START_PTR(call->details.method));
+        finish(call, NULL, &status);
+    } else if (!room) {
+        draftd_status_set(&status, GRPC_STATUS_RESOURCE_EXHAUSTED, "TOO_MANY_CALLS",
+                          "%d calls are open already; end some or try again later", call->rpc->options.max_calls);
+        finish(call, NULL, &status);
+    } else if ((call->method->role & call->rpc->options.roles) != call->method->role) {
+        draftd_status_set(&status, GRPC_STATUS_PERMISSION_DENIED, "PERMISSION_DENIED",
+                          "this connection may not call %s", call->method->path);
+        finish(call, NULL, &status);
+    } else {
+        receive(call);
+    }
+    draftd_call_unref(call);
+}
+
+bool draftd_call_post(struct draftd_rpc *rpc)
+{
+    struct draftd_call *call = calloc(1, sizeof *call);
+    if (call == NULL)
+        return false;
+    call->rpc = rpc;
+    call->requested = (struct tag){on_requested, call};
+    call->received = (struct tag){on_received, call};
+    call->sent = (struct tag){on_sent, call};
+    call->closed = (struct tag){on_closed, call};
+    call->message = grpc_empty_slice();
+    atomic_init(&call->references, 1);
+    pthread_mutex_init(&call->mutex, NULL);
+    grpc_call_details_init(&call->details);
+    grpc_metadata_array_init(&call->metadata);
+    TAG_RELEASE(&call->requested);
+    if (grpc_server_request_call(rpc->server, &call->call, &call->details, &call->metadata, rpc->queue, rpc->queue,
+                                 &call->requested) == GRPC_CALL_OK)
+        return true;
+    draftd_call_unref(call);
+    return false;
+}
+
+/* --- For handlers --------------------------------------------------------------------------------------------------
+ */
+
+void *draftd_call_context(const struct draftd_call *call)
+{
+    return call->service->context;
+}
+
+void *draftd_call_user(const struct draftd_call *call)
+{
+    return call->user;
+}
+
+void draftd_call_set_user(struct draftd_call *call, void *user)
+{
+    call->user = user;
+}
+
+bool draftd_call_cancelled(struct draftd_call *call)
+{
+    pthread_mutex_lock(&call->mutex);
+    bool over = call->over;
+    pthread_mutex_unlock(&call->mutex);
+    return over;
+}
+
+int draftd_call_remaining_ms(const struct draftd_call *call)
+{
+    gpr_timespec deadline = call->details.deadline;
+    if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0)
+        return call->method->default_ms > 0 ? call->method->default_ms : DEFAULT_MS;
+    gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+    if (gpr_time_cmp(left, gpr_time_from_millis(LONGEST_MS, GPR_TIMESPAN)) > 0)
+        return LONGEST_MS;
+    int ms = gpr_time_to_millis(left);
+    return ms > 1 ? ms : 1;
+}
+
+ProtobufCMessage *draftd_wrap(const ProtobufCMessageDescriptor *outer, ProtobufCMessage *inner)
+{
+    assert(outer->n_fields == 1 && outer->fields[0].descriptor == inner->descriptor);
+    uint8_t *message = draftd_message_new(outer);
+    *(ProtobufCMessage **)(message + outer->fields[0].offset) = inner;
+    return (ProtobufCMessage *)message;
+}
