@@ -1,0 +1,119 @@
+#include "models/transformer_2d.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+/* Constants of diffusers' classes that no config sets. */
+static const float GROUP_NORM_EPS = 1e-6f; /* Transformer2DModel.norm */
+static const float LAYER_NORM_EPS = 1e-5f; /* BasicTransformerBlock's norms */
+enum { FEED_FORWARD_FACTOR = 4 };
+
+static void load_attention(struct draft_loader *loader, struct draft_attention_layer *a, int64_t inner, int64_t context,
+                           int heads, const char *name)
+{
+    a->heads = heads;
+    draft_load_adapted_linear(loader, &a->to_q, inner, inner, false, "%s.to_q", name);
+    draft_load_adapted_linear(loader, &a->to_k, context, inner, false, "%s.to_k", name);
+    draft_load_adapted_linear(loader, &a->to_v, context, inner, false, "%s.to_v", name);
+    draft_load_adapted_linear(loader, &a->to_out, inner, inner, true, "%s.to_out.0", name);
+}
+
+static void load_block(struct draft_loader *loader, struct draft_transformer_block *b, int64_t inner, int64_t context,
+                       int heads, int *place, const char *name)
+{
+    char attention[300];
+    draft_load_layer_norm(loader, &b->norm1, inner, LAYER_NORM_EPS, "%s.norm1", name);
+    snprintf(attention, sizeof attention, "%s.attn1", name);
+    load_attention(loader, &b->attn1, inner, inner, heads, attention);
+    draft_load_layer_norm(loader, &b->norm2, inner, LAYER_NORM_EPS, "%s.norm2", name);
+    snprintf(attention, sizeof attention, "%s.attn2", name);
+    load_attention(loader, &b->attn2, inner, context, heads, attention);
+    b->attn2.place = (*place)++;
+    draft_load_layer_norm(loader, &b->norm3, inner, LAYER_NORM_EPS, "%s.norm3", name);
+    int64_t wide = FEED_FORWARD_FACTOR * inner;
+    draft_load_adapted_linear(loader, &b->ff_in, inner, 2 * wide, true, "%s.ff.net.0.proj", name);
+    draft_load_adapted_linear(loader, &b->ff_out, wide, inner, true, "%s.ff.net.2", name);
+}
+
+void draft_load_transformer_2d(struct draft_loader *loader, struct draft_transformer_2d *model,
+                               const struct draft_transformer_shape *shape, int *place, const char *path, ...)
+{
+    char name[256], block[290];
+    va_list list;
+    va_start(list, path);
+    vsnprintf(name, sizeof name, path, list);
+    va_end(list);
+
+    int64_t c = shape->channels, inner = c / shape->heads * shape->heads;
+    draft_load_group_norm(loader, &model->norm, c, shape->groups, GROUP_NORM_EPS, "%s.norm", name);
+    if (shape->linear_projection)
+        draft_load_linear(loader, &model->proj_in, c, inner, true, "%s.proj_in", name);
+    else
+        draft_load_pointwise(loader, &model->proj_in, c, inner, "%s.proj_in", name);
+    model->blocks = shape->blocks;
+    model->block = draft_load_alloc(loader, (size_t)shape->blocks * sizeof *model->block);
+    for (int i = 0; i < shape->blocks && model->block != NULL; i++) {
+        snprintf(block, sizeof block, "%s.transformer_blocks.%d", name, i);
+        load_block(loader, &model->block[i], inner, shape->context, shape->heads, place, block);
+    }
+    if (shape->linear_projection)
+        draft_load_linear(loader, &model->proj_out, inner, c, true, "%s.proj_out", name);
+    else
+        draft_load_pointwise(loader, &model->proj_out, inner, c, "%s.proj_out", name);
+}
+
+static struct draft_tensor *self_attention(struct draft_graph *g, const struct draft_attention_layer *a,
+                                           struct draft_tensor *x)
+{
+    struct draft_tensor *q = linear(g, x, &a->to_q); /* [n, s, inner] */
+    struct draft_tensor *k = linear(g, x, &a->to_k); /* [n, s, inner] */
+    struct draft_tensor *v = linear(g, x, &a->to_v); /* [n, s, inner] */
+    return linear(g, draft_attention(g, q, k, v, a->heads, false), &a->to_out);
+}
+
+static struct draft_tensor *cross_attention(struct draft_graph *g, const struct draft_attention_layer *a,
+                                            struct draft_tensor *x, struct draft_tensor *context,
+                                            const struct draft_unet_context *cached)
+{
+    assert(cached == NULL || a->place < cached->count);
+    struct draft_tensor *q = linear(g, x, &a->to_q);                                                /* [n, s, inner] */
+    struct draft_tensor *k = cached != NULL ? cached->key[a->place] : linear(g, context, &a->to_k); /* [n, t, inner] */
+    struct draft_tensor *v = cached != NULL ? cached->value[a->place] : linear(g, context, &a->to_v);
+    return linear(g, draft_attention(g, q, k, v, a->heads, false), &a->to_out);
+}
+
+static struct draft_tensor *block_forward(struct draft_graph *g, const struct draft_transformer_block *b,
+                                          struct draft_tensor *x, struct draft_tensor *context,
+                                          const struct draft_unet_context *cached)
+{
+    x = draft_add(g, x, self_attention(g, &b->attn1, layer_norm(g, x, &b->norm1)));
+    x = draft_add(g, x, cross_attention(g, &b->attn2, layer_norm(g, x, &b->norm2), context, cached));
+    struct draft_tensor *h = linear(g, layer_norm(g, x, &b->norm3), &b->ff_in); /* [n, s, 8 inner] */
+    h = linear(g, draft_geglu(g, h), &b->ff_out);                               /* [n, s, inner] */
+    return draft_add(g, x, h);
+}
+
+struct draft_tensor *draft_transformer_2d_forward(struct draft_graph *g, const struct draft_transformer_2d *model,
+                                                  struct draft_tensor *x, struct draft_tensor *context,
+                                                  const struct draft_unet_context *cached)
+{
+    if (x == NULL)
+        return NULL;
+    struct draft_tensor *h = draft_to_tokens(g, group_norm(g, x, &model->norm)); /* [n, h*w, c] */
+    h = linear(g, h, &model->proj_in);                                           /* [n, h*w, inner] */
+    for (int i = 0; i < model->blocks; i++)
+        h = block_forward(g, &model->block[i], h, context, cached);
+    h = linear(g, h, &model->proj_out); /* [n, h*w, c] */
+    return draft_add(g, x, draft_to_image(g, h, x->dim[1], x->dim[2]));
+}
+
+void draft_transformer_2d_precompute(struct draft_graph *g, const struct draft_transformer_2d *model,
+                                     struct draft_tensor *context, struct draft_unet_context *cached)
+{
+    for (int i = 0; i < model->blocks; i++) {
+        const struct draft_attention_layer *a = &model->block[i].attn2;
+        cached->key[a->place] = linear(g, context, &a->to_k);
+        cached->value[a->place] = linear(g, context, &a->to_v);
+    }
+}

@@ -1,0 +1,174 @@
+/* diffusers' unet_2d_condition.py: UNet2DConditionModel. */
+#include "models/unet.h"
+
+#include <stdio.h>
+
+#include "models/unet_parts.h"
+
+static void load(struct draft_loader *loader, struct draft_unet *unet)
+{
+    const struct unet_config *c = &unet->config;
+    draft_load_conv(loader, &unet->conv_in, c->in_channels, c->channels[0], c->conv_in_kernel, 1, c->conv_in_kernel / 2,
+                    "conv_in");
+    draft_load_linear(loader, &unet->time_linear_1, c->channels[0], c->time_width, true, "time_embedding.linear_1");
+    draft_load_linear(loader, &unet->time_linear_2, c->time_width, c->time_width, true, "time_embedding.linear_2");
+    draft_unet_load_blocks(loader, unet);
+    draft_load_group_norm(loader, &unet->conv_norm_out, c->channels[0], c->groups, c->eps, "conv_norm_out");
+    draft_load_conv(loader, &unet->conv_out, c->channels[0], c->out_channels, c->conv_out_kernel, 1,
+                    c->conv_out_kernel / 2, "conv_out");
+    unet->weights = loader->first;
+}
+
+struct draft_unet *draft_unet_open(const char *folder, struct draft_arena *arena, struct draft_adapter *adapter,
+                                   struct draft_error *err)
+{
+    static const char *const INERT[] = {NULL};
+    char path[4096];
+    struct unet_config config;
+    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path) {
+        draft_fail(err, DRAFT_INVALID_ARGUMENT, "the UNet's folder has too long a name");
+        return NULL;
+    }
+    if (!draft_unet_config_read(&config, path, err))
+        return NULL;
+    struct draft_weights *weights = draft_weights_open(folder, "diffusion_pytorch_model", arena, err);
+    if (weights == NULL)
+        return NULL;
+    struct draft_loader loader;
+    draft_loader_init(&loader, weights, arena, adapter);
+    struct draft_unet *unet = draft_load_alloc(&loader, sizeof *unet);
+    if (unet != NULL) {
+        unet->config = config;
+        load(&loader, unet);
+    }
+    if (loader.error.code == DRAFT_OK)
+        draft_weights_finish(weights, INERT, &loader.error);
+    draft_weights_close(weights);
+    if (loader.error.code != DRAFT_OK) {
+        draft_fail(err, loader.error.code, "%s", loader.error.message);
+        return NULL;
+    }
+    return unet;
+}
+
+struct draft_unet_info draft_unet_info(const struct draft_unet *unet)
+{
+    const struct unet_config *c = &unet->config;
+    return (struct draft_unet_info){c->in_channels, c->out_channels, c->context_width, c->sample_height,
+                                    c->sample_width};
+}
+
+void draft_unet_set_recompute(struct draft_unet *unet, bool on)
+{
+    unet->recompute = on;
+}
+
+void draft_unet_train_weights(struct draft_unet *unet, bool on)
+{
+    for (struct draft_weight_link *link = unet->weights; link != NULL; link = link->next)
+        link->weight->needs_grad = on;
+}
+
+void draft_unet_each_weight(struct draft_unet *unet, void (*visit)(void *context, struct draft_tensor *weight),
+                            void *context)
+{
+    for (struct draft_weight_link *link = unet->weights; link != NULL; link = link->next)
+        visit(context, link->weight);
+}
+
+struct draft_unet_context *draft_unet_precompute(struct draft_graph *g, const struct draft_unet *unet,
+                                                 struct draft_tensor *context)
+{
+    size_t count = (size_t)unet->cross_attentions;
+    size_t bytes = sizeof(struct draft_unet_context) + 2 * count * sizeof(struct draft_tensor *);
+    if (!draft_graph_ok(g))
+        return NULL;
+    struct draft_unet_context *cached = draft_arena_alloc(g->step, bytes);
+    if (cached == NULL) {
+        draft_arena_fail(g->step, bytes, &g->error);
+        return NULL;
+    }
+    cached->count = unet->cross_attentions;
+    cached->key = (struct draft_tensor **)(cached + 1);
+    cached->value = cached->key + count;
+    const int levels = unet->config.levels;
+    for (int b = 0; b < 2 * levels + 1; b++) {
+        const struct unet_block *block = b < levels    ? &unet->down[b]
+                                         : b == levels ? &unet->middle
+                                                       : &unet->up[b - levels - 1];
+        for (int i = 0; i < block->attentions; i++)
+            draft_transformer_2d_precompute(g, &block->attention[i], context, cached);
+    }
+    return draft_graph_ok(g) ? cached : NULL;
+}
+
+static void observe(const struct unet_pass *pass, const char *block, const struct draft_tensor *result)
+{
+    if (pass->call->observe != NULL && result != NULL)
+        pass->call->observe(pass->call->observer, block, result);
+}
+
+static bool check_input(struct draft_graph *g, const struct unet_config *c, const struct draft_tensor *x,
+                        const struct draft_tensor *context)
+{
+    char a[96], b[96];
+    if (!draft_graph_ok(g))
+        return false;
+    if (x->rank != 4 || x->dim[3] != c->in_channels || context->rank != 3 || context->dim[0] != x->dim[0] ||
+        context->dim[2] != c->context_width)
+        return draft_fail(&g->error, DRAFT_INVALID_ARGUMENT,
+                          "the UNet takes latents [n, h, w, %d] and a text context [n, s, %d], not %s and %s: do the "
+                          "folder's parts belong together?",
+                          (int)c->in_channels, (int)c->context_width, draft_shape_text(x->rank, x->dim, a, sizeof a),
+                          draft_shape_text(context->rank, context->dim, b, sizeof b));
+    return true;
+}
+
+static struct draft_tensor *time_embedding(struct unet_pass *pass, int64_t n)
+{
+    const struct draft_unet *unet = pass->unet;
+    const struct unet_config *c = &unet->config;
+    struct draft_graph *g = pass->g;
+    struct draft_tensor *t;
+    t = draft_timestep_embedding(g, pass->call->t, n, c->channels[0], c->flip_sin_to_cos, c->freq_shift);
+    t = linear(g, t, &unet->time_linear_1);                                /* [n, time] */
+    t = linear(g, draft_activate(g, t, DRAFT_SILU), &unet->time_linear_2); /* [n, time] */
+    observe(pass, "time_embedding", t);
+    return draft_activate(g, t, DRAFT_SILU); /* every resnet begins with it */
+}
+
+static struct draft_tensor *forward(struct unet_pass *pass, struct draft_tensor *x)
+{
+    const struct draft_unet *unet = pass->unet;
+    const int levels = unet->config.levels;
+    struct draft_graph *g = pass->g;
+
+    pass->temb = time_embedding(pass, x->dim[0]); /* [n, time] */
+    x = conv(g, x, &unet->conv_in);               /* [n, h, w, c0] */
+    observe(pass, "conv_in", x);
+    pass->skip[pass->skips++] = x;
+    for (int i = 0; i < levels; i++) {
+        x = draft_unet_down(pass, &unet->down[i], x);
+        observe(pass, unet->down[i].name, x);
+    }
+    if (unet->config.has_middle) {
+        x = draft_unet_middle(pass, &unet->middle, x);
+        observe(pass, unet->middle.name, x);
+    }
+    for (int i = 0; i < levels; i++) {
+        x = draft_unet_up(pass, &unet->up[i], x);
+        observe(pass, unet->up[i].name, x);
+    }
+    x = group_norm_silu(g, x, &unet->conv_norm_out); /* [n, h, w, c0] */
+    return conv(g, x, &unet->conv_out);              /* [n, h, w, out] */
+}
+
+struct draft_tensor *draft_unet_forward(struct draft_graph *g, const struct draft_unet *unet, struct draft_tensor *x,
+                                        const struct draft_unet_call *call)
+{
+    if (!draft_graph_ok(g) || !check_input(g, &unet->config, x, call->context))
+        return NULL;
+    struct unet_pass pass = {.g = g, .unet = unet, .call = call};
+    size_t mark = draft_scope_begin(g);
+    return draft_scope_end(g, mark, forward(&pass, x));
+}
