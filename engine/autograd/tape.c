@@ -75,23 +75,26 @@ float *draft_grad(struct draft_graph *g, struct draft_tensor *x, bool *accumulat
     return x->grad;
 }
 
+float *draft_grad_in_place(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x, bool *accumulate)
+{
+    if (x == NULL || !x->needs_grad || x->grad != NULL || x->tape_level != g->tape->level + 1)
+        return draft_grad(g, x, accumulate);
+    x->grad = out->grad;
+    x->grad_written = true;
+    out->grad = NULL;
+    out->grad_written = false;
+    *accumulate = false;
+    return x->grad;
+}
+
 bool draft_grad_pass(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x)
 {
-    if (x == NULL || !x->needs_grad)
-        return true;
-    if (x->tape_level == g->tape->level + 1 && x->grad == NULL) {
-        x->grad = out->grad;
-        x->grad_written = true;
-        out->grad = NULL;
-        out->grad_written = false;
-        return true;
-    }
+    const float *dy = out->grad;
     bool accumulate;
-    float *dx = draft_grad(g, x, &accumulate);
-    if (dx == NULL)
-        return false;
-    draft_cpu_axpby(g->backend, draft_tensor_count(x), 1, out->grad, 0, NULL, dx, accumulate);
-    return true;
+    float *dx = draft_grad_in_place(g, out, x, &accumulate);
+    if (dx != NULL && dx != dy)
+        draft_cpu_axpby(g->backend, draft_tensor_count(x), 1, dy, 0, NULL, dx, accumulate);
+    return draft_graph_ok(g);
 }
 
 /* The producer's backward has run: nobody needs the gradient any more. */

@@ -48,8 +48,10 @@ void draft_tape_drop_spare(struct draft_graph *g, size_t mark);
 /* False, and the graph fails with DRAFT_CANCELLED, when keep_going says so. */
 bool draft_tape_keep_going(struct draft_graph *g);
 
-/* For ops whose input gradient is the output's as it is (reshape, add): x takes over out's buffer when it has none yet,
- * else adds it. Call it for the last input of the op: out's gradient may be gone afterwards. */
+/* Like draft_grad(), but x may take over out's own buffer: for backwards that read each element of dy before they write
+ * that element of dx (fetch dy = out->grad first; out's gradient may be gone afterwards, so x is the last input). */
+float *draft_grad_in_place(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x, bool *accumulate);
+/* The same for dx = dy as it is (reshape, add). */
 bool draft_grad_pass(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x);
 
 #endif

@@ -1,0 +1,141 @@
+/*
+ * linear: y = x W^T + b + s (x A^T) B^T          x [m, k], W [o, k], b [o], A = down [r, k], B = up [o, r]
+ * (Hu et al. 2021 for the second product; s = alpha / r times the adapter's strength)
+ *
+ *   dx = dy W + s (dy B) A      dW = dy^T x      db = sum over rows of dy
+ *   dB = s dy^T (x A^T)         dA = s (dy B)^T x
+ *
+ * While B is zero (step 0), dA is exactly zero: it is a product with dy B = 0.
+ * Whether the adapter is on, and its scale, are read once in forward: a frozen prediction made in between may switch
+ * it.
+ */
+#include "ops/op.h"
+
+#include <assert.h>
+
+enum { X, W, B, DOWN, UP };
+enum { SAVED_DOWN }; /* x A^T [m, r], needed for dB */
+
+struct linear_args {
+    int64_t m, k, o, r;
+    float scale;
+};
+
+/* c[m, n] = alpha op(a) op(b) + beta c, everything contiguous */
+static bool product(struct draft_graph *g, int64_t m, int64_t n, int64_t k, const float *a, bool trans_a,
+                    const float *b, bool trans_b, float alpha, float *c, bool accumulate)
+{
+    struct draft_gemm gemm = {.batch = 1,
+                              .m = m,
+                              .n = n,
+                              .k = k,
+                              .trans_a = trans_a,
+                              .trans_b = trans_b,
+                              .alpha = alpha,
+                              .beta = accumulate ? 1 : 0,
+                              .a = a,
+                              .b = b,
+                              .c = c,
+                              .lda = trans_a ? m : k,
+                              .ldb = trans_b ? k : n,
+                              .ldc = n};
+    return draft_cpu_gemm(g->backend, &gemm, &g->error);
+}
+
+static bool forward(struct draft_graph *g, struct draft_call *call)
+{
+    const struct linear_args *a = call->args;
+    const float *x = draft_f32(call->in[X]);
+    float *y = draft_f32(call->out);
+    const float *bias = call->in[B] != NULL ? draft_f32(call->in[B]) : NULL;
+    if (!draft_cpu_linear(g->backend, a->m, x, call->in[W], bias, y, false, &g->error))
+        return false;
+    if (call->in[DOWN] == NULL)
+        return true;
+    size_t mark = draft_arena_mark(g->step);
+    struct draft_tensor *down = draft_new(g, DRAFT_F32, 2, (int64_t[]){a->m, a->r});
+    if (down == NULL ||
+        !product(g, a->m, a->r, a->k, x, false, draft_f32(call->in[DOWN]), true, 1, draft_f32(down), false) ||
+        !product(g, a->m, a->o, a->r, draft_f32(down), false, draft_f32(call->in[UP]), true, a->scale, y, true))
+        return false;
+    if (call->out->needs_grad && call->in[UP]->needs_grad)
+        call->saved[SAVED_DOWN] = down;
+    else
+        draft_arena_release(g->step, mark);
+    return true;
+}
+
+static bool lora_backward(struct draft_graph *g, struct draft_call *call, const float *dy, float *dx)
+{
+    const struct linear_args *a = call->args;
+    bool add_down = false, add_up = false;
+    float *d_down = draft_grad(g, call->in[DOWN], &add_down);
+    float *d_up = draft_grad(g, call->in[UP], &add_up);
+    if (d_up != NULL &&
+        !product(g, a->o, a->r, a->m, dy, true, draft_f32(call->saved[SAVED_DOWN]), false, a->scale, d_up, add_up))
+        return false;
+    if (dx == NULL && d_down == NULL)
+        return true;
+    size_t mark = draft_arena_mark(g->step);
+    float *dy_up = draft_temporary(g, (size_t)(a->m * a->r) * sizeof *dy_up);
+    bool done = dy_up != NULL &&
+                product(g, a->m, a->r, a->o, dy, false, draft_f32(call->in[UP]), false, a->scale, dy_up, false);
+    if (done && d_down != NULL)
+        done = product(g, a->r, a->k, a->m, dy_up, true, draft_f32(call->in[X]), false, 1, d_down, add_down);
+    if (done && dx != NULL)
+        done = product(g, a->m, a->k, a->r, dy_up, false, draft_f32(call->in[DOWN]), false, 1, dx, true);
+    draft_arena_release(g->step, mark);
+    return done;
+}
+
+static bool backward(struct draft_graph *g, struct draft_call *call)
+{
+    const struct linear_args *a = call->args;
+    const float *dy = call->out->grad;
+    bool add_x = false, add_w = false, add_b = false;
+    float *dx = draft_grad(g, call->in[X], &add_x);
+    float *dw = draft_grad(g, call->in[W], &add_w);
+    float *db = draft_grad(g, call->in[B], &add_b);
+    if (!draft_graph_ok(g))
+        return false;
+    if (dx != NULL && !draft_cpu_linear_dx(g->backend, a->m, dy, call->in[W], dx, add_x, &g->error))
+        return false;
+    if (dw != NULL &&
+        !draft_cpu_linear_dw(g->backend, a->m, a->o, a->k, draft_f32(call->in[X]), dy, dw, add_w, &g->error))
+        return false;
+    if (db != NULL && !draft_cpu_sum_rows(g->backend, 1, a->m, a->o, dy, db, add_b, &g->error))
+        return false;
+    return call->in[DOWN] == NULL || lora_backward(g, call, dy, dx);
+}
+
+const struct draft_op draft_op_linear = {.name = "linear", .forward = forward, .backward = backward};
+
+struct draft_tensor *draft_linear(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *w,
+                                  struct draft_tensor *b, const struct draft_lora *lora)
+{
+    if (!draft_graph_ok(g))
+        return NULL;
+    assert(x != NULL && w != NULL);
+    bool weight_fits = w->dtype == DRAFT_F32 && (w->rank == 2 || (w->rank == 4 && w->dim[1] == 1 && w->dim[2] == 1));
+    if (x->dtype != DRAFT_F32 || x->rank < 1 || !weight_fits || draft_last(w) != draft_last(x) ||
+        (b != NULL && !draft_is_vector(b, w->dim[0])))
+        return DRAFT_REFUSE(g, "linear", "x [..., k], weight [o, k] or [o, 1, 1, k], bias [o] or nothing", x, w, b);
+
+    struct linear_args args = {.m = draft_rows(x), .k = draft_last(x), .o = w->dim[0]};
+    struct draft_call call = {.op = &draft_op_linear, .in = {x, w, b}, .args = &args, .args_size = sizeof args};
+    if (lora != NULL && *lora->on) {
+        if (!draft_is_f32(lora->down, 2) || !draft_is_f32(lora->up, 2) || lora->down->dim[1] != args.k ||
+            lora->up->dim[0] != args.o || lora->up->dim[1] != lora->down->dim[0])
+            return DRAFT_REFUSE(g, "linear", "weight [o, k], adapter down [r, k] and up [o, r]", w, lora->down,
+                                lora->up);
+        args.r = lora->down->dim[0];
+        args.scale = *lora->scale;
+        call.in[DOWN] = lora->down;
+        call.in[UP] = lora->up;
+    }
+    int64_t dim[DRAFT_MAX_RANK];
+    memcpy(dim, x->dim, sizeof dim);
+    dim[x->rank - 1] = args.o;
+    call.out = draft_new(g, DRAFT_F32, x->rank, dim);
+    return draft_graph_run(g, &call);
+}

@@ -1,0 +1,78 @@
+/*
+ * What an op file includes: the graph's inside, the kernels, the descriptors' names, and the few sentences and shapes
+ * that every wrapper needs.
+ */
+#ifndef DRAFT_OPS_OP_H
+#define DRAFT_OPS_OP_H
+
+#include <string.h>
+
+#include "autograd/tape.h"
+#include "backend/cpu/cpu.h"
+#include "ops/ops.h"
+
+#define DRAFT_OP(name) extern const struct draft_op draft_op_##name;
+#include "ops/ops.def"
+#undef DRAFT_OP
+
+extern const struct draft_op *const draft_op_list[]; /* in the order of ops.def; NULL at the end */
+
+enum { DRAFT_GRAIN = 16384 }; /* elements a task of an elementwise loop takes */
+
+/* Fails the graph: "<op>: expected <expected>, got [2, 3] and [4, 5] (unet.weight)". Returns NULL. */
+struct draft_tensor *draft_refuse(struct draft_graph *g, const char *op, const char *expected, int count,
+                                  const struct draft_tensor *const *got);
+#define DRAFT_REFUSE(g, op, expected, ...)                                                                             \
+    draft_refuse(g, op, expected,                                                                                      \
+                 (int)(sizeof((const struct draft_tensor *[]){__VA_ARGS__}) / sizeof(struct draft_tensor *)),          \
+                 (const struct draft_tensor *[]){__VA_ARGS__})
+
+/* Memory for the length of one forward or backward, from the step arena: take a mark before and release it after.
+ * Ask for gradients and notes first, since they must stay. NULL: the graph has failed. */
+void *draft_temporary(struct draft_graph *g, size_t bytes);
+
+/* Copies (or adds) `rows` rows of `width` floats; strides in floats. */
+void draft_copy_rows(struct draft_backend *backend, int64_t rows, int64_t width, const float *from, int64_t from_stride,
+                     float *to, int64_t to_stride, bool accumulate);
+
+static inline bool draft_is_f32(const struct draft_tensor *x, int rank)
+{
+    return x->dtype == DRAFT_F32 && x->rank == rank;
+}
+
+static inline bool draft_is_vector(const struct draft_tensor *x, int64_t n)
+{
+    return draft_is_f32(x, 1) && x->dim[0] == n;
+}
+
+static inline bool draft_same_shape(const struct draft_tensor *a, const struct draft_tensor *b)
+{
+    return a->dtype == b->dtype && a->rank == b->rank && memcmp(a->dim, b->dim, (size_t)a->rank * sizeof *a->dim) == 0;
+}
+
+static inline int64_t draft_last(const struct draft_tensor *x)
+{
+    return x->dim[x->rank - 1];
+}
+
+/* All dimensions but the last: tokens, pixels. */
+static inline int64_t draft_rows(const struct draft_tensor *x)
+{
+    int64_t rows = 1;
+    for (int i = 0; i + 1 < x->rank; i++)
+        rows *= x->dim[i];
+    return rows;
+}
+
+/* [n, h, w, c] or [n, s, c]: h * w or s. */
+static inline int64_t draft_positions(const struct draft_tensor *x)
+{
+    return x->rank == 4 ? x->dim[1] * x->dim[2] : x->dim[1];
+}
+
+static inline bool draft_is_sequence_or_image(const struct draft_tensor *x)
+{
+    return x->dtype == DRAFT_F32 && (x->rank == 3 || x->rank == 4);
+}
+
+#endif
