@@ -6,10 +6,29 @@
 #include <grpc/grpc_posix.h>
 #include <grpc/grpc_security.h>
 #include <grpc/impl/codegen/compression_types.h>
+#include <grpc/support/log.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "log.h"
+
 enum { SLOTS = 64, MAX_METADATA = 8 * 1024, MAX_STREAMS = 100 };
+
+static void log_grpc(gpr_log_func_args *line)
+{
+    draftd_log(DRAFTD_DEBUG, NULL, "grpc: %s", line->message);
+}
+
+void draftd_rpc_setup(void)
+{
+    gpr_set_log_function(log_grpc);
+    grpc_init();
+}
+
+void draftd_rpc_teardown(void)
+{
+    grpc_shutdown_blocking();
+}
 
 static void *poll_queue(void *argument)
 {

@@ -77,7 +77,12 @@ struct draftd_rpc_options {
     int keepalive_ms; /* silence after which a peer is asked for life; 0: 60 s */
 };
 
-/* Starts the poller and the lanes. `services` and all it points to outlive the server. Call after grpc_init(). */
+/* Once in a process, around everything else here. gRPC's threads take the signal mask that setup is called with; its
+ * own words go to the log at debug level. */
+void draftd_rpc_setup(void);
+void draftd_rpc_teardown(void);
+
+/* Starts the poller and the lanes. `services` and all it points to outlive the server. */
 struct draftd_rpc *draftd_rpc_create(const struct draftd_service *services, size_t count,
                                      const struct draftd_rpc_options *options, struct draft_error *err);
 /* Serves one connected socket; the descriptor is the transport's from here on. Any thread. */
