@@ -1,6 +1,7 @@
 #include "base/rng.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* --- Philox 4x32-10 ------------------------------------------------------------------------------------------------
@@ -144,14 +145,62 @@ static void scalar_path(struct mt19937 *mt, float *out, size_t n)
     }
 }
 
-/* at::native::normal_fill_16: uniform numbers to normal ones, the first eight with the last eight. */
+/*
+ * at::native::normal_fill_16_AVX2 takes its logarithm, sine and cosine from avx_mathfun (Cephes' single-precision
+ * polynomials), compiled with fused multiply-adds: done here number by number, fused at the same places, so that the
+ * numbers are PyTorch's to the last bit. No product below is added without being fused, whatever the compiler does.
+ */
+static float cephes_log(float x)
+{
+    static const float p[] = {7.0376836292E-2f,  -1.1514610310E-1f, 1.1676998740E-1f,
+                              -1.2420140846E-1f, 1.4249322787E-1f,  -1.6668057665E-1f,
+                              2.0000714765E-1f,  -2.4999993993E-1f, 3.3333331174E-1f};
+    int exponent;
+    float m = frexpf(x, &exponent); /* [0.5, 1) */
+    float e = (float)exponent;
+    if (m < 0.707106781186547524f) {
+        e -= 1.0f;
+        x = (m - 1.0f) + m;
+    } else {
+        x = m - 1.0f;
+    }
+    float z = x * x, y = p[0];
+    for (int i = 1; i < 9; i++)
+        y = fmaf(y, x, p[i]);
+    y = y * x;
+    y = fmaf(y, z, e * -2.12194440e-4f);
+    y = fmaf(z, -0.5f, y);
+    return fmaf(e, 0.693359375f, x + y);
+}
+
+/* For 0 <= x < 2 pi. */
+static void cephes_sincos(float x, float *sine, float *cosine)
+{
+    int octant = ((int)(x * 1.27323954473516f) + 1) & ~1; /* 4 / pi */
+    float y = (float)octant;
+    x = fmaf(y, -0.78515625f, x);
+    x = fmaf(y, -2.4187564849853515625e-4f, x);
+    x = fmaf(y, -3.77489497744594108e-8f, x);
+    float z = x * x;
+    float c = fmaf(fmaf(2.443315711809948E-005f, z, -1.388731625493765E-003f), z, 4.166664568298827E-002f) * z;
+    c = fmaf(c, z, z * -0.5f) + 1.0f;
+    float s = fmaf(fmaf(-1.9515295891E-4f, z, 8.3321608736E-3f), z, -1.6666654611E-1f) * z;
+    s = fmaf(s, x, x);
+    bool swapped = (octant & 2) != 0;
+    float first = swapped ? c : s, second = swapped ? s : c;
+    *sine = octant & 4 ? -first : first;
+    *cosine = (octant - 2) & 4 ? second : -second;
+}
+
+/* Uniform numbers to normal ones, the first eight with the last eight (Box and Muller). */
 static void normal_16(float *x)
 {
     for (int j = 0; j < 8; j++) {
-        float radius = sqrtf(-2.0f * logf(1.0f - x[j]));
-        float angle = 2.0f * (float)M_PI * x[j + 8];
-        x[j] = radius * cosf(angle);
-        x[j + 8] = radius * sinf(angle);
+        float sine, cosine;
+        float radius = sqrtf(-2.0f * cephes_log(1.0f - x[j]));
+        cephes_sincos(2.0f * (float)M_PI * x[j + 8], &sine, &cosine);
+        x[j] = radius * cosine;
+        x[j + 8] = radius * sine;
     }
 }
 

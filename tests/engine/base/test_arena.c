@@ -1,0 +1,103 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "base/arena.h"
+
+static void test_arena__gives_aligned_blocks_that_do_not_overlap(void **state)
+{
+    (void)state;
+    struct draft_arena *arena = draft_arena_create("test", 1 << 20, NULL);
+    unsigned char *a = draft_arena_alloc(arena, 1), *b = draft_arena_alloc(arena, 65), *c = draft_arena_alloc(arena, 0);
+    assert_int_equal((uintptr_t)a % 64, 0);
+    assert_ptr_equal(b, a + 64);
+    assert_ptr_equal(c, b + 128);
+    memset(a, 1, 1);
+    memset(b, 2, 65);
+    assert_int_equal(a[0], 1);
+    draft_arena_destroy(arena);
+}
+
+static void test_arena__repeats_its_addresses_after_a_release(void **state)
+{
+    (void)state;
+    struct draft_arena *arena = draft_arena_create("test", 1 << 20, NULL);
+    draft_arena_alloc(arena, 1000);
+    size_t mark = draft_arena_mark(arena);
+    void *first = draft_arena_alloc(arena, 5000), *second = draft_arena_alloc(arena, 70);
+    size_t high = draft_arena_high_water(arena);
+    draft_arena_release(arena, mark);
+    assert_int_equal(draft_arena_live(arena), mark);
+    assert_ptr_equal(draft_arena_alloc(arena, 5000), first);
+    assert_ptr_equal(draft_arena_alloc(arena, 70), second);
+    assert_int_equal(draft_arena_high_water(arena), high);
+    draft_arena_destroy(arena);
+}
+
+static void test_arena__ends_at_its_limit_with_a_sentence(void **state)
+{
+    (void)state;
+    struct draft_arena *arena = draft_arena_create("step", 4096, NULL);
+    assert_non_null(draft_arena_alloc(arena, 4000));
+    assert_non_null(draft_arena_alloc(arena, 64));
+    assert_null(draft_arena_alloc(arena, 1));
+    assert_null(draft_arena_alloc(arena, SIZE_MAX));
+    assert_null(draft_arena_alloc(arena, SIZE_MAX - 32));
+    struct draft_error err = {0};
+    assert_false(draft_arena_fail(arena, 1 << 20, &err));
+    assert_int_equal(err.code, DRAFT_OUT_OF_MEMORY);
+    assert_non_null(strstr(err.message, "step memory (asked 1.00 MiB"));
+    draft_arena_destroy(arena);
+}
+
+static void test_arena__reserves_more_than_the_machine_has_and_commits_nothing(void **state)
+{
+    (void)state;
+    struct draft_arena *arena = draft_arena_create("huge", (size_t)1 << 40, NULL);
+    assert_non_null(arena);
+    assert_non_null(draft_arena_alloc(arena, (size_t)1 << 39));
+    char *last = draft_arena_alloc(arena, 100);
+    last[99] = 7;
+    draft_arena_destroy(arena);
+}
+
+static void test_arena__refuses_absurd_limits(void **state)
+{
+    (void)state;
+    struct draft_error err = {0};
+    assert_null(draft_arena_create("test", 0, &err));
+    assert_int_equal(err.code, DRAFT_INVALID_ARGUMENT);
+    err = (struct draft_error){0};
+    assert_null(draft_arena_create("test", SIZE_MAX, &err));
+    err = (struct draft_error){0};
+    assert_null(draft_arena_create("test", (size_t)1 << 60, &err));
+    assert_int_equal(err.code, DRAFT_OUT_OF_MEMORY);
+    draft_arena_destroy(NULL);
+}
+
+static void test_arena__copies_strings(void **state)
+{
+    (void)state;
+    struct draft_arena *arena = draft_arena_create("test", 64, NULL);
+    assert_string_equal(draft_arena_strdup(arena, "conv_in.weight"), "conv_in.weight");
+    assert_null(draft_arena_strdup(arena, "no room is left"));
+    draft_arena_destroy(arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_arena__gives_aligned_blocks_that_do_not_overlap),
+        cmocka_unit_test(test_arena__repeats_its_addresses_after_a_release),
+        cmocka_unit_test(test_arena__ends_at_its_limit_with_a_sentence),
+        cmocka_unit_test(test_arena__reserves_more_than_the_machine_has_and_commits_nothing),
+        cmocka_unit_test(test_arena__refuses_absurd_limits),
+        cmocka_unit_test(test_arena__copies_strings),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
