@@ -54,8 +54,8 @@ struct draft_unet *draft_unet_open(const char *folder, struct draft_arena *arena
 struct draft_unet_info draft_unet_info(const struct draft_unet *unet)
 {
     const struct unet_config *c = &unet->config;
-    return (struct draft_unet_info){c->in_channels, c->out_channels, c->context_width, c->sample_height,
-                                    c->sample_width};
+    return (struct draft_unet_info){c->in_channels,   c->out_channels, c->context_width,
+                                    c->sample_height, c->sample_width, 1 << (c->levels - 1)};
 }
 
 void draft_unet_set_recompute(struct draft_unet *unet, bool on)

@@ -13,6 +13,7 @@ struct draft_unet;
 struct draft_unet_info {
     int64_t in_channels, out_channels, context_width;
     int64_t sample_height, sample_width; /* config's sample_size, in latents */
+    int side_multiple;                   /* h and w of the latents must be multiples: 2^(blocks - 1) */
 };
 
 /* `adapter` NULL: no LoRA. Everything lives in `arena`. */
