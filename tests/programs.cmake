@@ -1,0 +1,30 @@
+# Programs beside the cmocka tests, and the ctest cases that run them.
+
+# --- golden_check: our numbers beside PyTorch's ------------------------------------------------------------------------
+file(GLOB golden_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/golden/*.c)
+add_executable(golden_check ${golden_sources})
+set_target_properties(golden_check PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_compile_definitions(golden_check PRIVATE DEMO="${CMAKE_SOURCE_DIR}/deploy/demo")
+target_link_libraries(golden_check PRIVATE draft_engine draft_flags)
+
+# Every fixture is a case of its own: golden.<folder or file>. Two threads: the machine may be shared.
+set(golden ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/golden)
+file(GLOB fixtures CONFIGURE_DEPENDS RELATIVE ${golden} ${golden}/*/config.json ${golden}/*.safetensors
+  ${golden}/*.json ${golden}/draft_plus/*.safetensors)
+foreach(fixture IN LISTS fixtures)
+  string(REGEX REPLACE "/config\\.json$" "" fixture ${fixture})
+  string(REGEX REPLACE "[/.]" "-" name ${fixture})
+  string(REGEX REPLACE "-(safetensors|json)$" "" name ${name})
+  add_test(NAME golden.${name} COMMAND golden_check --threads 2 ${golden}/${fixture})
+  set_tests_properties(golden.${name} PROPERTIES LABELS "engine;golden" TIMEOUT 600)
+endforeach()
+
+# The models again with each older instruction set (on another machine the option names what is there).
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  foreach(isa x86-64 x86-64-v3)
+    add_test(NAME golden.isa-${isa} COMMAND golden_check --threads 2 --isa ${isa} ${golden}/unet_sd15
+      ${golden}/unet_sd21 ${golden}/vae ${golden}/clip_l ${golden}/clip_h ${golden}/lpips.safetensors
+      ${golden}/resize_bicubic_antialias.safetensors)
+    set_tests_properties(golden.isa-${isa} PROPERTIES LABELS "engine;golden" TIMEOUT 600)
+  endforeach()
+endif()
