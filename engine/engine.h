@@ -16,7 +16,7 @@ struct draft_engine;
 
 enum draft_phase {
     DRAFT_PHASE_LOADING = 1,
-    DRAFT_PHASE_SAMPLING,   /* sub-steps: denoising steps over all micro-batches */
+    DRAFT_PHASE_SAMPLING, /* sub-steps: denoising steps over all micro-batches */
     DRAFT_PHASE_BACKWARD,
     DRAFT_PHASE_OPTIMIZER,
     DRAFT_PHASE_EVALUATING,
@@ -32,30 +32,42 @@ struct draft_watch {
     void *context;
 };
 
+/* `config` is copied and resolved; the strings and lists it points to must outlive the engine. `watch` (may be NULL) is
+ * copied. */
 struct draft_engine *draft_engine_open(const struct draft_job_config *config, const struct draft_watch *watch,
                                        struct draft_error *err);
 void draft_engine_close(struct draft_engine *engine);
 
-/* Numbers of one training step or one evaluation, by name: "reward", "reward_std", "reward/<term>", "kl", "loss", "grad_norm",
- * "learning_rate", "seconds/sample" ..., "memory/step_arena_bytes"; evaluations: "eval/reward", "eval/kl", "eval/lpips". */
+/* Numbers of one training step or one evaluation, by name: "reward", "reward_std", "reward/<term>", "kl", "loss",
+ * "grad_norm", "learning_rate", "seconds/sample" ..., "memory/step_arena_bytes"; evaluations: "eval/reward", "eval/kl",
+ * "eval/lpips". */
 enum { DRAFT_MAX_METRICS = 48 };
 struct draft_metric {
     char name[48];
     double value; /* may be NaN */
 };
 struct draft_report {
-    int64_t step; /* 1 after the first update; evaluations: updates done so far */
+    int64_t step;   /* 1 after the first update; evaluations: steps done so far */
+    double seconds; /* wall time of the step or evaluation */
     int count;
     struct draft_metric metric[DRAFT_MAX_METRICS];
     bool skipped; /* a non-finite loss or gradient: the update was left out; `note` says which */
     char note[256];
 };
 
-int64_t draft_engine_step_count(const struct draft_engine *engine); /* updates done */
+/* Over all weight and configuration files the engine was opened with: XXH3-128, hex. */
+const char *draft_engine_fingerprint(const struct draft_engine *engine);
+/* The evaluation's prompts: the config's, or the dataset's first 8 different ones. */
+int draft_engine_evaluation_prompts(const struct draft_engine *engine, const char *const **prompts);
+/* As opened: every default filled in, height and width in pixels. */
+const struct draft_job_config *draft_engine_config(const struct draft_engine *engine);
+
+int64_t draft_engine_step_count(const struct draft_engine *engine); /* steps done, skipped ones included */
 int64_t draft_engine_total_steps(const struct draft_engine *engine);
 /* One update of DRaFT+. Fails for good with DRAFT_NON_FINITE after config.max_bad_steps skipped steps in a row. */
 bool draft_engine_step(struct draft_engine *engine, struct draft_report *report, struct draft_error *err);
-bool draft_engine_evaluation_due(const struct draft_engine *engine); /* at step 0, every config.evaluation.every, and at the end */
+bool draft_engine_evaluation_due(
+    const struct draft_engine *engine); /* at step 0, every config.evaluation.every, and at the end */
 bool draft_engine_evaluate(struct draft_engine *engine, struct draft_report *report, struct draft_error *err);
 
 enum draft_aig { DRAFT_AIG_DRAFT, DRAFT_AIG_BASE, DRAFT_AIG_LINEAR, DRAFT_AIG_POWER, DRAFT_AIG_STEP };
@@ -67,12 +79,12 @@ struct draft_sample_request {
     double lora_scale;             /* 1: tuned, 0: base */
     enum draft_aig aig;
     double aig_power;
-    int height, width;             /* pixels; 0: the job's */
+    int height, width; /* pixels; 0: the job's */
 };
 struct draft_picture {
     int height, width;
-    float *rgb;     /* [h, w, 3] in [0, 1]; malloc'd, the caller frees */
-    double reward;  /* of this picture, all terms */
+    float *rgb;    /* [h, w, 3] in [0, 1]; malloc'd, the caller frees */
+    double reward; /* of this picture, all terms */
 };
 /* Never touches the training's random numbers or adapter state. */
 bool draft_engine_sample(struct draft_engine *engine, const struct draft_sample_request *request,
@@ -83,18 +95,19 @@ struct draft_saved {
     uint64_t bytes;
     char checksum[40]; /* XXH3-128, hex, of the file */
 };
-bool draft_engine_save(struct draft_engine *engine, const char *path, struct draft_saved *saved, struct draft_error *err);
+bool draft_engine_save(struct draft_engine *engine, const char *path, struct draft_saved *saved,
+                       struct draft_error *err);
 /* Restores adapter, optimizer and step; refuses another config, a damaged file, other shapes. */
 bool draft_engine_restore(struct draft_engine *engine, const char *path, struct draft_error *err);
 
 /* Opens and checks everything the config names without training; fills what a submit wants to know. */
 struct draft_inspection {
-    char fingerprint[40];       /* over all weight and config files: XXH3-128, hex */
+    char fingerprint[40]; /* over all weight and config files: XXH3-128, hex */
     int64_t total_steps;
     uint64_t trained_parameters, base_parameters;
-    uint64_t memory_bytes;      /* estimate of the peak */
-    int height, width;          /* resolved picture size, pixels */
-    int truncated_prompts;      /* prompts longer than the tokenizer's limit */
+    uint64_t memory_bytes; /* estimate of the peak */
+    int height, width;     /* resolved picture size, pixels */
+    int truncated_prompts; /* prompts longer than the tokenizer's limit */
     char warnings[512];
 };
 bool draft_inspect(const struct draft_job_config *config, struct draft_inspection *inspection, struct draft_error *err);
@@ -102,7 +115,7 @@ bool draft_inspect(const struct draft_job_config *config, struct draft_inspectio
 enum draft_export_format { DRAFT_EXPORT_KOHYA, DRAFT_EXPORT_DIFFUSERS };
 struct draft_export_options {
     enum draft_export_format format;
-    bool f32;                /* default F16 */
+    bool f32;                 /* default F16 */
     const char *job, *reward; /* for the metadata */
     double kl_coeff;
 };

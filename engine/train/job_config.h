@@ -1,6 +1,6 @@
 /*
- * A training job as the engine sees it: resolved, checked for ranges by draft_job_config_check. The daemon and the client
- * see the same fields in proto/draftd/v1/jobs.proto (JobSpec); the worker translates.
+ * A training job as the engine sees it: resolved and checked for ranges by draft_job_config_resolve. The daemon and the
+ * client see the same fields in proto/draftd/v1/jobs.proto (JobSpec); the worker translates.
  */
 #ifndef DRAFT_TRAIN_JOB_CONFIG_H
 #define DRAFT_TRAIN_JOB_CONFIG_H
@@ -11,53 +11,55 @@
 #include "rewards/reward.h"
 
 struct draft_job_config {
-    const char *model;            /* a diffusers pipeline folder */
-    const char *const *prompts;   /* the dataset */
+    const char *model;          /* a diffusers pipeline folder */
+    const char *const *prompts; /* the dataset */
     int prompt_count;
 
     struct draft_reward_spec reward[DRAFT_MAX_TERMS];
     int reward_count;
 
     /* DRaFT+ */
-    double kl_coeff;              /* 0: vanilla DRaFT, no frozen prediction */
-    int sampling_steps;           /* T; 0: 50 */
-    int truncation_steps;         /* K; 0: 1; K = T is full DRaFT */
-    int lv_copies;                /* DRaFT-LV's n; needs K = 1 */
-    double guidance;              /* <= 1: no unconditional pass; < 0: 7.5 */
-    const char *negative_prompt;  /* unconditional prompt, "" */
-    int height, width;            /* pixels; 0: the model's own */
+    double kl_coeff;             /* 0: vanilla DRaFT, no frozen prediction */
+    int sampling_steps;          /* T; 0: 50 */
+    int truncation_steps;        /* K; 0: 1; K = T is full DRaFT */
+    int lv_copies;               /* DRaFT-LV's n; needs K = 1 */
+    double guidance;             /* <= 1: no unconditional pass; < 0: 7.5 */
+    const char *negative_prompt; /* unconditional prompt, "" */
+    int height, width;           /* pixels; 0: the model's own */
 
-    int lora_rank;                /* 0: 32 */
-    double lora_alpha;            /* 0: rank */
+    int lora_rank;     /* 0: 32 */
+    double lora_alpha; /* 0: rank */
 
     double learning_rate;         /* 0: 1e-4 */
     double beta1, beta2, epsilon; /* 0: 0.9, 0.999, 1e-8 */
     double weight_decay;
-    int warmup_steps;             /* < 0: 10 */
-    double max_grad_norm;         /* 0: 10 */
+    int warmup_steps;     /* < 0: 10 */
+    double max_grad_norm; /* 0: 10 */
 
-    int micro_batch;              /* 0: 1 */
-    int global_batch;             /* 0: 4; a multiple of micro_batch */
-    int64_t steps;                /* length in updates, or ... */
-    double epochs;                /* ... in passes over the dataset; exactly one of the two is > 0 */
+    int micro_batch;  /* 0: 1 */
+    int global_batch; /* 0: 4; a multiple of micro_batch */
+    int64_t steps;    /* length in updates, or ... */
+    double epochs;    /* ... in passes over the dataset; exactly one of the two is > 0 */
     bool recompute;
     uint64_t seed;
-    int max_bad_steps;            /* 0: 3 non-finite steps in a row end the job */
+    int max_bad_steps; /* 0: 3 non-finite steps in a row end the job */
 
     struct {
-        int every;                    /* steps; 0: at start and end only; < 0: never */
-        const char *const *prompts;   /* NULL: the dataset's first 8 distinct prompts */
+        int every;                  /* steps; 0: at start and end only; < 0: never */
+        const char *const *prompts; /* NULL: the dataset's first 8 distinct prompts */
         int prompt_count;
-        int seeds;                    /* N of the diversity measure per prompt; 0: 8 */
-        const char *lpips;            /* folder; NULL: no diversity */
-        int sampling_steps;           /* 0: as in training */
+        int seeds;          /* N of the diversity measure per prompt; 0: 8 */
+        const char *lpips;  /* folder; NULL: no diversity */
+        int sampling_steps; /* 0: as in training */
     } evaluation;
 
-    int threads;                  /* 0: all */
-    const char *isa;              /* NULL: best */
+    int threads;     /* 0: all */
+    const char *isa; /* NULL: best */
 };
 
 /* Fills defaults in place and refuses absurd numbers, naming the JobSpec field at fault. */
 bool draft_job_config_resolve(struct draft_job_config *config, struct draft_error *err);
+/* Length in updates of a resolved job; a last part of an epoch counts as a whole update. */
+int64_t draft_job_config_total_steps(const struct draft_job_config *config);
 
 #endif

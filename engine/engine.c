@@ -1,0 +1,490 @@
+#include "engine.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "state.h"
+#include "train/checkpoint.h"
+#include "train/evaluate.h"
+#include "train/sample.h"
+
+/* --- Opening ------------------------------------------------------------------------------------------------------ */
+
+enum { DEFAULT_EVALUATION_PROMPTS = 8 };
+
+/* Says which field of the request is at fault, where the layer below did not. */
+static bool blame(struct draft_error *err, const char *field)
+{
+    if (err && !err->field[0] && err->code == DRAFT_INVALID_ARGUMENT)
+        snprintf(err->field, sizeof err->field, "%s", field);
+    if (err && !err->field[0] && err->code == DRAFT_NOT_FOUND)
+        snprintf(err->field, sizeof err->field, "%s", field);
+    return false;
+}
+
+static bool loading(struct draft_engine *e, int done, struct draft_error *err)
+{
+    enum { PARTS = 5 };
+    if (draft_progress_set(&e->progress, DRAFT_PHASE_LOADING, done, PARTS))
+        return true;
+    return draft_fail(err, DRAFT_CANCELLED, "loading was stopped on request");
+}
+
+static bool open_machine(struct draft_engine *e, struct draft_error *err)
+{
+    struct draft_backend_options options = {.threads = e->config.threads, .isa = e->config.isa};
+    size_t limit = draft_memory_limit();
+    if (!(e->backend = draft_backend_create_cpu(&options, err)) ||
+        !(e->weights = draft_arena_create("engine", limit, err)) ||
+        !(e->step = draft_arena_create("step", limit, err)) || !draft_graph_init(&e->graph, e->backend, e->step, err))
+        return false;
+    e->graph.keep_going = draft_progress_keep_going;
+    e->graph.context = &e->progress;
+    return true;
+}
+
+static bool open_models(struct draft_engine *e, struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    if (!loading(e, 0, err) || !draft_fingerprint(c, &e->progress, e->fingerprint, err))
+        return false;
+    e->adapter = draft_adapter_create(e->weights, c->lora_rank, (float)c->lora_alpha, c->seed, err);
+    if (!e->adapter || !loading(e, 1, err))
+        return false;
+    if (!draft_pipeline_open(&e->pipeline, c->model, e->weights, e->adapter, err))
+        return blame(err, "spec.model");
+    if (e->adapter->count == 0)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.model",
+                                "%s/unet has no attention blocks for a LoRA to sit on; it cannot be trained", c->model);
+    if (!loading(e, 2, err) || !draft_scoring_open(&e->scoring, c->reward, c->reward_count, e->weights, err) ||
+        !loading(e, 3, err))
+        return false;
+    if (c->evaluation.lpips && !(e->lpips = draft_lpips_open(c->evaluation.lpips, e->weights, err)))
+        return blame(err, "spec.evaluation.lpips");
+    return loading(e, 4, err);
+}
+
+static void count_weight(void *context, struct draft_tensor *weight)
+{
+    *(uint64_t *)context += (uint64_t)draft_tensor_count(weight);
+}
+
+/* Pixels a side must be a multiple of: the VAE's factor times what the UNet halves. */
+static bool side_fits(int pixels, int multiple, const char *field, struct draft_error *err)
+{
+    if (pixels % multiple == 0)
+        return true;
+    int nearest = (pixels + multiple / 2) / multiple * multiple;
+    return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field,
+                            "%s is %d pixels; this model needs a multiple of %d, the nearest is %d",
+                            strrchr(field, '.') + 1, pixels, multiple, nearest > 0 ? nearest : multiple);
+}
+
+static bool check_size(const struct draft_engine *e, int height, int width, const char *prefix, struct draft_error *err)
+{
+    int multiple = e->pipeline.vae_info.factor * e->pipeline.unet_info.side_multiple;
+    char field[64];
+    snprintf(field, sizeof field, "%s.height", prefix);
+    if (!side_fits(height, multiple, field, err))
+        return false;
+    snprintf(field, sizeof field, "%s.width", prefix);
+    return side_fits(width, multiple, field, err);
+}
+
+static bool set_size(struct draft_engine *e, struct draft_error *err)
+{
+    struct draft_job_config *c = &e->config;
+    int factor = e->pipeline.vae_info.factor;
+    if (c->height == 0)
+        c->height = (int)e->pipeline.unet_info.sample_height * factor;
+    if (c->width == 0)
+        c->width = (int)e->pipeline.unet_info.sample_width * factor;
+    if (!check_size(e, c->height, c->width, "spec.sampling", err))
+        return false;
+    e->latent_height = c->height / factor;
+    e->latent_width = c->width / factor;
+    return true;
+}
+
+/* The dataset's first different prompts, unless the job names its own. */
+static bool choose_prompts(struct draft_engine *e, struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    int room = c->evaluation.prompt_count > 0 ? c->evaluation.prompt_count : DEFAULT_EVALUATION_PROMPTS;
+    e->evaluation_prompts = malloc((size_t)room * sizeof *e->evaluation_prompts);
+    if (!e->evaluation_prompts)
+        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the evaluation's prompts");
+    if (c->evaluation.prompt_count > 0) {
+        memcpy(e->evaluation_prompts, c->evaluation.prompts, (size_t)room * sizeof *e->evaluation_prompts);
+        e->evaluation_prompt_count = room;
+        return true;
+    }
+    for (int i = 0; i < c->prompt_count && e->evaluation_prompt_count < room; i++) {
+        bool seen = false;
+        for (int j = 0; j < e->evaluation_prompt_count; j++)
+            seen |= strcmp(c->prompts[i], e->evaluation_prompts[j]) == 0;
+        if (!seen)
+            e->evaluation_prompts[e->evaluation_prompt_count++] = c->prompts[i];
+    }
+    return true;
+}
+
+static bool plan_sampling(struct draft_engine *e, struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    e->steps = calloc((size_t)c->sampling_steps, sizeof *e->steps);
+    e->evaluation_steps = calloc((size_t)c->evaluation.sampling_steps, sizeof *e->evaluation_steps);
+    if (!e->steps || !e->evaluation_steps)
+        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the sampling steps");
+    if (!draft_scheduler_steps(&e->pipeline.scheduler, c->sampling_steps, e->steps, err))
+        return blame(err, "spec.sampling.steps");
+    if (!draft_scheduler_steps(&e->pipeline.scheduler, c->evaluation.sampling_steps, e->evaluation_steps, err))
+        return blame(err, "spec.evaluation.sampling_steps");
+    return true;
+}
+
+static bool open_training(struct draft_engine *e, struct draft_error *err)
+{
+    if (!set_size(e, err) || !choose_prompts(e, err) || !plan_sampling(e, err))
+        return false;
+    size_t numbers = (size_t)(e->latent_height * e->latent_width * e->pipeline.unet_info.in_channels);
+    draft_unet_each_weight(e->pipeline.unet, count_weight, &e->base_parameters);
+    return (e->opt = draft_adamw_create(e->adapter, e->weights, err)) &&
+           (e->batches = draft_batches_create(&e->config, numbers, err)) &&
+           draft_config_digest(e, e->config_digest, err) && loading(e, 5, err);
+}
+
+struct draft_engine *draft_engine_open(const struct draft_job_config *config, const struct draft_watch *watch,
+                                       struct draft_error *err)
+{
+    struct draft_engine *e = calloc(1, sizeof *e);
+    if (!e) {
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for an engine");
+        return NULL;
+    }
+    e->config = *config;
+    if (watch)
+        e->watch = *watch;
+    e->progress.watch = &e->watch;
+    if (!draft_job_config_resolve(&e->config, err) || !open_machine(e, err) || !open_models(e, err) ||
+        !open_training(e, err)) {
+        draft_engine_close(e);
+        return NULL;
+    }
+    return e;
+}
+
+void draft_engine_close(struct draft_engine *e)
+{
+    if (!e)
+        return;
+    draft_batches_destroy(e->batches);
+    draft_scoring_close(&e->scoring);
+    draft_pipeline_close(&e->pipeline);
+    draft_graph_finish(&e->graph);
+    draft_backend_destroy(e->backend);
+    draft_arena_destroy(e->step);
+    draft_arena_destroy(e->weights);
+    free(e->evaluation_prompts);
+    free(e->evaluation_steps);
+    free(e->steps);
+    free(e);
+}
+
+/* --- What is known of it ------------------------------------------------------------------------------------------ */
+
+const char *draft_engine_fingerprint(const struct draft_engine *e)
+{
+    return e->fingerprint;
+}
+
+const struct draft_job_config *draft_engine_config(const struct draft_engine *e)
+{
+    return &e->config;
+}
+
+int draft_engine_evaluation_prompts(const struct draft_engine *e, const char *const **prompts)
+{
+    *prompts = e->evaluation_prompts;
+    return e->evaluation_prompt_count;
+}
+
+int64_t draft_engine_step_count(const struct draft_engine *e)
+{
+    return e->step_count;
+}
+
+int64_t draft_engine_total_steps(const struct draft_engine *e)
+{
+    return draft_job_config_total_steps(&e->config);
+}
+
+bool draft_engine_evaluation_due(const struct draft_engine *e)
+{
+    int every = e->config.evaluation.every;
+    if (every < 0)
+        return false;
+    return e->step_count == 0 || e->step_count >= draft_engine_total_steps(e) ||
+           (every > 0 && e->step_count % every == 0);
+}
+
+/* --- A training step ---------------------------------------------------------------------------------------------- */
+
+static void put(struct draft_report *report, double value, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void put(struct draft_report *report, double value, const char *format, ...)
+{
+    if (report->count == DRAFT_MAX_METRICS)
+        return;
+    struct draft_metric *metric = &report->metric[report->count++];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(metric->name, sizeof metric->name, format, args);
+    va_end(args);
+    metric->value = value;
+}
+
+/* Each term by itself when there are several, and the true measures. */
+static void put_terms(struct draft_report *report, const struct draft_scoring *s, const double *term,
+                      const double *measure, const char *prefix)
+{
+    for (int t = 0; t < s->terms; t++) {
+        put(report, term[t], "%sreward/%s", prefix, s->name[t]);
+        if (s->measure[t][0])
+            put(report, measure[t], "%s%s", prefix, s->measure[t]);
+    }
+}
+
+static void put_memory(struct draft_report *report, const struct draft_engine *e)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    put(report, (double)draft_arena_high_water(e->step), "memory/step_arena_bytes");
+    put(report, (double)draft_arena_live(e->weights), "memory/engine_arena_bytes");
+    put(report, (double)draft_backend_prepared_bytes(e->backend), "memory/prepared_bytes");
+    put(report, (double)usage.ru_maxrss * 1024, "memory/peak_rss_bytes");
+}
+
+struct draft_plus draft_engine_algorithm(struct draft_engine *e)
+{
+    const struct draft_job_config *c = &e->config;
+    return (struct draft_plus){
+        .graph = &e->graph,
+        .pipeline = &e->pipeline,
+        .scoring = &e->scoring,
+        .steps = e->steps,
+        .sampling_steps = c->sampling_steps,
+        .truncation_steps = c->truncation_steps,
+        .lv_copies = c->lv_copies,
+        .guidance = c->guidance,
+        .kl_coeff = c->kl_coeff,
+        .negative_prompt = c->negative_prompt,
+        .height = e->latent_height,
+        .width = e->latent_width,
+        .micro_batch = c->micro_batch,
+        .recompute = c->recompute,
+        .progress = &e->progress,
+    };
+}
+
+/* The backend may keep packed forms of the matrices that have just changed. */
+static void forget_packed(struct draft_engine *e)
+{
+    for (int i = 0; i < e->opt->count; i++)
+        if (e->opt->param[i]->prepared)
+            draft_backend_forget(e->backend, e->opt->param[i]);
+}
+
+static bool skip(struct draft_engine *e, const struct draft_plus_numbers *numbers, double norm,
+                 struct draft_report *report, struct draft_error *err)
+{
+    e->bad_steps++;
+    report->skipped = true;
+    snprintf(report->note, sizeof report->note,
+             "step %" PRId64 " was skipped: the %s is not finite (loss %g, reward %g, kl %g, gradient norm %g)",
+             e->step_count, isfinite(numbers->loss) ? "gradient" : "loss", numbers->loss, numbers->reward, numbers->kl,
+             norm);
+    if (e->bad_steps < e->config.max_bad_steps)
+        return true;
+    return draft_fail(err, DRAFT_NON_FINITE,
+                      "%d steps in a row gave a loss or gradient that is not finite, the last at step %" PRId64
+                      "; lower the learning rate or max_grad_norm, or check the reward model",
+                      e->bad_steps, e->step_count);
+}
+
+bool draft_engine_step(struct draft_engine *e, struct draft_report *report, struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    *report = (struct draft_report){.step = e->step_count + 1};
+    double start = draft_clock_seconds();
+
+    struct draft_plus dp = draft_engine_algorithm(e);
+    struct draft_plus_numbers numbers;
+    draft_adamw_zero_grad(e->opt);
+    if (!draft_plus_step(&dp, draft_batches_take(e->batches, e->step_count), &numbers, err)) {
+        draft_error_prefix(err, "step %" PRId64 ": ", e->step_count + 1);
+        return false;
+    }
+    double optimizer_start = draft_clock_seconds();
+    if (!draft_progress_set(&e->progress, DRAFT_PHASE_OPTIMIZER, 0, 1))
+        return draft_fail(err, DRAFT_CANCELLED, "step %" PRId64 " was stopped on request", e->step_count + 1);
+
+    /* 7. of the algorithm. From here on the step is done, whatever it gave. */
+    double norm = draft_adamw_grad_norm(e->opt);
+    double rate = draft_warmup(c->learning_rate, c->warmup_steps, e->step_count);
+    bool good = isfinite(numbers.loss) && isfinite(norm);
+    e->step_count++;
+    if (good) {
+        draft_adamw_clip(e->opt, norm, c->max_grad_norm);
+        draft_adamw_step(e->opt, &(struct draft_adamw_options){.learning_rate = rate,
+                                                               .beta1 = c->beta1,
+                                                               .beta2 = c->beta2,
+                                                               .epsilon = c->epsilon,
+                                                               .weight_decay = c->weight_decay});
+        forget_packed(e);
+        e->bad_steps = 0;
+    }
+    double end = draft_clock_seconds();
+    report->seconds = end - start;
+    put(report, numbers.reward, "reward");
+    put(report, numbers.reward_std, "reward_std");
+    put_terms(report, &e->scoring, numbers.term, numbers.measure, "");
+    if (c->kl_coeff > 0)
+        put(report, numbers.kl, "kl");
+    put(report, numbers.loss, "loss");
+    put(report, norm, "grad_norm");
+    put(report, rate, "learning_rate");
+    put(report, numbers.sample_seconds, "seconds/sample");
+    put(report, numbers.forward_seconds, "seconds/forward");
+    put(report, numbers.backward_seconds, "seconds/backward");
+    put(report, end - optimizer_start, "seconds/optimizer");
+    put_memory(report, e);
+    return good || skip(e, &numbers, norm, report, err);
+}
+
+/* --- Evaluation and previews -------------------------------------------------------------------------------------- */
+
+bool draft_engine_evaluate(struct draft_engine *e, struct draft_report *report, struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    int steps = c->evaluation.sampling_steps;
+    *report = (struct draft_report){.step = e->step_count};
+    double start = draft_clock_seconds();
+    struct draft_evaluation evaluation = {
+        .graph = &e->graph,
+        .pipeline = &e->pipeline,
+        .scoring = &e->scoring,
+        .lpips = e->lpips,
+        .prompts = e->evaluation_prompts,
+        .prompt_count = e->evaluation_prompt_count,
+        .seeds = c->evaluation.seeds,
+        .steps = e->evaluation_steps,
+        .sampling_steps = steps,
+        .kl_steps = c->truncation_steps < steps ? c->truncation_steps : steps,
+        .guidance = c->guidance,
+        .negative_prompt = c->negative_prompt,
+        .height = e->latent_height,
+        .width = e->latent_width,
+        .seed = c->seed,
+        .micro_batch = c->micro_batch,
+        .progress = &e->progress,
+    };
+    struct draft_evaluation_numbers numbers;
+    if (!draft_evaluate(&evaluation, &numbers, err)) {
+        draft_error_prefix(err, "evaluation at step %" PRId64 ": ", e->step_count);
+        return false;
+    }
+    report->seconds = draft_clock_seconds() - start;
+    put(report, numbers.reward, "eval/reward");
+    put(report, numbers.reward_std, "eval/reward_std");
+    put_terms(report, &e->scoring, numbers.term, numbers.measure, "eval/");
+    put(report, numbers.kl, "eval/kl");
+    if (e->lpips)
+        put(report, numbers.lpips, "eval/lpips");
+    put(report, report->seconds, "seconds/evaluate");
+    return true;
+}
+
+bool draft_engine_sample(struct draft_engine *e, const struct draft_sample_request *asked,
+                         struct draft_picture *picture, struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    struct draft_sample_request request = *asked;
+    *picture = (struct draft_picture){0};
+    if (!request.negative)
+        request.negative = c->negative_prompt;
+    if (request.steps == 0)
+        request.steps = c->sampling_steps;
+    if (request.guidance < 0)
+        request.guidance = c->guidance;
+    if (request.height == 0)
+        request.height = c->height;
+    if (request.width == 0)
+        request.width = c->width;
+    if (request.steps < 1 || request.steps > 1000)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.steps", "steps is %d; it must be from 1 to 1000",
+                                request.steps);
+    if (!(request.guidance <= 100))
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.guidance", "guidance is %g; it must be at most 100",
+                                request.guidance);
+    if (!(fabs(request.lora_scale) <= 100))
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.lora_scale",
+                                "lora_scale is %g; it must be a number of at most 100", request.lora_scale);
+    if (request.height < 1 || request.height > 4096 || request.width < 1 || request.width > 4096)
+        return draft_fail_field(
+            err, DRAFT_INVALID_ARGUMENT, request.height < 1 || request.height > 4096 ? "spec.height" : "spec.width",
+            "a picture of %d x %d pixels is not possible; sides must be from 1 to 4096", request.width, request.height);
+    return check_size(e, request.height, request.width, "spec", err) &&
+           draft_progress_set(&e->progress, DRAFT_PHASE_PREVIEW, 0, request.steps) &&
+           draft_sample_picture(&e->graph, &e->pipeline, &e->scoring, &request, &e->progress, picture, err);
+}
+
+/* --- Checkpoints -------------------------------------------------------------------------------------------------- */
+
+bool draft_engine_save(struct draft_engine *e, const char *path, struct draft_saved *saved, struct draft_error *err)
+{
+    struct draft_checkpoint_info info = {.step = e->step_count,
+                                         .updates = e->opt->updates,
+                                         .bad_steps = e->bad_steps,
+                                         .rank = e->adapter->rank,
+                                         .alpha = e->adapter->alpha};
+    memcpy(info.config, e->config_digest, sizeof info.config);
+    /* SD 2.x conditions on OpenCLIP-H's 1024 numbers, SD 1.x on CLIP-L's 768. */
+    snprintf(info.architecture, sizeof info.architecture, "stable-diffusion-v%d",
+             e->pipeline.unet_info.context_width == 1024 ? 2 : 1);
+    snprintf(info.prediction, sizeof info.prediction, "%s",
+             e->pipeline.scheduler.prediction == DRAFT_PREDICT_V ? "v" : "epsilon");
+    draft_progress_set(&e->progress, DRAFT_PHASE_SAVING, 0, 1);
+    if (!draft_checkpoint_save(path, &info, e->adapter, e->opt, saved, err)) {
+        draft_error_prefix(err, "checkpoint of step %" PRId64 ": ", e->step_count);
+        return false;
+    }
+    return true;
+}
+
+bool draft_engine_restore(struct draft_engine *e, const char *path, struct draft_error *err)
+{
+    struct draft_checkpoint checkpoint;
+    if (!draft_checkpoint_open(&checkpoint, path, err))
+        return false;
+    bool ok = true;
+    if (strcmp(checkpoint.info.config, e->config_digest) != 0)
+        ok = draft_fail(err, DRAFT_FAILED_PRECONDITION,
+                        "%s was made by a job with other settings or other weights; it cannot go on with these", path);
+    else if (checkpoint.info.step > draft_engine_total_steps(e))
+        ok = draft_fail(err, DRAFT_FAILED_PRECONDITION, "%s is at step %" PRId64 ", beyond this job's %" PRId64, path,
+                        checkpoint.info.step, draft_engine_total_steps(e));
+    ok = ok && draft_checkpoint_take(&checkpoint, e->adapter, e->opt, err);
+    if (ok) {
+        e->step_count = checkpoint.info.step;
+        e->bad_steps = checkpoint.info.bad_steps;
+        forget_packed(e);
+    }
+    draft_checkpoint_close(&checkpoint);
+    return ok;
+}

@@ -1,0 +1,66 @@
+/* What a submit wants to know before a job is kept: does everything open, how big is it, what is odd about it. */
+#include "state.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void warn(struct draft_inspection *inspection, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void warn(struct draft_inspection *inspection, const char *format, ...)
+{
+    size_t used = strlen(inspection->warnings);
+    va_list args;
+    va_start(args, format);
+    if (used > 0 && used + 1 < sizeof inspection->warnings)
+        inspection->warnings[used++] = '\n';
+    vsnprintf(inspection->warnings + used, sizeof inspection->warnings - used, format, args);
+    va_end(args);
+}
+
+/* Prompts longer than the context; the first one is named. */
+static bool look_at_prompts(const struct draft_engine *e, struct draft_inspection *inspection, struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    int first = -1;
+    for (int i = 0; i < c->prompt_count; i++) {
+        int length;
+        if (!draft_prompt_length(&e->pipeline, c->prompts[i], &length, err)) {
+            draft_error_prefix(err, "prompt %d: ", i + 1);
+            return false;
+        }
+        if (length > e->pipeline.context_tokens) {
+            inspection->truncated_prompts++;
+            first = first < 0 ? i : first;
+        }
+    }
+    if (first >= 0)
+        warn(inspection,
+             "%d of %d prompts are longer than the model's %d tokens and will be cut; the first is prompt %d",
+             inspection->truncated_prompts, c->prompt_count, e->pipeline.context_tokens, first + 1);
+    return true;
+}
+
+bool draft_inspect(const struct draft_job_config *config, struct draft_inspection *inspection, struct draft_error *err)
+{
+    *inspection = (struct draft_inspection){0};
+    struct draft_engine *e = draft_engine_open(config, NULL, err);
+    if (!e)
+        return false;
+    snprintf(inspection->fingerprint, sizeof inspection->fingerprint, "%s", e->fingerprint);
+    inspection->total_steps = draft_engine_total_steps(e);
+    inspection->trained_parameters = draft_adapter_parameters(e->adapter);
+    inspection->base_parameters = e->base_parameters;
+    inspection->height = e->config.height;
+    inspection->width = e->config.width;
+    bool ok = look_at_prompts(e, inspection, err) && draft_memory_estimate(e, &inspection->memory_bytes, err);
+    if (ok && inspection->memory_bytes > draft_memory_limit())
+        warn(inspection,
+             "the job may need %.1f GiB of memory where this machine has %.1f; a smaller micro_batch, or recompute, "
+             "needs less",
+             (double)inspection->memory_bytes / (1 << 30), (double)draft_memory_limit() / (1 << 30));
+    if (ok && e->config.global_batch > e->config.prompt_count && e->config.prompt_count > 1)
+        warn(inspection, "a step of %d samples runs through the %d prompts more than once", e->config.global_batch,
+             e->config.prompt_count);
+    draft_engine_close(e);
+    return ok;
+}

@@ -1,0 +1,88 @@
+#include "state.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* --- What the machine has ----------------------------------------------------------------------------------------- */
+
+/* A control group's limit; "max" and absent files mean none. */
+static size_t limit_in_file(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return SIZE_MAX;
+    unsigned long long value;
+    int found = fscanf(file, "%llu", &value);
+    fclose(file);
+    return found == 1 && value > 0 && value < SIZE_MAX ? (size_t)value : SIZE_MAX;
+}
+
+size_t draft_memory_limit(void)
+{
+    size_t limit = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    size_t group = limit_in_file("/sys/fs/cgroup/memory.max");
+    size_t old_group = limit_in_file("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+    limit = group < limit ? group : limit;
+    return old_group < limit ? old_group : limit;
+}
+
+/* --- What the job needs ------------------------------------------------------------------------------------------- */
+
+/* The step arena's high-water mark of one sample on latents of `height` x `width` with the job's K steps. */
+static bool trial(struct draft_engine *e, struct draft_arena *arena, int64_t height, int64_t width, size_t *bytes,
+                  struct draft_error *err)
+{
+    struct draft_graph graph;
+    if (!draft_graph_init(&graph, e->backend, arena, err))
+        return false;
+    struct draft_plus dp = draft_engine_algorithm(e);
+    dp.graph = &graph;
+    dp.sampling_steps = dp.truncation_steps;
+    dp.steps = e->steps + e->config.sampling_steps - dp.truncation_steps;
+    dp.height = height;
+    dp.width = width;
+    dp.micro_batch = 1;
+    dp.progress = NULL;
+    size_t numbers = (size_t)(height * width * e->pipeline.unet_info.in_channels);
+    float *noise = calloc(numbers, sizeof *noise);
+    const float **renoise = calloc((size_t)dp.lv_copies + 1, sizeof *renoise);
+    bool ok = noise && renoise;
+    if (!ok)
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a trial step");
+    for (int i = 0; ok && i < dp.lv_copies; i++)
+        renoise[i] = noise;
+    struct draft_plus_batch batch = {.n = 1, .prompts = e->config.prompts, .noise = noise, .renoise = renoise};
+    struct draft_plus_numbers values;
+    draft_adamw_zero_grad(e->opt);
+    ok = ok && draft_plus_step(&dp, &batch, &values, err);
+    *bytes = draft_arena_high_water(arena);
+    free(renoise);
+    free(noise);
+    draft_graph_finish(&graph);
+    return ok;
+}
+
+/* Activations grow with the area and have a part that does not (contexts, the reward model's own picture size): two
+ * sizes give both. */
+bool draft_memory_estimate(struct draft_engine *e, uint64_t *bytes, struct draft_error *err)
+{
+    int64_t side = e->pipeline.unet_info.side_multiple;
+    size_t limit = draft_memory_limit(), at[2];
+    for (int i = 0; i < 2; i++) {
+        struct draft_arena *arena = draft_arena_create("trial", limit, err);
+        bool ok = arena && trial(e, arena, side, side << i, &at[i], err);
+        draft_arena_destroy(arena);
+        if (!ok) {
+            draft_error_prefix(err, "a trial step: ");
+            return false;
+        }
+    }
+    double slope = at[1] > at[0] ? (double)(at[1] - at[0]) / (double)(side * side) : 0;
+    double rest = (double)at[0] - slope * (double)(side * side);
+    double sample = slope * (double)(e->latent_height * e->latent_width) + (rest > 0 ? rest : 0);
+    double step = sample * e->config.micro_batch;
+    *bytes = (uint64_t)step + draft_arena_live(e->weights) + draft_backend_prepared_bytes(e->backend);
+    return true;
+}

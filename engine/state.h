@@ -1,0 +1,60 @@
+/* Inside the engine: what engine.c and inspect.c share. Tests may look. */
+#ifndef DRAFT_STATE_H
+#define DRAFT_STATE_H
+
+#include "backend/backend.h"
+#include "base/checksum.h"
+#include "engine.h"
+#include "models/lpips.h"
+#include "train/adamw.h"
+#include "train/batches.h"
+#include "train/draft_plus.h"
+#include "train/pipeline.h"
+#include "train/progress.h"
+#include "train/scoring.h"
+
+struct draft_engine {
+    struct draft_job_config config; /* resolved */
+    struct draft_watch watch;
+    struct draft_progress progress;
+
+    struct draft_backend *backend;
+    struct draft_arena *weights; /* the engine's life: weights, adapter, gradients, moments */
+    struct draft_arena *step;    /* a step's: activations */
+    struct draft_graph graph;
+    struct draft_adapter *adapter;
+    struct draft_pipeline pipeline;
+    struct draft_scoring scoring;
+    struct draft_lpips *lpips; /* NULL: no diversity */
+    struct draft_adamw *opt;
+    struct draft_batches *batches;
+    struct draft_sampler_step *steps, *evaluation_steps;
+
+    int64_t latent_height, latent_width;
+    const char **evaluation_prompts;
+    int evaluation_prompt_count;
+    uint64_t base_parameters;
+
+    int64_t step_count; /* done, skipped ones included */
+    int bad_steps;      /* skipped in a row, up to now */
+    char fingerprint[DRAFT_CHECKSUM_SIZE];
+    char config_digest[DRAFT_CHECKSUM_SIZE];
+};
+
+/* Bytes that this process may use at most: physical memory, or less where a control group says so. */
+size_t draft_memory_limit(void);
+
+/* The job's peak, from two tiny trial steps that are recorded and walked back in full: so an op without a gradient or a
+ * shape that does not fit is found now as well. Writes gradients, changes nothing else. */
+bool draft_memory_estimate(struct draft_engine *engine, uint64_t *bytes, struct draft_error *err);
+/* The algorithm on this engine, as its config says. */
+struct draft_plus draft_engine_algorithm(struct draft_engine *engine);
+
+/* One hash over names and contents of every weight and configuration file of the model, the rewards and LPIPS. */
+bool draft_fingerprint(const struct draft_job_config *config, struct draft_progress *progress,
+                       char hex[DRAFT_CHECKSUM_SIZE], struct draft_error *err);
+
+/* A hash of everything in the config that decides the numbers of training. */
+bool draft_config_digest(const struct draft_engine *engine, char hex[DRAFT_CHECKSUM_SIZE], struct draft_error *err);
+
+#endif

@@ -1,0 +1,106 @@
+#include "train/adamw.h"
+
+#include <math.h>
+#include <string.h>
+
+static float *zeros(struct draft_arena *arena, int64_t count, struct draft_error *err)
+{
+    size_t bytes = (size_t)count * sizeof(float);
+    float *out = draft_arena_alloc(arena, bytes);
+    if (!out) {
+        draft_arena_fail(arena, bytes, err);
+        return NULL;
+    }
+    return memset(out, 0, bytes);
+}
+
+static bool add(struct draft_adamw *opt, struct draft_tensor *param, struct draft_arena *arena, struct draft_error *err)
+{
+    int64_t n = draft_tensor_count(param);
+    int i = opt->count++;
+    opt->param[i] = param;
+    param->grad = zeros(arena, n, err);
+    param->grad_written = false;
+    opt->m[i] = zeros(arena, n, err);
+    opt->v[i] = zeros(arena, n, err);
+    return param->grad && opt->m[i] && opt->v[i];
+}
+
+struct draft_adamw *draft_adamw_create(struct draft_adapter *adapter, struct draft_arena *arena,
+                                       struct draft_error *err)
+{
+    size_t count = 2 * (size_t)adapter->count;
+    struct draft_adamw *opt = draft_arena_alloc(arena, sizeof *opt);
+    struct draft_tensor **param = draft_arena_alloc(arena, count * sizeof *param);
+    float **m = draft_arena_alloc(arena, count * sizeof *m), **v = draft_arena_alloc(arena, count * sizeof *v);
+    if (!opt || !param || !m || !v) {
+        draft_arena_fail(arena, count * sizeof *m, err);
+        return NULL;
+    }
+    *opt = (struct draft_adamw){.param = param, .m = m, .v = v};
+    for (int i = 0; i < adapter->count; i++)
+        if (!add(opt, adapter->entry[i].lora.down, arena, err) || !add(opt, adapter->entry[i].lora.up, arena, err))
+            return NULL;
+    return opt;
+}
+
+void draft_adamw_zero_grad(struct draft_adamw *opt)
+{
+    for (int i = 0; i < opt->count; i++)
+        opt->param[i]->grad_written = false;
+}
+
+double draft_adamw_grad_norm(const struct draft_adamw *opt)
+{
+    double sum = 0;
+    for (int i = 0; i < opt->count; i++) {
+        const struct draft_tensor *p = opt->param[i];
+        int64_t n = p->grad_written ? draft_tensor_count(p) : 0;
+        for (int64_t k = 0; k < n; k++)
+            sum += (double)p->grad[k] * p->grad[k];
+    }
+    return sqrt(sum);
+}
+
+void draft_adamw_clip(struct draft_adamw *opt, double norm, double max_norm)
+{
+    double factor = max_norm / (norm + 1e-6);
+    if (factor >= 1)
+        return;
+    for (int i = 0; i < opt->count; i++) {
+        struct draft_tensor *p = opt->param[i];
+        int64_t n = p->grad_written ? draft_tensor_count(p) : 0;
+        for (int64_t k = 0; k < n; k++)
+            p->grad[k] = (float)(p->grad[k] * factor);
+    }
+}
+
+void draft_adamw_step(struct draft_adamw *opt, const struct draft_adamw_options *o)
+{
+    opt->updates++;
+    double correction1 = 1 - pow(o->beta1, (double)opt->updates);
+    double correction2 = 1 - pow(o->beta2, (double)opt->updates);
+    float keep = (float)(1 - o->learning_rate * o->weight_decay);
+    float step = (float)(o->learning_rate / correction1);
+    float root2 = (float)sqrt(correction2), epsilon = (float)o->epsilon;
+    float beta2 = (float)o->beta2, new1 = (float)(1 - o->beta1), new2 = (float)(1 - o->beta2);
+    for (int i = 0; i < opt->count; i++) {
+        struct draft_tensor *p = opt->param[i];
+        if (!p->grad_written)
+            continue; /* as torch: a parameter without a gradient is left alone */
+        float *x = draft_f32(p), *m = opt->m[i], *v = opt->v[i];
+        const float *g = p->grad;
+        int64_t n = draft_tensor_count(p);
+        for (int64_t k = 0; k < n; k++) {
+            m[k] += new1 * (g[k] - m[k]);
+            v[k] = beta2 * v[k] + new2 * g[k] * g[k];
+            x[k] = x[k] * keep - step * m[k] / (sqrtf(v[k]) / root2 + epsilon);
+        }
+    }
+}
+
+double draft_warmup(double learning_rate, int warmup_steps, int64_t step)
+{
+    double share = (double)(step + 1) / (warmup_steps + 1);
+    return share < 1 ? learning_rate * share : learning_rate;
+}

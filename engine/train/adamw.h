@@ -1,0 +1,37 @@
+/*
+ * AdamW (Loshchilov & Hutter 2019) on the adapter's matrices, as torch.optim.AdamW computes it: decoupled decay, bias
+ * correction, epsilon added after the square root. Also the global gradient norm and its clipping.
+ *
+ * Ownership: gradients and moments live in the arena given; they are the adapter's grad buffers too. Thread: one.
+ */
+#ifndef DRAFT_TRAIN_ADAMW_H
+#define DRAFT_TRAIN_ADAMW_H
+
+#include "models/lora.h"
+
+struct draft_adamw {
+    int count; /* 2 * adapter->count: down, up, down, up ... */
+    struct draft_tensor **param;
+    float **m, **v;  /* first and second moments, shapes as param's */
+    int64_t updates; /* Adam's t: steps that were not skipped */
+};
+
+struct draft_adamw *draft_adamw_create(struct draft_adapter *adapter, struct draft_arena *arena,
+                                       struct draft_error *err);
+
+/* Forgets all gradients: the next backward pass overwrites them. */
+void draft_adamw_zero_grad(struct draft_adamw *opt);
+/* sqrt of the sum of squares of all gradients; not finite when any of them is not. */
+double draft_adamw_grad_norm(const struct draft_adamw *opt);
+/* torch's clip_grad_norm_: gradients *= min(1, max_norm / (norm + 1e-6)). */
+void draft_adamw_clip(struct draft_adamw *opt, double norm, double max_norm);
+
+struct draft_adamw_options {
+    double learning_rate, beta1, beta2, epsilon, weight_decay;
+};
+void draft_adamw_step(struct draft_adamw *opt, const struct draft_adamw_options *options);
+
+/* NeMo's warm-up, then constant: lr * min(1, (step + 1) / (warmup + 1)), step from 0. */
+double draft_warmup(double learning_rate, int warmup_steps, int64_t step);
+
+#endif

@@ -1,0 +1,166 @@
+#include "train/denoise.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "ops/ops.h"
+
+bool draft_conditions_make(struct draft_graph *g, struct draft_pipeline *p, const char *const *prompts, int n,
+                           const char *negative, double guidance, struct draft_conditions *out)
+{
+    *out = (struct draft_conditions){.n = n, .guidance = guidance};
+    if (guidance <= 1) {
+        out->context = draft_prompt_contexts(g, p, prompts, n);
+        return draft_graph_ok(g);
+    }
+    const char **both = draft_arena_alloc(g->step, 2 * (size_t)n * sizeof *both);
+    if (!both)
+        return draft_arena_fail(g->step, 2 * (size_t)n * sizeof *both, &g->error);
+    for (int i = 0; i < n; i++) {
+        both[i] = negative;
+        both[n + i] = prompts[i];
+    }
+    out->context = draft_prompt_contexts(g, p, both, 2 * n);
+    return draft_graph_ok(g);
+}
+
+struct draft_tensor *draft_guided(struct draft_graph *g, const struct draft_pipeline *p, struct draft_tensor *x,
+                                  int timestep, const struct draft_conditions *conditions,
+                                  struct draft_unet_context *cached)
+{
+    struct draft_unet_call call = {.t = timestep, .context = conditions->context, .cached = cached};
+    if (conditions->guidance <= 1)
+        return draft_unet_forward(g, p->unet, x, &call);
+    struct draft_tensor *both = draft_unet_forward(g, p->unet, draft_concat_batch(g, x, x), &call);
+    struct draft_tensor *u = draft_slice_batch(g, both, 0, conditions->n);
+    struct draft_tensor *c = draft_slice_batch(g, both, conditions->n, conditions->n);
+    return draft_axpby(g, 1, u, (float)conditions->guidance, draft_axpby(g, 1, c, -1, u));
+}
+
+struct draft_tensor *draft_guided_frozen(struct draft_graph *g, const struct draft_pipeline *p, struct draft_tensor *x,
+                                         int timestep, const struct draft_conditions *conditions,
+                                         struct draft_unet_context *cached)
+{
+    bool was_recording = draft_no_grad(g);
+    bool was_on = p->adapter && p->adapter->on;
+    if (p->adapter)
+        p->adapter->on = false;
+    size_t mark = draft_scope_begin(g);
+    struct draft_tensor *m = draft_guided(g, p, x, timestep, conditions, cached);
+    m = draft_scope_end(g, mark, m);
+    if (p->adapter)
+        p->adapter->on = was_on;
+    g->recording = was_recording;
+    return m;
+}
+
+struct draft_tensor *draft_epsilon(struct draft_graph *g, const struct draft_sampler_step *step, struct draft_tensor *x,
+                                   struct draft_tensor *m)
+{
+    if (step->eps_x == 0 && step->eps_m == 1)
+        return m;
+    return draft_axpby(g, (float)step->eps_m, m, (float)step->eps_x, x);
+}
+
+struct draft_denoised draft_ddim_step(struct draft_graph *g, const struct draft_scheduler *scheduler,
+                                      const struct draft_sampler_step *step, struct draft_tensor *x,
+                                      struct draft_tensor *m)
+{
+    struct draft_denoised d;
+    d.eps = draft_epsilon(g, step, x, m);
+    d.x0 = draft_axpby(g, (float)step->x0_x, x, (float)step->x0_m, m);
+    if (scheduler->clip_sample) {
+        float range = (float)scheduler->clip_sample_range;
+        d.x0 = draft_scale_clamp(g, d.x0, 1, 0, -range, range);
+    }
+    d.x_prev = draft_axpby(g, (float)sqrt(step->alpha_prev), d.x0, (float)sqrt(1 - step->alpha_prev), d.eps);
+    return d;
+}
+
+void draft_observe(const struct draft_observer *observer, const struct draft_tensor *value, const char *format, ...)
+{
+    if (!observer || !observer->see || !value)
+        return;
+    char name[64];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    observer->see(observer->context, name, value);
+}
+
+/* Cross-attention keys and values of the tuned and of the frozen network, once for a whole run. */
+struct run_contexts {
+    struct draft_unet_context *tuned, *frozen;
+};
+
+static struct run_contexts precompute(struct draft_graph *g, const struct draft_pipeline *p,
+                                      const struct draft_conditions *conditions, const struct draft_sampling *sampling)
+{
+    bool tuned = !sampling->tuned, frozen = sampling->kl_steps > 0;
+    for (int i = 0; sampling->tuned && i < sampling->count; i++) {
+        tuned |= sampling->tuned[i] > 0;
+        frozen |= sampling->tuned[i] < 1;
+    }
+    struct run_contexts out = {0};
+    if (tuned)
+        out.tuned = draft_unet_precompute(g, p->unet, conditions->context);
+    if (!p->adapter) {
+        out.frozen = out.tuned;
+    } else if (frozen) {
+        bool was_on = p->adapter->on;
+        p->adapter->on = false;
+        out.frozen = draft_unet_precompute(g, p->unet, conditions->context);
+        p->adapter->on = was_on;
+    }
+    return out;
+}
+
+/* (1 - w) frozen + w tuned, both after guidance (annealed importance guidance); the KL beside it when asked. */
+static struct draft_tensor *mixed(struct draft_graph *g, const struct draft_pipeline *p,
+                                  const struct draft_conditions *conditions, const struct draft_sampler_step *step,
+                                  const struct run_contexts *cached, double w, struct draft_tensor *x, double *kl)
+{
+    struct draft_tensor *tuned = NULL, *frozen = NULL;
+    if (w > 0)
+        tuned = draft_guided(g, p, x, step->timestep, conditions, cached->tuned);
+    if (w < 1 || kl)
+        frozen = draft_guided_frozen(g, p, x, step->timestep, conditions, cached->frozen);
+    if (kl && tuned) {
+        struct draft_tensor *d =
+            draft_mean_square_difference(g, draft_epsilon(g, step, x, tuned), draft_epsilon(g, step, x, frozen));
+        *kl += d ? draft_f32(d)[0] : 0;
+    }
+    if (w >= 1)
+        return tuned;
+    return w > 0 ? draft_axpby(g, (float)w, tuned, (float)(1 - w), frozen) : frozen;
+}
+
+struct draft_tensor *draft_sample_latents(struct draft_graph *g, const struct draft_pipeline *p,
+                                          const struct draft_conditions *conditions,
+                                          const struct draft_sampling *sampling, struct draft_tensor *x, double *kl)
+{
+    bool was_recording = draft_no_grad(g);
+    size_t whole_run = draft_scope_begin(g);
+    struct run_contexts cached = precompute(g, p, conditions, sampling);
+    size_t one_step = draft_scope_begin(g);
+    double sum = 0;
+    for (int i = 0; i < sampling->count && draft_graph_ok(g); i++) {
+        const struct draft_sampler_step *step = &sampling->steps[i];
+        bool measured = i >= sampling->count - sampling->kl_steps;
+        double w = sampling->tuned ? sampling->tuned[i] : 1;
+        struct draft_tensor *m = mixed(g, p, conditions, step, &cached, w, x, measured ? &sum : NULL);
+        struct draft_denoised d = draft_ddim_step(g, &p->scheduler, step, x, m);
+        draft_observe(sampling->observer, d.eps, "eps.%d", i);
+        x = draft_scope_end(g, one_step, d.x_prev);
+        draft_observe(sampling->observer, x, "latent.%d", i);
+        if (!draft_progress_advance(sampling->progress))
+            draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request after denoising step %d", i + 1);
+    }
+    x = draft_scope_end(g, whole_run, x);
+    g->recording = was_recording;
+    if (kl)
+        *kl = sampling->kl_steps > 0 ? sum / sampling->kl_steps : 0;
+    return x;
+}

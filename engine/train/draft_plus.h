@@ -1,0 +1,53 @@
+/*
+ * DRaFT, DRaFT-K, DRaFT-LV (Clark et al. 2023, arXiv 2309.17400) and DRaFT+ (NVIDIA): one forward and backward pass
+ * over a global batch. Usable by itself: a test supplies noise, prompts and the adapter's values, and reads gradients.
+ *
+ *   maximise  E[ R(x_0(theta, x_T, c), c) ] - kl_coeff * KL,
+ *   KL = (1/K) sum over the last K steps of mean (eps_theta(x_t, t, c) - eps_frozen(x_t, t, c))^2
+ */
+#ifndef DRAFT_TRAIN_DRAFT_PLUS_H
+#define DRAFT_TRAIN_DRAFT_PLUS_H
+
+#include "train/denoise.h"
+#include "train/scoring.h"
+
+struct draft_plus {
+    struct draft_graph *graph;
+    struct draft_pipeline *pipeline; /* with its adapter on; its matrices' grad buffers are the caller's (adamw.h) */
+    struct draft_scoring *scoring;
+
+    const struct draft_sampler_step *steps; /* [sampling_steps], of pipeline->scheduler */
+    int sampling_steps;                     /* T */
+    int truncation_steps;                   /* K */
+    int lv_copies;                          /* DRaFT-LV's n; needs K = 1 */
+    double guidance, kl_coeff;
+    const char *negative_prompt;
+    int64_t height, width; /* of the latents */
+    int micro_batch;
+    bool recompute; /* each of the K network calls is run again in the backward pass, and block by block in it */
+
+    struct draft_progress *progress;       /* may be NULL */
+    const struct draft_observer *observer; /* may be NULL; sees the first micro-batch */
+};
+
+struct draft_plus_batch {
+    int n;                       /* the global batch */
+    const char *const *prompts;  /* [n] */
+    const float *noise;          /* x_T: [n, c, h, w] as torch lays it out */
+    const float *const *renoise; /* DRaFT-LV's fresh noises: [lv_copies], each [n, c, h, w] */
+};
+
+/* Means over the global batch and its 1 + lv_copies pictures each. */
+struct draft_plus_numbers {
+    double loss, reward, kl; /* kl is 0 when kl_coeff is */
+    double reward_std;       /* of the pictures' rewards, population */
+    double term[DRAFT_MAX_TERMS], measure[DRAFT_MAX_TERMS];
+    double sample_seconds, forward_seconds, backward_seconds;
+};
+
+/* Adds the gradient of the loss to the adapter's grad buffers (overwrites those whose grad_written is false). Empties
+ * the step arena before and after. On failure the gradients are worthless and nothing else has changed. */
+bool draft_plus_step(const struct draft_plus *dp, const struct draft_plus_batch *batch,
+                     struct draft_plus_numbers *numbers, struct draft_error *err);
+
+#endif

@@ -1,0 +1,218 @@
+#include "train/pipeline.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/ops.h"
+
+/* --- The cache of prompt contexts: a ring, the oldest goes first -------------------------------------------------- */
+
+enum { CACHE_BYTES = 64 << 20, CACHE_MIN_ENTRIES = 16 };
+
+struct cached_context {
+    char *prompt;  /* NULL: free */
+    float *values; /* [tokens, width] */
+};
+
+struct draft_context_cache {
+    size_t numbers; /* of one context */
+    int capacity, next;
+    struct cached_context *entry;
+};
+
+static struct draft_context_cache *cache_create(size_t numbers)
+{
+    struct draft_context_cache *cache = calloc(1, sizeof *cache);
+    size_t fit = CACHE_BYTES / (numbers * sizeof(float));
+    if (!cache)
+        return NULL;
+    cache->numbers = numbers;
+    cache->capacity = fit < CACHE_MIN_ENTRIES ? CACHE_MIN_ENTRIES : (int)fit;
+    cache->entry = calloc((size_t)cache->capacity, sizeof *cache->entry);
+    if (!cache->entry) {
+        free(cache);
+        return NULL;
+    }
+    return cache;
+}
+
+static void cache_destroy(struct draft_context_cache *cache)
+{
+    if (!cache)
+        return;
+    for (int i = 0; i < cache->capacity; i++) {
+        free(cache->entry[i].prompt);
+        free(cache->entry[i].values);
+    }
+    free(cache->entry);
+    free(cache);
+}
+
+static const float *cache_find(const struct draft_context_cache *cache, const char *prompt)
+{
+    for (int i = 0; i < cache->capacity && cache->entry[i].prompt; i++)
+        if (strcmp(cache->entry[i].prompt, prompt) == 0)
+            return cache->entry[i].values;
+    return NULL;
+}
+
+/* Returns the kept copy; NULL when memory is out. */
+static const float *cache_keep(struct draft_context_cache *cache, const char *prompt, const float *values)
+{
+    struct cached_context *slot = &cache->entry[cache->next];
+    char *name = strdup(prompt);
+    float *copy = slot->values ? slot->values : malloc(cache->numbers * sizeof(float));
+    if (!name || !copy) {
+        free(name);
+        if (copy != slot->values)
+            free(copy);
+        return NULL;
+    }
+    free(slot->prompt);
+    slot->prompt = name;
+    slot->values = memcpy(copy, values, cache->numbers * sizeof(float));
+    cache->next = (cache->next + 1) % cache->capacity;
+    return copy;
+}
+
+/* --- Opening ------------------------------------------------------------------------------------------------------ */
+
+static bool part_path(char *out, size_t size, const char *folder, const char *part, struct draft_error *err)
+{
+    if ((size_t)snprintf(out, size, "%s/%s", folder, part) < size)
+        return true;
+    return draft_fail(err, DRAFT_INVALID_ARGUMENT, "the path %s/%s is too long", folder, part);
+}
+
+/* The parts of one folder may come from different models; what does not fit together is said here, not by an op. */
+static bool parts_fit(const struct draft_pipeline *p, const char *folder, struct draft_error *err)
+{
+    long long width = draft_clip_text_width(p->text);
+    if (p->unet_info.context_width != width)
+        return draft_fail(err, DRAFT_INVALID_ARGUMENT,
+                          "%s: the text encoder gives contexts of width %lld but the UNet expects %lld "
+                          "(cross_attention_dim); the folder mixes parts of different models",
+                          folder, width, (long long)p->unet_info.context_width);
+    if (p->unet_info.in_channels != p->vae_info.latent_channels ||
+        p->unet_info.out_channels != p->vae_info.latent_channels)
+        return draft_fail(err, DRAFT_INVALID_ARGUMENT,
+                          "%s: the VAE's latents have %lld channels but the UNet takes %lld and gives %lld; only plain "
+                          "text-to-image models can be trained",
+                          folder, (long long)p->vae_info.latent_channels, (long long)p->unet_info.in_channels,
+                          (long long)p->unet_info.out_channels);
+    if (draft_tokenizer_vocabulary(p->tokenizer) > draft_clip_text_vocabulary(p->text))
+        return draft_fail(err, DRAFT_INVALID_ARGUMENT,
+                          "%s: the tokenizer knows %d tokens but the text encoder %lld; the folder mixes parts of "
+                          "different models",
+                          folder, draft_tokenizer_vocabulary(p->tokenizer),
+                          (long long)draft_clip_text_vocabulary(p->text));
+    return true;
+}
+
+bool draft_pipeline_open(struct draft_pipeline *p, const char *folder, struct draft_arena *arena,
+                         struct draft_adapter *adapter, struct draft_error *err)
+{
+    *p = (struct draft_pipeline){.adapter = adapter};
+    char path[4096];
+    bool opened =
+        part_path(path, sizeof path, folder, "tokenizer", err) && (p->tokenizer = draft_tokenizer_open(path, err)) &&
+        part_path(path, sizeof path, folder, "text_encoder", err) &&
+        (p->text = draft_clip_text_open(path, arena, err)) && part_path(path, sizeof path, folder, "unet", err) &&
+        (p->unet = draft_unet_open(path, arena, adapter, err)) && part_path(path, sizeof path, folder, "vae", err) &&
+        (p->vae = draft_vae_open(path, arena, err)) &&
+        part_path(path, sizeof path, folder, "scheduler/scheduler_config.json", err) &&
+        draft_scheduler_open(&p->scheduler, path, err);
+    if (opened) {
+        p->unet_info = draft_unet_info(p->unet);
+        p->vae_info = draft_vae_info(p->vae);
+        int64_t positions = draft_clip_text_max_positions(p->text);
+        int limit = draft_tokenizer_max_length(p->tokenizer);
+        p->context_tokens = limit < positions ? limit : (int)positions;
+        opened = parts_fit(p, folder, err);
+    }
+    if (opened) {
+        p->contexts = cache_create((size_t)p->context_tokens * (size_t)p->unet_info.context_width);
+        opened = p->contexts || draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the cache of prompt contexts");
+    }
+    if (!opened)
+        draft_pipeline_close(p);
+    return opened;
+}
+
+void draft_pipeline_close(struct draft_pipeline *p)
+{
+    cache_destroy(p->contexts);
+    draft_scheduler_close(&p->scheduler);
+    draft_tokenizer_close(p->tokenizer);
+    *p = (struct draft_pipeline){0};
+}
+
+/* --- Text in, pictures out ---------------------------------------------------------------------------------------- */
+
+bool draft_prompt_length(const struct draft_pipeline *p, const char *prompt, int *length, struct draft_error *err)
+{
+    int32_t *ids = malloc((size_t)p->context_tokens * sizeof *ids);
+    if (!ids)
+        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the tokens of a prompt");
+    bool ok = draft_tokenize(p->tokenizer, prompt, p->context_tokens, ids, length, err);
+    free(ids);
+    return ok;
+}
+
+static const float *encode(struct draft_graph *g, struct draft_pipeline *p, const char *prompt)
+{
+    const float *kept = NULL;
+    bool was = draft_no_grad(g);
+    size_t mark = draft_scope_begin(g);
+    struct draft_tensor *ids = draft_new(g, DRAFT_I32, 2, (int64_t[]){1, p->context_tokens});
+    if (ids && draft_tokenize(p->tokenizer, prompt, p->context_tokens, ids->data, NULL, &g->error)) {
+        struct draft_tensor *hidden = draft_clip_text_forward(g, p->text, ids);
+        if (hidden && !(kept = cache_keep(p->contexts, prompt, draft_f32(hidden))))
+            draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "no memory to keep the context of a prompt");
+    }
+    draft_scope_end(g, mark, NULL);
+    g->recording = was;
+    return kept;
+}
+
+struct draft_tensor *draft_prompt_contexts(struct draft_graph *g, struct draft_pipeline *p, const char *const *prompts,
+                                           int n)
+{
+    size_t numbers = (size_t)p->context_tokens * (size_t)p->unet_info.context_width;
+    struct draft_tensor *out =
+        draft_new(g, DRAFT_F32, 3, (int64_t[]){n, p->context_tokens, p->unet_info.context_width});
+    for (int i = 0; out && i < n; i++) {
+        const float *context = cache_find(p->contexts, prompts[i]);
+        if (!context)
+            context = encode(g, p, prompts[i]);
+        if (!context)
+            return NULL;
+        memcpy(draft_f32(out) + (size_t)i * numbers, context, numbers * sizeof(float));
+    }
+    return out;
+}
+
+struct draft_tensor *draft_latents_from_nchw(struct draft_graph *g, const float *noise, int64_t n, int64_t h, int64_t w,
+                                             int64_t c)
+{
+    struct draft_tensor *x = draft_new(g, DRAFT_F32, 4, (int64_t[]){n, h, w, c});
+    if (!x)
+        return NULL;
+    float *out = draft_f32(x);
+    for (int64_t b = 0; b < n; b++)
+        for (int64_t i = 0; i < h * w; i++)
+            for (int64_t k = 0; k < c; k++)
+                out[(b * h * w + i) * c + k] = noise[(b * c + k) * h * w + i];
+    return x;
+}
+
+struct draft_tensor *draft_decode_image(struct draft_graph *g, const struct draft_pipeline *p,
+                                        struct draft_tensor *latents, struct draft_tensor **decoded)
+{
+    float unscale = (float)(1 / p->vae_info.scaling_factor);
+    struct draft_tensor *raw = draft_vae_decode(g, p->vae, draft_axpby(g, unscale, latents, 0, NULL));
+    if (decoded)
+        *decoded = raw;
+    return draft_scale_clamp(g, raw, 0.5f, 0.5f, 0, 1);
+}

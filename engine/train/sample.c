@@ -1,0 +1,102 @@
+#include "train/sample.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+
+double draft_aig_weight(enum draft_aig aig, double p, int i, int count)
+{
+    double at = (double)i / count;
+    switch (aig) {
+    case DRAFT_AIG_DRAFT:
+        return 1;
+    case DRAFT_AIG_BASE:
+        return 0;
+    case DRAFT_AIG_LINEAR:
+        return at;
+    case DRAFT_AIG_POWER:
+        return pow(at, p);
+    case DRAFT_AIG_STEP:
+        return at < p ? 0 : 1;
+    }
+    return 1;
+}
+
+/* What a picture needs besides the arena. */
+struct workspace {
+    struct draft_sampler_step *steps;
+    double *tuned;
+    float *noise;
+};
+
+static bool draw(struct draft_graph *g, struct draft_pipeline *p, struct draft_scoring *scoring,
+                 const struct draft_sample_request *request, struct draft_progress *progress, struct workspace *w,
+                 struct draft_picture *picture)
+{
+    int64_t h = request->height / p->vae_info.factor, width = request->width / p->vae_info.factor;
+    int64_t c = p->unet_info.in_channels;
+    if (!draft_scheduler_steps(&p->scheduler, request->steps, w->steps, &g->error))
+        return false;
+    for (int i = 0; i < request->steps; i++)
+        w->tuned[i] =
+            request->lora_scale == 0 ? 0 : draft_aig_weight(request->aig, request->aig_power, i, request->steps);
+    draft_torch_randn(request->seed, w->noise, (size_t)(h * width * c));
+
+    struct draft_conditions conditions;
+    if (!draft_conditions_make(g, p, &request->prompt, 1, request->negative, request->guidance, &conditions))
+        return false;
+    struct draft_tensor *x = draft_latents_from_nchw(g, w->noise, 1, h, width, c);
+    struct draft_sampling sampling = {
+        .steps = w->steps, .count = request->steps, .tuned = w->tuned, .progress = progress};
+    x = draft_sample_latents(g, p, &conditions, &sampling, x, NULL);
+    struct draft_tensor *image = draft_decode_image(g, p, x, NULL);
+    struct draft_tensor *reward = draft_score(scoring, g, image, &request->prompt, NULL);
+    if (!draft_graph_ok(g))
+        return false;
+
+    *picture = (struct draft_picture){.height = (int)image->dim[1], .width = (int)image->dim[2]};
+    size_t bytes = (size_t)draft_tensor_count(image) * sizeof(float);
+    picture->rgb = malloc(bytes);
+    if (!picture->rgb)
+        return draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "no memory for a picture of %d x %d", picture->width,
+                          picture->height);
+    memcpy(picture->rgb, image->data, bytes);
+    picture->reward = draft_f32(reward)[0];
+    return true;
+}
+
+bool draft_sample_picture(struct draft_graph *g, struct draft_pipeline *p, struct draft_scoring *scoring,
+                          const struct draft_sample_request *request, struct draft_progress *progress,
+                          struct draft_picture *picture, struct draft_error *err)
+{
+    size_t steps = (size_t)request->steps;
+    size_t pixels = (size_t)(request->height / p->vae_info.factor) * (size_t)(request->width / p->vae_info.factor);
+    struct workspace w = {
+        .steps = malloc(steps * sizeof *w.steps),
+        .tuned = malloc(steps * sizeof *w.tuned),
+        .noise = malloc(pixels * (size_t)p->unet_info.in_channels * sizeof *w.noise),
+    };
+    bool ok = w.steps && w.tuned && w.noise;
+    float strength = p->adapter ? p->adapter->strength : 1;
+    if (!ok) {
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the noise of a picture");
+    } else {
+        draft_graph_reset(g, 0);
+        bool was_recording = draft_no_grad(g);
+        if (p->adapter)
+            draft_adapter_set_strength(p->adapter, (float)request->lora_scale);
+        ok = draw(g, p, scoring, request, progress, &w, picture);
+        if (p->adapter)
+            draft_adapter_set_strength(p->adapter, strength);
+        g->recording = was_recording;
+        if (!ok)
+            draft_fail(err, g->error.code, "%s", g->error.message);
+        draft_graph_reset(g, 0);
+    }
+    free(w.steps);
+    free(w.tuned);
+    free(w.noise);
+    return ok;
+}
