@@ -32,10 +32,11 @@ static char *make_header(const struct draft_safetensors_item *const *sorted, int
                          size_t *length, bool *duplicate)
 {
     json_t *header = json_object();
+    bool complete = true;
     if (metadata != NULL) {
         json_t *strings = json_object();
         for (; *metadata != NULL; metadata += 2)
-            json_object_set_new(strings, metadata[0], json_string(metadata[1]));
+            complete = json_object_set_new(strings, metadata[0], json_string(metadata[1])) == 0 && complete;
         json_object_set_new(header, "__metadata__", strings);
     }
     json_int_t at = 0;
@@ -51,7 +52,7 @@ static char *make_header(const struct draft_safetensors_item *const *sorted, int
         at += bytes;
     }
     char *text = json_dumps(header, JSON_COMPACT);
-    bool complete = json_object_size(header) == (size_t)count + (metadata != NULL);
+    complete = complete && json_object_size(header) == (size_t)count + (metadata != NULL);
     json_decref(header);
     if (text == NULL || !complete) {
         free(text);
