@@ -1,0 +1,524 @@
+/* The transport with a service made for the test, driven by gRPC's own client over a socketpair. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "draftd/v1/previews.pb-c.h"
+#include "message.h"
+#include "rpc/rpc.h"
+#include "rpc/status.h"
+#include "server/rpc/core_client.h"
+
+#define REQUEST  (&draftd__v1__read_picture_request__descriptor)
+#define RESPONSE (&draftd__v1__read_picture_response__descriptor)
+
+/* --- The service: the request's index says what to do ------------------------------------------------------------- */
+
+static struct {
+    pthread_mutex_t mutex;
+    struct draftd_call *waiting; /* an open Later stream */
+    atomic_int opened, closed, asked, gate, inside, remaining;
+    atomic_bool ready;
+} world = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static ProtobufCMessage *reply_of(uint64_t total, size_t size)
+{
+    Draftd__V1__ReadPictureResponse *out = draftd_message_new(RESPONSE);
+    out->total_bytes = total;
+    if (size > 0) {
+        out->data.data = draftd_new(size);
+        out->data.len = size;
+    }
+    return &out->base;
+}
+
+static bool echo(struct draftd_call *call, const ProtobufCMessage *request, ProtobufCMessage **reply,
+                 struct draft_error *err)
+{
+    const Draftd__V1__ReadPictureRequest *in = (const void *)request;
+    atomic_store(&world.remaining, draftd_call_remaining_ms(call));
+    if (in->index < 0)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "index", "index is negative: \xe2\x9c\x93");
+    *reply = reply_of((uint64_t)in->index, (size_t)in->index);
+    return true;
+}
+
+static bool wait_for_gate(struct draftd_call *call, const ProtobufCMessage *request, ProtobufCMessage **reply,
+                          struct draft_error *err)
+{
+    (void)call;
+    (void)request;
+    (void)err;
+    atomic_fetch_add(&world.inside, 1);
+    while (atomic_load(&world.gate) == 0)
+        usleep(1000);
+    *reply = reply_of(1, 0);
+    return true;
+}
+
+static bool open_stream(struct draftd_call *call, const ProtobufCMessage *request, struct draft_error *err)
+{
+    const Draftd__V1__ReadPictureRequest *in = (const void *)request;
+    if (in->index < 0)
+        return draft_fail(err, DRAFT_NOT_FOUND, "nothing to stream");
+    int *left = draftd_new(sizeof *left);
+    *left = in->index;
+    draftd_call_set_user(call, left);
+    atomic_fetch_add(&world.opened, 1);
+    return true;
+}
+
+/* Counts down in messages of 64 KiB. */
+static bool next_in_stream(struct draftd_call *call, ProtobufCMessage **message, bool *end, struct draft_error *err)
+{
+    (void)err;
+    int *left = draftd_call_user(call);
+    atomic_fetch_add(&world.asked, 1);
+    *message = reply_of((uint64_t)*left, 65536);
+    *end = --*left <= 0;
+    return true;
+}
+
+static void close_stream(struct draftd_call *call)
+{
+    pthread_mutex_lock(&world.mutex);
+    if (world.waiting == call)
+        world.waiting = NULL;
+    pthread_mutex_unlock(&world.mutex);
+    free(draftd_call_user(call));
+    atomic_fetch_add(&world.closed, 1);
+}
+
+static bool open_later(struct draftd_call *call, const ProtobufCMessage *request, struct draft_error *err)
+{
+    pthread_mutex_lock(&world.mutex);
+    world.waiting = call;
+    pthread_mutex_unlock(&world.mutex);
+    return open_stream(call, request, err);
+}
+
+/* Has a message when `ready` is set; with index 7 it then fails. */
+static bool next_later(struct draftd_call *call, ProtobufCMessage **message, bool *end, struct draft_error *err)
+{
+    if (!atomic_exchange(&world.ready, false))
+        return true;
+    *message = reply_of(42, 0);
+    if (*(int *)draftd_call_user(call) == 7) {
+        *end = true;
+        draftd_message_free(*message);
+        *message = NULL;
+        draft_fail(err, DRAFT_FAILED_PRECONDITION, "the preview failed");
+    }
+    return true;
+}
+
+static bool sum(struct draftd_call *call, const ProtobufCMessage *request, ProtobufCMessage **reply,
+                struct draft_error *err)
+{
+    return echo(call, request, reply, err);
+}
+
+static void refine(const struct draft_error *err, struct draftd_status *status)
+{
+    if (err->code == DRAFT_NOT_FOUND)
+        status->code = GRPC_STATUS_OUT_OF_RANGE;
+}
+
+static const struct draftd_method methods[] = {
+    {"/test.Test/Echo", DRAFTD_UNARY, DRAFTD_QUICK, DRAFTD_ROLE_VIEWER, 777, REQUEST, RESPONSE, echo, 0, 0, 0, 0},
+    {"/test.Test/Write", DRAFTD_UNARY, DRAFTD_QUICK, DRAFTD_ROLE_USER, 0, REQUEST, RESPONSE, echo, 0, 0, 0, 0},
+    {"/test.Test/Wait", DRAFTD_UNARY, DRAFTD_SLOW, DRAFTD_ROLE_VIEWER, 0, REQUEST, RESPONSE, wait_for_gate, 0, 0, 0, 0},
+    {"/test.Test/Stream", DRAFTD_STREAM, DRAFTD_QUICK, DRAFTD_ROLE_VIEWER, 0, REQUEST, RESPONSE, NULL, open_stream,
+     next_in_stream, close_stream, refine},
+    {"/test.Test/Later", DRAFTD_STREAM, DRAFTD_SLOW, DRAFTD_ROLE_VIEWER, 0, REQUEST, RESPONSE, NULL, open_later,
+     next_later, close_stream, NULL},
+    {"/test.Test/Idle", DRAFTD_STREAM, DRAFTD_QUICK, DRAFTD_ROLE_VIEWER, 0, REQUEST, RESPONSE, NULL, open_stream,
+     next_later, close_stream, NULL},
+    {"/test.Test/Sum", DRAFTD_EXCHANGE, DRAFTD_QUICK, DRAFTD_ROLE_NONE, 0, REQUEST, RESPONSE, sum, 0, 0, 0, 0},
+};
+static const struct draftd_service services[] = {{"test.Test", methods, sizeof methods / sizeof *methods, NULL}};
+
+/* --- Server and client of one test ---------------------------------------------------------------------------------
+ */
+
+struct fixture {
+    struct draftd_rpc *rpc;
+    grpc_channel *channel;
+    bool stopped;
+};
+
+static struct draftd_rpc_options options = {
+    .roles = DRAFTD_ROLE_VIEWER, .quick = 2, .slow = 2, .max_calls = 20, .max_waiting = 3};
+
+static grpc_channel *connect_to(struct draftd_rpc *rpc)
+{
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+    draftd_rpc_adopt(rpc, pair[0]);
+    return client_connect(pair[1]);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    world.opened = world.closed = world.asked = world.gate = world.inside = world.remaining = 0;
+    world.ready = false;
+    struct draft_error err = {0};
+    f->rpc = draftd_rpc_create(services, 1, &options, &err);
+    assert_non_null(f->rpc);
+    f->channel = connect_to(f->rpc);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    world.gate = 1;
+    grpc_channel_destroy(f->channel);
+    if (!f->stopped)
+        draftd_rpc_stop(f->rpc, 500);
+    draftd_rpc_destroy(f->rpc);
+    free(f);
+    return world.opened == world.closed ? 0 : -1;
+}
+
+/* index in a ReadPictureRequest: field 2, varint */
+static struct client_call *begin(struct fixture *f, const char *path, int index, int deadline_ms)
+{
+    Draftd__V1__ReadPictureRequest request = DRAFTD__V1__READ_PICTURE_REQUEST__INIT;
+    request.index = index;
+    uint8_t bytes[32];
+    return client_start(f->channel, path, bytes, draftd__v1__read_picture_request__pack(&request, bytes), deadline_ms);
+}
+
+static grpc_status_code end(struct client_call *c)
+{
+    grpc_status_code code = client_status(c);
+    client_free(c);
+    return code;
+}
+
+/* One whole call: its code; *total of the first reply. */
+static grpc_status_code ask(struct fixture *f, const char *path, int index, uint64_t *total)
+{
+    struct client_call *c = begin(f, path, index, 0);
+    size_t size;
+    uint8_t *bytes = client_read(c, &size);
+    if (bytes != NULL) {
+        Draftd__V1__ReadPictureResponse *reply = draftd__v1__read_picture_response__unpack(NULL, size, bytes);
+        if (total != NULL)
+            *total = reply->total_bytes;
+        draftd_message_free(reply);
+        free(bytes);
+    }
+    return end(c);
+}
+
+static void eventually(atomic_int *value, int wanted)
+{
+    for (int i = 0; i < 5000 && atomic_load(value) < wanted; i++)
+        usleep(1000);
+    assert_int_equal(atomic_load(value), wanted);
+}
+
+/* --- Tests ---------------------------------------------------------------------------------------------------------
+ */
+
+static void test_rpc__unary_call_is_answered(void **state)
+{
+    uint64_t total = 0;
+    assert_int_equal(ask(*state, "/test.Test/Echo", 12, &total), GRPC_STATUS_OK);
+    assert_int_equal(total, 12);
+}
+
+static void test_rpc__error_carries_code_sentence_and_details(void **state)
+{
+    struct client_call *c = begin(*state, "/test.Test/Echo", -1, 0);
+    assert_int_equal(client_status(c), GRPC_STATUS_INVALID_ARGUMENT);
+    assert_string_equal(c->message, "index is negative: \xe2\x9c\x93");
+    assert_true(c->details > 50);
+    client_free(c);
+}
+
+static void test_rpc__unknown_method_is_unimplemented(void **state)
+{
+    struct client_call *c = begin(*state, "/test.Test/Nothing", 1, 0);
+    assert_int_equal(client_status(c), GRPC_STATUS_UNIMPLEMENTED);
+    assert_non_null(strstr(c->message, "/test.Test/Nothing"));
+    client_free(c);
+}
+
+static void test_rpc__malformed_request_is_invalid_argument(void **state)
+{
+    struct fixture *f = *state;
+    struct client_call *c = client_start(f->channel, "/test.Test/Echo", "\x0a\x02\xff\xfe", 4, 0);
+    assert_int_equal(client_status(c), GRPC_STATUS_INVALID_ARGUMENT);
+    assert_non_null(strstr(c->message, "preview_id: is not valid UTF-8"));
+    client_free(c);
+}
+
+static void test_rpc__request_beyond_1_MiB_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    size_t size = 1024 * 1024 + 1;
+    uint8_t *zeros = calloc(size, 1);
+    struct client_call *c = client_start(f->channel, "/test.Test/Echo", zeros, size, 0);
+    free(zeros);
+    assert_int_equal(end(c), GRPC_STATUS_RESOURCE_EXHAUSTED);
+}
+
+static void test_rpc__reply_beyond_4_MiB_is_an_error_that_says_so(void **state)
+{
+    struct client_call *c = begin(*state, "/test.Test/Echo", 5000000, 0);
+    assert_int_equal(client_status(c), GRPC_STATUS_RESOURCE_EXHAUSTED);
+    assert_non_null(strstr(c->message, "the reply would be 4.8 MiB"));
+    client_free(c);
+}
+
+static void test_rpc__role_that_was_not_granted_is_refused(void **state)
+{
+    assert_int_equal(ask(*state, "/test.Test/Write", 1, NULL), GRPC_STATUS_PERMISSION_DENIED);
+}
+
+static void test_rpc__deadline_reaches_the_handler(void **state)
+{
+    assert_int_equal(end(begin(*state, "/test.Test/Echo", 1, 2000)), GRPC_STATUS_OK);
+    assert_in_range(atomic_load(&world.remaining), 1000, 2100); /* gRPC rounds timeouts up */
+    assert_int_equal(ask(*state, "/test.Test/Echo", 1, NULL), GRPC_STATUS_OK);
+    assert_int_equal(atomic_load(&world.remaining), 777);
+}
+
+static void test_rpc__stream_comes_whole_and_in_order(void **state)
+{
+    struct client_call *c = begin(*state, "/test.Test/Stream", 100, 0);
+    size_t size;
+    for (uint64_t left = 100; left > 0; left--) {
+        uint8_t *bytes = client_read(c, &size);
+        assert_non_null(bytes);
+        Draftd__V1__ReadPictureResponse *reply = draftd__v1__read_picture_response__unpack(NULL, size, bytes);
+        assert_int_equal(reply->total_bytes, left);
+        assert_int_equal(reply->data.len, 65536);
+        draftd_message_free(reply);
+        free(bytes);
+    }
+    assert_null(client_read(c, &size));
+    assert_int_equal(end(c), GRPC_STATUS_OK);
+    eventually(&world.closed, 1);
+}
+
+static void test_rpc__client_that_stops_reading_costs_a_bounded_number_of_messages(void **state)
+{
+    struct client_call *c = begin(*state, "/test.Test/Stream", 10000, 0);
+    usleep(300000);
+    int asked = atomic_load(&world.asked);
+    assert_in_range(asked, 1, 100); /* of 10000; what fits into windows and socket buffers */
+    usleep(200000);
+    assert_int_equal(atomic_load(&world.asked), asked); /* and then it stands still */
+    grpc_call_cancel(c->call, NULL);
+    assert_int_equal(end(c), GRPC_STATUS_CANCELLED);
+    eventually(&world.closed, 1);
+}
+
+static void test_rpc__failed_open_ends_the_stream_with_the_refined_code(void **state)
+{
+    assert_int_equal(ask(*state, "/test.Test/Stream", -1, NULL), GRPC_STATUS_OUT_OF_RANGE);
+    assert_int_equal(atomic_load(&world.closed), 0);
+}
+
+static void wake_waiting(void)
+{
+    atomic_store(&world.ready, true);
+    pthread_mutex_lock(&world.mutex);
+    if (world.waiting != NULL)
+        draftd_call_wake(world.waiting);
+    pthread_mutex_unlock(&world.mutex);
+}
+
+static void test_rpc__wake_delivers_what_comes_later(void **state)
+{
+    struct client_call *c = begin(*state, "/test.Test/Later", 1, 0);
+    eventually(&world.opened, 1);
+    for (int i = 0; i < 3; i++) {
+        wake_waiting();
+        size_t size;
+        uint8_t *bytes = client_read(c, &size);
+        assert_non_null(bytes);
+        free(bytes);
+    }
+    grpc_call_cancel(c->call, NULL);
+    assert_int_equal(end(c), GRPC_STATUS_CANCELLED);
+    eventually(&world.closed, 1);
+}
+
+static void test_rpc__stream_ends_with_its_error(void **state)
+{
+    struct client_call *c = begin(*state, "/test.Test/Later", 7, 0);
+    eventually(&world.opened, 1);
+    wake_waiting();
+    assert_int_equal(client_status(c), GRPC_STATUS_FAILED_PRECONDITION);
+    assert_string_equal(c->message, "the preview failed");
+    client_free(c);
+    eventually(&world.closed, 1);
+}
+
+static void test_rpc__deadline_ends_an_idle_stream_and_closes_it(void **state)
+{
+    assert_int_equal(end(begin(*state, "/test.Test/Later", 1, 100)), GRPC_STATUS_DEADLINE_EXCEEDED);
+    eventually(&world.closed, 1);
+}
+
+static void test_rpc__waiting_calls_do_not_delay_quick_ones_and_are_limited(void **state)
+{
+    struct client_call *waiting[5], *refused;
+    for (int i = 0; i < 2; i++) /* both slow threads */
+        waiting[i] = begin(*state, "/test.Test/Wait", 1, 0);
+    eventually(&world.inside, 2);
+    for (int i = 2; i < 5; i++) /* and as many behind them as may wait */
+        waiting[i] = begin(*state, "/test.Test/Wait", 1, 0);
+    assert_int_equal(ask(*state, "/test.Test/Echo", 1, NULL), GRPC_STATUS_OK);
+    refused = begin(*state, "/test.Test/Wait", 1, 0);
+    assert_int_equal(client_status(refused), GRPC_STATUS_RESOURCE_EXHAUSTED);
+    assert_non_null(strstr(refused->message, "3 calls wait for a worker process already"));
+    client_free(refused);
+    world.gate = 1;
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(end(waiting[i]), GRPC_STATUS_OK);
+}
+
+static void test_rpc__open_calls_are_limited(void **state)
+{
+    struct client_call *open[20];
+    for (int i = 0; i < 20; i++)
+        open[i] = begin(*state, "/test.Test/Idle", 1, 0);
+    eventually(&world.opened, 20);
+    assert_int_equal(ask(*state, "/test.Test/Echo", 1, NULL), GRPC_STATUS_RESOURCE_EXHAUSTED);
+    for (int i = 0; i < 20; i++) {
+        grpc_call_cancel(open[i]->call, NULL);
+        assert_int_equal(end(open[i]), GRPC_STATUS_CANCELLED);
+    }
+    eventually(&world.closed, 20);
+    struct fixture *f = *state;
+    for (int i = 0; i < 5000 && draftd_rpc_live_calls(f->rpc) > 0; i++)
+        usleep(1000);
+    assert_int_equal(ask(*state, "/test.Test/Echo", 1, NULL), GRPC_STATUS_OK);
+}
+
+static void test_rpc__lost_connection_closes_its_streams(void **state)
+{
+    struct fixture *f = *state;
+    struct client_call *c = begin(f, "/test.Test/Later", 1, 0);
+    eventually(&world.opened, 1);
+    grpc_channel_destroy(f->channel);
+    grpc_call_cancel(c->call, NULL);
+    end(c);
+    eventually(&world.closed, 1);
+    f->channel = connect_to(f->rpc);
+    assert_int_equal(ask(f, "/test.Test/Echo", 1, NULL), GRPC_STATUS_OK);
+}
+
+static void test_rpc__stop_ends_streams_with_a_sentence_and_lets_calls_finish(void **state)
+{
+    struct fixture *f = *state;
+    struct client_call *stream = begin(f, "/test.Test/Later", 1, 0), *call = begin(f, "/test.Test/Wait", 1, 0);
+    eventually(&world.opened, 1);
+    eventually(&world.inside, 1);
+    world.gate = 1;
+    draftd_rpc_stop(f->rpc, 5000);
+    f->stopped = true;
+    assert_int_equal(client_status(stream), GRPC_STATUS_UNAVAILABLE);
+    assert_non_null(strstr(stream->message, "draftd is stopping"));
+    client_free(stream);
+    assert_int_equal(end(call), GRPC_STATUS_OK);
+    assert_int_equal(draftd_rpc_live_calls(f->rpc), 0);
+}
+
+static void *stop_now(void *rpc)
+{
+    draftd_rpc_stop(rpc, 100);
+    return NULL;
+}
+
+static void test_rpc__stop_cancels_calls_after_the_grace(void **state)
+{
+    struct fixture *f = *state;
+    struct client_call *call = begin(f, "/test.Test/Wait", 1, 0);
+    eventually(&world.inside, 1);
+    pthread_t stopper;
+    pthread_create(&stopper, NULL, stop_now, f->rpc);
+    assert_int_equal(end(call), GRPC_STATUS_UNAVAILABLE); /* while the handler is still inside */
+    world.gate = 1;
+    pthread_join(stopper, NULL);
+    f->stopped = true;
+}
+
+static void test_rpc__exchange_answers_and_ends_with_the_client(void **state)
+{
+    uint64_t total = 0;
+    assert_int_equal(ask(*state, "/test.Test/Sum", 5, &total), GRPC_STATUS_OK);
+    assert_int_equal(total, 5);
+}
+
+static void *hammer(void *state)
+{
+    for (int i = 0; i < 200; i++) {
+        uint64_t total = 0;
+        if (ask(state, "/test.Test/Echo", i, &total) != GRPC_STATUS_OK || total != (uint64_t)i)
+            return state;
+    }
+    return NULL;
+}
+
+static void test_rpc__many_clients_at_once_get_their_own_answers(void **state)
+{
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, hammer, *state);
+    for (int i = 0; i < 4; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_rpc__unary_call_is_answered),
+        TEST(test_rpc__error_carries_code_sentence_and_details),
+        TEST(test_rpc__unknown_method_is_unimplemented),
+        TEST(test_rpc__malformed_request_is_invalid_argument),
+        TEST(test_rpc__request_beyond_1_MiB_is_refused),
+        TEST(test_rpc__reply_beyond_4_MiB_is_an_error_that_says_so),
+        TEST(test_rpc__role_that_was_not_granted_is_refused),
+        TEST(test_rpc__deadline_reaches_the_handler),
+        TEST(test_rpc__stream_comes_whole_and_in_order),
+        TEST(test_rpc__client_that_stops_reading_costs_a_bounded_number_of_messages),
+        TEST(test_rpc__failed_open_ends_the_stream_with_the_refined_code),
+        TEST(test_rpc__wake_delivers_what_comes_later),
+        TEST(test_rpc__stream_ends_with_its_error),
+        TEST(test_rpc__deadline_ends_an_idle_stream_and_closes_it),
+        TEST(test_rpc__waiting_calls_do_not_delay_quick_ones_and_are_limited),
+        TEST(test_rpc__open_calls_are_limited),
+        TEST(test_rpc__lost_connection_closes_its_streams),
+        TEST(test_rpc__stop_ends_streams_with_a_sentence_and_lets_calls_finish),
+        TEST(test_rpc__stop_cancels_calls_after_the_grace),
+        TEST(test_rpc__exchange_answers_and_ends_with_the_client),
+        TEST(test_rpc__many_clients_at_once_get_their_own_answers),
+    };
+    draftd_rpc_setup();
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    draftd_rpc_teardown();
+    return failed;
+}
