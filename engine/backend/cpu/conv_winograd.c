@@ -1,0 +1,186 @@
+/* 3x3 convolution of stride 1 by Winograd F(4x4, 3x3): the weights' transform and the tasks; see kernels/winograd.c. */
+#include <string.h>
+
+#include "backend/cpu/state.h"
+
+enum { MIN_CHANNELS = 16, MIN_SIZE = 3 };
+
+bool draft_winograd_wins(const struct draft_conv_shape *s)
+{
+    if (s->kh != 3 || s->kw != 3 || s->stride != 1 || s->c < MIN_CHANNELS || s->o < MIN_CHANNELS)
+        return false;
+    int64_t oh = draft_conv_out_h(s), ow = draft_conv_out_w(s);
+    if (oh < MIN_SIZE || ow < MIN_SIZE || s->h < MIN_SIZE || s->w < MIN_SIZE)
+        return false;
+    /* Tiles past the edge are paid for in full. */
+    int64_t tiles = (oh + 3) / 4 * ((ow + 3) / 4);
+    if (tiles * 16 > 2 * oh * ow)
+        return false;
+    /* The transformed weight is four times the plain one and read once per block of tiles: with few tiles and many
+     * channels that is more memory than it is worth. */
+    return s->n * tiles >= 16 || s->c * s->o <= 512 * 512;
+}
+
+/* Rows of G: filter values at the points 0, +-a, +-b and at infinity, over the points' norms. */
+static void filter_matrix(double g[6][3])
+{
+    const double a = 0.625, b = 1.5, a2 = a * a, b2 = b * b;
+    const double point[5] = {0, a, -a, b, -b};
+    const double norm[5] = {a2 * b2, 2 * a2 * (a2 - b2), 2 * a2 * (a2 - b2), 2 * b2 * (b2 - a2), 2 * b2 * (b2 - a2)};
+    for (int j = 0; j < 5; j++) {
+        g[j][0] = 1 / norm[j];
+        g[j][1] = point[j] / norm[j];
+        g[j][2] = point[j] * point[j] / norm[j];
+    }
+    g[5][0] = g[5][1] = 0;
+    g[5][2] = 1;
+}
+
+struct transform {
+    int64_t nr;
+    int64_t in, out;                            /* channels of this direction */
+    const float *w;                             /* [o, 3, 3, c] */
+    int64_t in_step, out_step, tap, tap_origin; /* w[out*out_step + in*in_step + tap_origin + i*tap] */
+    float *form;
+};
+
+static void transform_panel(void *context, int64_t panel, int thread)
+{
+    (void)thread;
+    const struct transform *t = context;
+    double g[6][3];
+    filter_matrix(g);
+    for (int64_t c = 0; c < t->in; c++)
+        for (int64_t j = 0; j < t->nr; j++) {
+            int64_t o = panel * t->nr + j;
+            double half[6][3];
+            for (int x = 0; x < 3; x++) {
+                double column[3] = {0, 0, 0};
+                for (int y = 0; y < 3 && o < t->out; y++)
+                    column[y] = (double)t->w[o * t->out_step + c * t->in_step + t->tap_origin + (y * 3 + x) * t->tap];
+                for (int i = 0; i < 6; i++)
+                    half[i][x] = g[i][0] * column[0] + g[i][1] * column[1] + g[i][2] * column[2];
+            }
+            for (int i = 0; i < 6; i++)
+                for (int q = 0; q < 6; q++)
+                    t->form[((panel * 36 + i * 6 + q) * t->in + c) * t->nr + j] =
+                        (float)(g[q][0] * half[i][0] + g[q][1] * half[i][1] + g[q][2] * half[i][2]);
+        }
+}
+
+static void make_winograd(struct draft_backend *backend, const struct draft_tensor *w, void *context, float *form)
+{
+    bool backward = *(const bool *)context;
+    int64_t o = w->dim[0], c = w->dim[3];
+    struct transform t = {.nr = backend->kernels->nr,
+                          .in = backward ? o : c,
+                          .out = backward ? c : o,
+                          .w = draft_f32(w),
+                          .in_step = backward ? 9 * c : 1,
+                          .out_step = backward ? 1 : 9 * c,
+                          .tap = backward ? -c : c,
+                          .tap_origin = backward ? 8 * c : 0,
+                          .form = form};
+    draft_parallel(backend, (t.out + t.nr - 1) / t.nr, transform_panel, &t);
+}
+
+struct winograd_tasks {
+    struct draft_backend *backend;
+    struct draft_winograd w;
+    int64_t tiles, tiles_of_block, panels;
+    int64_t v_floats; /* of a block */
+    float *shared_v;
+};
+
+static int64_t count_of(const struct winograd_tasks *t, int64_t block)
+{
+    int64_t left = t->tiles - block * t->tiles_of_block;
+    return left < t->tiles_of_block ? left : t->tiles_of_block;
+}
+
+/* A block of tiles from start to end. */
+static void block_task(void *context, int64_t block, int thread)
+{
+    const struct winograd_tasks *t = context;
+    float *v = draft_scratch_of(t->backend, thread), *m = v + t->v_floats;
+    int64_t first = block * t->tiles_of_block, count = count_of(t, block);
+    t->backend->kernels->winograd_input(&t->w, first, count, v);
+    for (int64_t panel = 0; panel < t->panels; panel++)
+        t->backend->kernels->winograd_output(&t->w, first, count, panel, v, m);
+}
+
+/* With few blocks: all threads transform the input first, then share out blocks and panels. */
+static void input_task(void *context, int64_t task, int thread)
+{
+    (void)thread;
+    enum { TILES_AT_A_TIME = 4 };
+    const struct winograd_tasks *t = context;
+    int64_t per_block = (t->tiles_of_block + TILES_AT_A_TIME - 1) / TILES_AT_A_TIME;
+    int64_t block = task / per_block, skip = task % per_block * TILES_AT_A_TIME, count = count_of(t, block) - skip;
+    struct draft_winograd w = t->w;
+    int64_t row = draft_round_up(w.c, t->backend->kernels->vector);
+    if (count > 0)
+        t->backend->kernels->winograd_input(&w, block * t->tiles_of_block + skip,
+                                            count < TILES_AT_A_TIME ? count : TILES_AT_A_TIME,
+                                            t->shared_v + block * t->v_floats + skip * row);
+}
+
+static void output_task(void *context, int64_t task, int thread)
+{
+    const struct winograd_tasks *t = context;
+    int64_t block = task / t->panels;
+    t->backend->kernels->winograd_output(&t->w, block * t->tiles_of_block, count_of(t, block), task % t->panels,
+                                         t->shared_v + block * t->v_floats, draft_scratch_of(t->backend, thread));
+}
+
+bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_shape *shape, bool backward,
+                        const float *x, struct draft_tensor *w, const float *bias, float *y, bool accumulate,
+                        struct draft_error *err)
+{
+    const struct draft_kernels *kernels = backend->kernels;
+    int64_t oh = draft_conv_out_h(shape), ow = draft_conv_out_w(shape);
+    struct winograd_tasks tasks = {.backend = backend,
+                                   .w = {.x = x,
+                                         .h = backward ? oh : shape->h,
+                                         .w = backward ? ow : shape->w,
+                                         .c = backward ? shape->o : shape->c,
+                                         .oh = backward ? shape->h : oh,
+                                         .ow = backward ? shape->w : ow,
+                                         .o = backward ? shape->c : shape->o,
+                                         .pad_top = backward ? 2 - shape->pad_top : shape->pad_top,
+                                         .pad_left = backward ? 2 - shape->pad_left : shape->pad_left,
+                                         .bias = bias,
+                                         .y = y,
+                                         .accumulate = accumulate}};
+    struct draft_winograd *g = &tasks.w;
+    g->tile_rows = (g->oh + 3) / 4;
+    g->tile_columns = (g->ow + 3) / 4;
+    tasks.tiles = shape->n * g->tile_rows * g->tile_columns;
+    tasks.panels = (g->o + kernels->nr - 1) / kernels->nr;
+    tasks.tiles_of_block = DRAFT_TILES / kernels->mr * kernels->mr;
+    tasks.v_floats = 36 * DRAFT_TILES * draft_round_up(g->c, kernels->vector);
+    int64_t m_floats = 36 * DRAFT_TILES * kernels->nr;
+    int64_t blocks = (tasks.tiles + tasks.tiles_of_block - 1) / tasks.tiles_of_block;
+    bool together = backend->threads > 1 && blocks < 4 * backend->threads;
+
+    int64_t zeros = draft_round_up(g->c, 16), shared = zeros + (together ? blocks * tasks.v_floats : 0);
+    if (!draft_scratch_reserve(backend, (size_t)shared * sizeof(float),
+                               (size_t)(m_floats + (together ? 0 : tasks.v_floats)) * sizeof(float), err))
+        return false;
+    bool turn = backward;
+    g->transformed = draft_prepared_get(backend, w, backward ? DRAFT_FORM_WINOGRAD_BACKWARD : DRAFT_FORM_WINOGRAD,
+                                        36 * tasks.panels * kernels->nr * g->c, make_winograd, &turn, NULL, err);
+    if (!g->transformed)
+        return false;
+    float *zero = draft_scratch_shared(backend);
+    memset(zero, 0, (size_t)g->c * sizeof(float));
+    g->zeros = zero;
+    tasks.shared_v = zero + zeros;
+    if (!together) {
+        draft_parallel(backend, blocks, block_task, &tasks);
+        return true;
+    }
+    draft_parallel(backend, blocks * ((tasks.tiles_of_block + 3) / 4), input_task, &tasks);
+    draft_parallel(backend, blocks * tasks.panels, output_task, &tasks);
+    return true;
+}

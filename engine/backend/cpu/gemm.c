@@ -1,0 +1,293 @@
+/* Matrix products: cutting them into tasks, packing, and the linear layer's three. */
+#include <assert.h>
+
+#include "backend/cpu/state.h"
+
+enum { TASK_ROWS = 96, TASKS_PER_THREAD = 4 };
+static const double TASK_FLOPS = 1e6; /* 10 us of one core: below that a task is not worth handing over */
+
+struct product_tasks {
+    const struct draft_product *product;
+    void (*block)(const struct draft_block *block);
+    int64_t nr;
+    int64_t rows, columns; /* of a task; columns is a multiple of nr */
+    int64_t row_tasks, column_tasks;
+};
+
+static void run_product_task(void *context, int64_t task, int thread)
+{
+    (void)thread;
+    const struct product_tasks *tasks = context;
+    const struct draft_product *product = tasks->product;
+    int64_t column = task % tasks->column_tasks * tasks->columns;
+    int64_t row = task / tasks->column_tasks % tasks->row_tasks * tasks->rows;
+    int64_t matrix = task / (tasks->column_tasks * tasks->row_tasks);
+    struct draft_block block = product->block;
+    block.m = block.m - row < tasks->rows ? block.m - row : tasks->rows;
+    block.n = block.n - column < tasks->columns ? block.n - column : tasks->columns;
+    block.a += matrix * product->stride_a + row * block.a_row;
+    block.b += matrix * product->stride_b + column / tasks->nr * block.b_panel;
+    block.c += matrix * product->stride_c + row * block.ldc + column;
+    block.bias = block.bias ? block.bias + column : NULL;
+    tasks->block(&block);
+}
+
+void draft_product_run(struct draft_backend *backend, const struct draft_product *product)
+{
+    const struct draft_block *block = &product->block;
+    int64_t mr = backend->kernels->mr, nr = backend->kernels->nr;
+    if (product->batch == 0 || block->m == 0 || block->n == 0)
+        return;
+    int64_t panels = (block->n + nr - 1) / nr;
+    double flops = 2.0 * (double)product->batch * (double)block->m * (double)block->n * (double)block->k;
+    int64_t want = (int64_t)(flops / TASK_FLOPS) + 1;
+    if (want > (int64_t)TASKS_PER_THREAD * backend->threads)
+        want = (int64_t)TASKS_PER_THREAD * backend->threads;
+    if (backend->threads == 1)
+        want = 1;
+
+    struct product_tasks tasks = {.product = product, .block = backend->kernels->block, .nr = nr};
+    tasks.rows = block->m < TASK_ROWS ? block->m : TASK_ROWS;
+    tasks.row_tasks = (block->m + tasks.rows - 1) / tasks.rows;
+    int64_t pieces = (want + product->batch * tasks.row_tasks - 1) / (product->batch * tasks.row_tasks);
+    int64_t panels_each = (panels + pieces - 1) / pieces;
+    tasks.columns = (panels_each > 0 ? panels_each : 1) * nr;
+    tasks.column_tasks = (block->n + tasks.columns - 1) / tasks.columns;
+    int64_t have = product->batch * tasks.row_tasks * tasks.column_tasks;
+    if (have < want && tasks.rows > mr) {
+        tasks.rows = draft_round_up((tasks.rows * have + want - 1) / want, mr);
+        tasks.row_tasks = (block->m + tasks.rows - 1) / tasks.rows;
+    }
+    draft_parallel(backend, product->batch * tasks.row_tasks * tasks.column_tasks, run_product_task, &tasks);
+}
+
+int64_t draft_packed_size(const struct draft_backend *backend, int64_t k, int64_t n)
+{
+    return draft_round_up(n, backend->kernels->nr) * k;
+}
+
+struct packing {
+    const struct draft_kernels *kernels;
+    int64_t k, n, ldb;
+    const float *b;
+    bool transposed;
+    float *packed;
+};
+
+static void pack_task(void *context, int64_t task, int thread)
+{
+    (void)thread;
+    const struct packing *p = context;
+    int64_t nr = p->kernels->nr, column = task * nr;
+    p->kernels->pack_panel(p->k, p->n - column < nr ? p->n - column : nr,
+                           p->b + (p->transposed ? column * p->ldb : column), p->ldb, p->transposed,
+                           p->packed + column * p->k);
+}
+
+void draft_pack(struct draft_backend *backend, int64_t k, int64_t n, const float *b, int64_t ldb, bool transposed,
+                float *packed)
+{
+    enum { WORTH_SHARING = 1 << 16 };
+    struct packing packing = {backend->kernels, k, n, ldb, b, transposed, packed};
+    int64_t panels = (n + backend->kernels->nr - 1) / backend->kernels->nr;
+    if (k * n >= WORTH_SHARING)
+        draft_parallel(backend, panels, pack_task, &packing);
+    else
+        for (int64_t panel = 0; panel < panels; panel++)
+            pack_task(&packing, panel, 0);
+}
+
+/* --- Few output columns ------------------------------------------------------------------------------------------- */
+
+struct thin_tasks {
+    const struct draft_kernels *kernels;
+    struct draft_block block; /* b is [n, k] with step b_row */
+};
+
+static void run_thin_task(void *context, int64_t task, int thread)
+{
+    (void)thread;
+    const struct thin_tasks *tasks = context;
+    const struct draft_block *b = &tasks->block;
+    int64_t row = task * TASK_ROWS, rows = b->m - row < TASK_ROWS ? b->m - row : TASK_ROWS;
+    tasks->kernels->thin(rows, b->n, b->k, b->a + row * b->a_row, b->a_row, b->b, b->b_row, b->c + row * b->ldc, b->ldc,
+                         b->alpha, b->bias, b->accumulate);
+}
+
+/* A row-major times [n, k]^T with so few columns that a vector across them would be half empty. */
+static bool is_thin(const struct draft_backend *backend, int64_t n, int64_t k)
+{
+    int64_t vector = backend->kernels->vector;
+    return n <= vector / 2 && n <= 8 && k >= vector;
+}
+
+static void run_thin(struct draft_backend *backend, const struct draft_block *block)
+{
+    struct thin_tasks tasks = {backend->kernels, *block};
+    draft_parallel(backend, (block->m + TASK_ROWS - 1) / TASK_ROWS, run_thin_task, &tasks);
+}
+
+/* --- Linear ------------------------------------------------------------------------------------------------------- */
+
+static void make_linear(struct draft_backend *backend, const struct draft_tensor *w, void *context, float *form)
+{
+    bool backward = *(const bool *)context;
+    int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
+    if (backward)
+        draft_pack(backend, n, k, draft_f32(w), k, false, form);
+    else
+        draft_pack(backend, k, n, draft_f32(w), k, true, form);
+}
+
+bool draft_cpu_linear(struct draft_backend *backend, int64_t m, const float *x, struct draft_tensor *w,
+                      const float *bias, float *y, bool accumulate, struct draft_error *err)
+{
+    int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
+    struct draft_product product = {.block = {.m = m,
+                                              .n = n,
+                                              .k = k,
+                                              .a = x,
+                                              .a_row = k,
+                                              .a_col = 1,
+                                              .c = y,
+                                              .ldc = n,
+                                              .alpha = 1.0f,
+                                              .bias = bias,
+                                              .accumulate = accumulate},
+                                    .batch = 1};
+    if (is_thin(backend, n, k)) {
+        product.block.b = draft_f32(w);
+        product.block.b_row = k;
+        run_thin(backend, &product.block);
+        return true;
+    }
+    int64_t floats = draft_packed_size(backend, k, n);
+    if (!draft_scratch_reserve(backend, (size_t)draft_prepared_scratch(w, floats) * sizeof(float), 0, err))
+        return false;
+    bool backward = false;
+    product.block.b = draft_prepared_get(backend, w, DRAFT_FORM_FORWARD, floats, make_linear, &backward,
+                                         draft_scratch_shared(backend), err);
+    if (!product.block.b)
+        return false;
+    product.block.b_row = backend->kernels->nr;
+    product.block.b_panel = k * backend->kernels->nr;
+    draft_product_run(backend, &product);
+    return true;
+}
+
+bool draft_cpu_linear_dx(struct draft_backend *backend, int64_t m, const float *dy, struct draft_tensor *w, float *dx,
+                         bool accumulate, struct draft_error *err)
+{
+    int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
+    int64_t floats = draft_packed_size(backend, n, k);
+    if (!draft_scratch_reserve(backend, (size_t)draft_prepared_scratch(w, floats) * sizeof(float), 0, err))
+        return false;
+    bool backward = true;
+    const float *packed = draft_prepared_get(backend, w, DRAFT_FORM_BACKWARD, floats, make_linear, &backward,
+                                             draft_scratch_shared(backend), err);
+    if (!packed)
+        return false;
+    struct draft_product product = {.block = {.m = m,
+                                              .n = k,
+                                              .k = n,
+                                              .a = dy,
+                                              .a_row = n,
+                                              .a_col = 1,
+                                              .b = packed,
+                                              .b_panel = n * backend->kernels->nr,
+                                              .b_row = backend->kernels->nr,
+                                              .c = dx,
+                                              .ldc = k,
+                                              .alpha = 1.0f,
+                                              .accumulate = accumulate},
+                                    .batch = 1};
+    draft_product_run(backend, &product);
+    return true;
+}
+
+bool draft_cpu_linear_dw(struct draft_backend *backend, int64_t m, int64_t n, int64_t k, const float *x,
+                         const float *dy, float *dw, bool accumulate, struct draft_error *err)
+{
+    struct draft_gemm gemm = {
+        .batch = 1,
+        .m = n,
+        .n = k,
+        .k = m,
+        .trans_a = true,
+        .alpha = 1.0f,
+        .beta = accumulate ? 1.0f : 0.0f,
+        .a = dy,
+        .b = x,
+        .c = dw,
+        .lda = n,
+        .ldb = k,
+        .ldc = k,
+    };
+    return draft_cpu_gemm(backend, &gemm, err);
+}
+
+/* --- General ------------------------------------------------------------------------------------------------------ */
+
+static void scale_matrix(const struct draft_gemm *g, int64_t matrix)
+{
+    for (int64_t i = 0; i < g->m; i++) {
+        float *row = g->c + matrix * g->stride_c + i * g->ldc;
+        for (int64_t j = 0; j < g->n; j++)
+            row[j] *= g->beta;
+    }
+}
+
+bool draft_cpu_gemm(struct draft_backend *backend, const struct draft_gemm *g, struct draft_error *err)
+{
+    enum { SCRATCH_FLOATS = 1 << 24 }; /* packed matrices at a time */
+    int64_t nr = backend->kernels->nr;
+    if (g->beta != 0.0f && g->beta != 1.0f)
+        for (int64_t i = 0; i < g->batch; i++)
+            scale_matrix(g, i);
+    struct draft_product product = {.block = {.m = g->m,
+                                              .n = g->n,
+                                              .k = g->k,
+                                              .a = g->a,
+                                              .a_row = g->trans_a ? 1 : g->lda,
+                                              .a_col = g->trans_a ? g->lda : 1,
+                                              .c = g->c,
+                                              .ldc = g->ldc,
+                                              .alpha = g->alpha,
+                                              .accumulate = g->beta != 0.0f},
+                                    .batch = g->batch,
+                                    .stride_a = g->stride_a,
+                                    .stride_c = g->stride_c};
+    if (g->batch == 1 && g->trans_b && !g->trans_a && is_thin(backend, g->n, g->k)) {
+        product.block.b = g->b;
+        product.block.b_row = g->ldb;
+        run_thin(backend, &product.block);
+        return true;
+    }
+    if (!g->trans_b && g->n % nr == 0) {
+        product.block.b = g->b;
+        product.block.b_panel = nr;
+        product.block.b_row = g->ldb;
+        product.stride_b = g->stride_b;
+        draft_product_run(backend, &product);
+        return true;
+    }
+    int64_t floats = draft_round_up(draft_packed_size(backend, g->k, g->n), 16);
+    int64_t together = floats > 0 ? SCRATCH_FLOATS / floats : g->batch;
+    together = together < 1 ? 1 : together > g->batch ? g->batch : together;
+    if (!draft_scratch_reserve(backend, (size_t)(floats * together) * sizeof(float), 0, err))
+        return false;
+    float *packed = draft_scratch_shared(backend);
+    product.block.b = packed;
+    product.block.b_panel = g->k * nr;
+    product.block.b_row = nr;
+    product.stride_b = floats;
+    for (int64_t first = 0; first < g->batch; first += together) {
+        product.batch = g->batch - first < together ? g->batch - first : together;
+        product.block.a = g->a + first * g->stride_a;
+        product.block.c = g->c + first * g->stride_c;
+        for (int64_t i = 0; i < product.batch; i++)
+            draft_pack(backend, g->k, g->n, g->b + (first + i) * g->stride_b, g->ldb, g->trans_b, packed + i * floats);
+        draft_product_run(backend, &product);
+    }
+    return true;
+}

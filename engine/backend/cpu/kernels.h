@@ -1,0 +1,113 @@
+/*
+ * What the drivers in backend/cpu/ ask of one instruction set: one table of single-threaded kernels, compiled from
+ * backend/cpu/kernels/ once per instruction set (DRAFT_ISA) and chosen by cpuid.
+ *
+ * A panel is `nr` columns of a matrix B[k, n], stored [k][nr] and zero-filled past n; packed B is its panels in a row.
+ */
+#ifndef DRAFT_BACKEND_CPU_KERNELS_H
+#define DRAFT_BACKEND_CPU_KERNELS_H
+
+#include "backend/cpu/cpu.h"
+
+enum {
+    DRAFT_K_BLOCK = 384,   /* depth of B kept in the first cache levels: 384 rows of 128 bytes */
+    DRAFT_TILES = 64,      /* Winograd tiles a block */
+    DRAFT_NORM_CHUNK = 64, /* rows of one partial sum: short enough for float, the rest is added in double */
+    DRAFT_QUERIES = 64,    /* attention: queries a block */
+    DRAFT_KEYS = 256,      /* attention: keys a block; a multiple of every nr */
+};
+
+/* c[m, n] = (accumulate ? c : 0) + alpha a b + bias. Element (i, p) of a is a[i*a_row + p*a_col]; one of the two steps
+ * is 1. Panel j of b starts at b + j*b_panel, its rows are b_row apart: packed (k*nr, nr) or, when n is a multiple of
+ * nr, a plain row-major matrix (nr, ldb). */
+struct draft_block {
+    int64_t m, n, k;
+    const float *a;
+    int64_t a_row, a_col;
+    const float *b;
+    int64_t b_panel, b_row;
+    float *c;
+    int64_t ldc;
+    float alpha;
+    const float *bias; /* [n] or NULL */
+    bool accumulate;
+};
+
+/* Where a Winograd task's tiles lie: tiles are numbered image by image, row by row, 4x4 outputs each. */
+struct draft_winograd {
+    const float *x; /* [n, h, w, c] */
+    int64_t h, w, c;
+    int64_t oh, ow, o;
+    int64_t pad_top, pad_left;
+    int64_t tile_rows, tile_columns;
+    const float *zeros;       /* c floats */
+    const float *transformed; /* [o panels][36][c][nr] */
+    const float *bias;        /* [o] or NULL */
+    float *y;                 /* [n, oh, ow, o] */
+    bool accumulate;
+};
+
+struct draft_kernels {
+    const char *isa;
+    int vector; /* floats in a vector */
+    int mr, nr; /* the micro-tile: rows; columns (two vectors) */
+
+    void (*block)(const struct draft_block *block);
+    /* One panel from B[k, n] stored row-major with step ldb (or as B^T[n, k]); `columns` <= nr of it are real. */
+    void (*pack_panel)(int64_t k, int64_t columns, const float *b, int64_t ldb, bool transposed, float *panel);
+    /* c[m, n] = (accumulate ? c : 0) + alpha a[m, k] b[n, k]^T + bias for n <= 8: dot products along k. */
+    void (*thin)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
+                 int64_t ldc, float alpha, const float *bias, bool accumulate);
+
+    /* Input transform of tiles first .. first+count-1 into v[36][DRAFT_TILES][c rounded up to a vector]. */
+    void (*winograd_input)(const struct draft_winograd *w, int64_t first, int64_t count, float *v);
+    /* Products and output transform of one panel of output channels; m is scratch [36][DRAFT_TILES][nr]. */
+    void (*winograd_output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
+                            float *m);
+
+    /* s[rows, step] of scores -> probabilities' numerators, in place, with the running maximum and sum of each row (see
+     * attention.c). limit[i]: valid columns of row i; columns up to `padded` past it become 0. factor[i]: what the
+     * earlier blocks' sums were scaled by. */
+    void (*softmax_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *maximum,
+                         float *sum, float *factor);
+    /* p = exp(s - lse) in place, ds = p (dp - delta) in place of dp; zero past limit. */
+    void (*softmax_backward_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *dp,
+                                  const float *lse, const float *delta);
+    /* y[rows, c] *= factor[row] */
+    void (*scale_rows)(int64_t rows, int64_t c, int64_t step, const float *factor, float *y);
+
+    /* Mean and sum of squared deviations of each group over `rows` rows; scratch [2 c]. */
+    void (*group_moments)(int64_t rows, int64_t c, int64_t groups, const float *x, double *moments, float *scratch);
+    /* y = silu?((x - mean[c]) scale[c] + beta[c]) */
+    void (*norm_apply)(int64_t rows, int64_t c, const float *x, const float *mean, const float *scale,
+                       const float *beta, bool silu, float *y);
+    /* With xhat = (x - mean) rstd and z = xhat gamma + beta: dz = dy silu?'(z), sums[0..c) = sum dz, sums[c..2c) = sum
+     * dz xhat; all vectors by channel. dz is stored when not NULL (it may be dy). */
+    void (*norm_sums)(int64_t rows, int64_t c, const float *x, const float *mean, const float *rstd, const float *gamma,
+                      const float *beta, bool silu, const float *dy, float *dz, float *sums);
+    /* dx = a[c] dz - b[c] - k[c] xhat (+ dx), dz as above */
+    void (*norm_dx)(int64_t rows, int64_t c, const float *x, const float *mean, const float *rstd, const float *gamma,
+                    const float *beta, bool silu, const float *dy, const float *a, const float *b, const float *k,
+                    float *dx, bool accumulate);
+    void (*layer_norm)(int64_t rows, int64_t c, float eps, const float *x, const float *gamma, const float *beta,
+                       float *y, float *stats);
+    void (*layer_norm_dx)(int64_t rows, int64_t c, const float *x, const float *gamma, const float *stats,
+                          const float *dy, float *dx, bool accumulate);
+    /* sums[0..c) = sum dy, sums[c..2c) = sum dy xhat, over rows with their own statistics */
+    void (*layer_norm_sums)(int64_t rows, int64_t c, const float *x, const float *stats, const float *dy, float *sums);
+    /* sum[c] = sum over rows; a chunk of at most DRAFT_NORM_CHUNK rows */
+    void (*sum_rows)(int64_t rows, int64_t c, const float *x, float *sum);
+
+    void (*map)(enum draft_map map, int64_t n, const float *x, float *y);
+    void (*map_backward)(enum draft_map map, int64_t n, const float *x, const float *dy, float *dx, bool accumulate);
+    void (*geglu)(int64_t rows, int64_t c, const float *x, float *y);
+    void (*geglu_backward)(int64_t rows, int64_t c, const float *x, const float *dy, float *dx, bool accumulate);
+    void (*axpby)(int64_t n, float alpha, const float *a, float beta, const float *b, float *y, bool accumulate);
+    void (*add_channels)(int64_t rows, int64_t c, const float *x, const float *b, float *y);
+};
+
+/* The table for an instruction set's name, NULL or "auto" for the best; NULL, with a sentence, when unknown or not
+ * here. */
+const struct draft_kernels *draft_kernels_find(const char *isa, struct draft_error *err);
+
+#endif

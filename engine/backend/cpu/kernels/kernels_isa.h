@@ -1,0 +1,44 @@
+/* Prototypes of the kernels of the instruction set being compiled; what they do is said in backend/cpu/kernels.h. */
+#ifndef DRAFT_BACKEND_CPU_KERNELS_ISA_H
+#define DRAFT_BACKEND_CPU_KERNELS_ISA_H
+
+#include "backend/cpu/kernels/vec.h"
+
+void ISA(block)(const struct draft_block *g);
+void ISA(pack_panel)(int64_t k, int64_t columns, const float *b, int64_t ldb, bool transposed, float *panel);
+void ISA(thin)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
+               int64_t ldc, float alpha, const float *bias, bool accumulate);
+
+void ISA(winograd_input)(const struct draft_winograd *w, int64_t first, int64_t count, float *v);
+void ISA(winograd_output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
+                          float *m);
+
+void ISA(softmax_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *maximum,
+                       float *sum, float *factor);
+void ISA(softmax_backward_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *dp,
+                                const float *lse, const float *delta);
+void ISA(scale_rows)(int64_t rows, int64_t c, int64_t step, const float *factor, float *y);
+
+void ISA(group_moments)(int64_t rows, int64_t c, int64_t groups, const float *x, double *moments, float *scratch);
+void ISA(norm_apply)(int64_t rows, int64_t c, const float *x, const float *mean, const float *scale, const float *beta,
+                     bool silu, float *y);
+void ISA(norm_sums)(int64_t rows, int64_t c, const float *x, const float *mean, const float *rstd, const float *gamma,
+                    const float *beta, bool silu, const float *dy, float *dz, float *sums);
+void ISA(norm_dx)(int64_t rows, int64_t c, const float *x, const float *mean, const float *rstd, const float *gamma,
+                  const float *beta, bool silu, const float *dy, const float *a, const float *b, const float *k,
+                  float *dx, bool accumulate);
+void ISA(layer_norm)(int64_t rows, int64_t c, float eps, const float *x, const float *gamma, const float *beta,
+                     float *y, float *stats);
+void ISA(layer_norm_dx)(int64_t rows, int64_t c, const float *x, const float *gamma, const float *stats,
+                        const float *dy, float *dx, bool accumulate);
+void ISA(layer_norm_sums)(int64_t rows, int64_t c, const float *x, const float *stats, const float *dy, float *sums);
+void ISA(sum_rows)(int64_t rows, int64_t c, const float *x, float *sum);
+
+void ISA(map)(enum draft_map map, int64_t n, const float *x, float *y);
+void ISA(map_backward)(enum draft_map map, int64_t n, const float *x, const float *dy, float *dx, bool accumulate);
+void ISA(geglu)(int64_t rows, int64_t c, const float *x, float *y);
+void ISA(geglu_backward)(int64_t rows, int64_t c, const float *x, const float *dy, float *dx, bool accumulate);
+void ISA(axpby)(int64_t n, float alpha, const float *a, float beta, const float *b, float *y, bool accumulate);
+void ISA(add_channels)(int64_t rows, int64_t c, const float *x, const float *b, float *y);
+
+#endif

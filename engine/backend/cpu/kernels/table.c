@@ -1,0 +1,32 @@
+/* The table of the instruction set being compiled. */
+#include "backend/cpu/kernels/kernels_isa.h"
+#include "backend/cpu/kernels/tables.h"
+
+const struct draft_kernels ISA(kernels) = {
+    .isa = DRAFT_ISA_NAME,
+    .vector = VL,
+    .mr = MR,
+    .nr = NR,
+    .block = ISA(block),
+    .pack_panel = ISA(pack_panel),
+    .thin = ISA(thin),
+    .winograd_input = ISA(winograd_input),
+    .winograd_output = ISA(winograd_output),
+    .softmax_rows = ISA(softmax_rows),
+    .softmax_backward_rows = ISA(softmax_backward_rows),
+    .scale_rows = ISA(scale_rows),
+    .group_moments = ISA(group_moments),
+    .norm_apply = ISA(norm_apply),
+    .norm_sums = ISA(norm_sums),
+    .norm_dx = ISA(norm_dx),
+    .layer_norm = ISA(layer_norm),
+    .layer_norm_dx = ISA(layer_norm_dx),
+    .layer_norm_sums = ISA(layer_norm_sums),
+    .sum_rows = ISA(sum_rows),
+    .map = ISA(map),
+    .map_backward = ISA(map_backward),
+    .geglu = ISA(geglu),
+    .geglu_backward = ISA(geglu_backward),
+    .axpby = ISA(axpby),
+    .add_channels = ISA(add_channels),
+};

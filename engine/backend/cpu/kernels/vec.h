@@ -1,0 +1,126 @@
+/*
+ * Vectors of the instruction set being compiled, exp and erf on them, and the names of its symbols.
+ * Included by the kernels only.
+ */
+#ifndef DRAFT_BACKEND_CPU_KERNELS_VEC_H
+#define DRAFT_BACKEND_CPU_KERNELS_VEC_H
+
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/kernels.h"
+
+#define DRAFT_JOIN_(a, b) a##_##b
+#define DRAFT_JOIN(a, b)  DRAFT_JOIN_(a, b)
+#define ISA(name)         DRAFT_JOIN(draft_##name, DRAFT_ISA)
+
+#if defined(__AVX512F__)
+enum { VL = 16, MR = 12 };
+#elif defined(__AVX2__)
+enum { VL = 8, MR = 6 };
+#else
+enum { VL = 4, MR = 6 };
+#endif
+enum { NR = 2 * VL };
+
+typedef float vf __attribute__((vector_size(VL * 4), may_alias));
+typedef float vu __attribute__((vector_size(VL * 4), aligned(4), may_alias)); /* unaligned */
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf load(const float *p)
+{
+    return *(const vu *)p;
+}
+
+INLINE void store(float *p, vf v)
+{
+    *(vu *)p = v;
+}
+
+/* The first n < VL floats; the rest is zero. */
+INLINE vf load_part(const float *p, int64_t n)
+{
+    vf v = {0};
+    memcpy(&v, p, (size_t)n * sizeof(float));
+    return v;
+}
+
+INLINE void store_part(float *p, vf v, int64_t n)
+{
+    memcpy(p, &v, (size_t)n * sizeof(float));
+}
+
+INLINE float sum_lanes(vf v)
+{
+    float lane[VL] __attribute__((aligned(64)));
+    *(vf *)lane = v;
+    for (int half = VL / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            lane[i] += lane[i + half];
+    return lane[0];
+}
+
+/* exp within 1e-7, branch-free so that loops of it vectorise: 2^n e^r with |r| <= ln 2 / 2. Below -87 it is exp(-87),
+ * above 88 exp(88): finite always; NaN stays NaN. */
+INLINE float fast_exp(float x)
+{
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 88.0f ? 88.0f : x;
+    float t = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the integer sits in the low bits */
+    float n = t - 12582912.0f;
+    float r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t shift, bits;
+    memcpy(&shift, &t, sizeof(shift));
+    memcpy(&bits, &p, sizeof(bits));
+    bits += (int32_t)((uint32_t)shift << 23);
+    memcpy(&p, &bits, sizeof(p));
+    return p;
+}
+
+INLINE float sigmoid(float x)
+{
+    return 1.0f / (1.0f + fast_exp(-x));
+}
+
+/* The normal distribution function (1 + erf(x / sqrt 2)) / 2, relative error about 2e-7 over the negative side too: a
+ * polynomial for erf near 0, exp of a polynomial for erfc beyond. */
+INLINE float normal_cdf(float x)
+{
+    float a = x * 0.70710678118654752f;
+    float t = a < 0.0f ? -a : a;
+    t = t > 9.0f ? 9.0f : t;
+    float s = t * t;
+    float r = -1.72853470e-5f * t + 3.83197126e-4f;
+    float u = -3.88396438e-3f * t + 2.42546219e-2f;
+    r = r * s + u;
+    r = r * t - 1.06777877e-1f;
+    r = r * t - 6.34846687e-1f;
+    r = r * t - 1.28717512e-1f;
+    r = r * t - t;
+    float tail = 0.5f * fast_exp(r); /* erfc(t) / 2 */
+    float far = a < 0.0f ? tail : 1.0f - tail;
+    float q = -5.96761703e-4f;
+    q = q * s + 4.99119423e-3f;
+    q = q * s - 2.67681349e-2f;
+    q = q * s + 1.12819925e-1f;
+    q = q * s - 3.76125336e-1f;
+    q = q * s + 1.28379166e-1f;
+    float near = 0.5f + 0.5f * (q * a + a);
+    return t > 0.927734375f ? far : near;
+}
+
+INLINE float normal_density(float x)
+{
+    return 0.3989422804014327f * fast_exp(-0.5f * x * x);
+}
+
+#endif

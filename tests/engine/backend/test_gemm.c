@@ -1,0 +1,144 @@
+#include "engine/backend/every_backend.h"
+
+static const double BOUND = 2e-6;
+
+struct linear_case {
+    int64_t m, n, k;
+    bool bias, accumulate, trained;
+    float *x, *dy, *b;
+    struct draft_tensor w;
+};
+
+static void run_linear(struct draft_backend *backend, void *context, struct output *out)
+{
+    struct linear_case *c = context;
+    struct draft_error err = {0};
+    assert_true(draft_cpu_linear(backend, c->m, c->x, &c->w, c->bias ? c->b : NULL, out[0].got, c->accumulate, &err));
+    assert_true(draft_cpu_linear_dx(backend, c->m, c->dy, &c->w, out[1].got, c->accumulate, &err));
+    assert_true(draft_cpu_linear_dw(backend, c->m, c->n, c->k, c->x, c->dy, out[2].got, c->accumulate, &err));
+    assert_true(draft_cpu_sum_rows(backend, 1, c->m, c->n, c->dy, out[3].got, c->accumulate, &err));
+}
+
+static void check_linear(int64_t m, int64_t n, int64_t k, int variant)
+{
+    struct linear_case c = {m, n, k, .bias = variant & 1, .accumulate = variant & 2, .trained = variant & 4};
+    c.x = numbers(m * k, 1);
+    c.dy = numbers(m * n, 1);
+    c.b = numbers(n, 1);
+    float *w = numbers(n * k, 1), *y0 = numbers(m * n, 1), *dx0 = numbers(m * k, 1), *dw0 = numbers(n * k, 1),
+          *db0 = numbers(n, 1);
+    c.w = weight_of(w, 2, (int64_t[]){n, k}, c.trained);
+    double *y = zeros(m * n), *dx = zeros(m * k), *dw = zeros(n * k), *db = zeros(n);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double g = (double)c.dy[i * n + j], sum = c.bias ? (double)c.b[j] : 0;
+            for (int64_t p = 0; p < k; p++) {
+                sum += (double)c.x[i * k + p] * (double)w[j * k + p];
+                dx[i * k + p] += g * (double)w[j * k + p];
+                dw[j * k + p] += g * (double)c.x[i * k + p];
+            }
+            y[i * n + j] = sum;
+            db[j] += g;
+        }
+    struct output out[4] = {{"y", m * n, y, c.accumulate ? y0 : NULL, NULL},
+                            {"dx", m * k, dx, c.accumulate ? dx0 : NULL, NULL},
+                            {"dw", n * k, dw, c.accumulate ? dw0 : NULL, NULL},
+                            {"db", n, db, c.accumulate ? db0 : NULL, NULL}};
+    double *const want[4] = {y, dx, dw, db};
+    for (int o = 0; o < 4 && c.accumulate; o++)
+        for (int64_t i = 0; i < out[o].n; i++)
+            want[o][i] += (double)out[o].before[i];
+    char what[96];
+    snprintf(what, sizeof(what), "linear m %ld n %ld k %ld variant %d", (long)m, (long)n, (long)k, variant);
+    check_everywhere(what, BOUND, out, 4, run_linear, &c);
+    for (int o = 0; o < 4; o++)
+        free(want[o]);
+    free(c.x), free(c.dy), free(c.b), free(w), free(y0), free(dx0), free(dw0), free(db0);
+}
+
+static void test_gemm__linear_layers_match_double(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][3] = {{5, 1, 4},     {1, 3, 5},      {2, 17, 31},   {7, 33, 64},    {13, 64, 1},
+                                        {64, 128, 96}, {100, 4, 128},  {97, 8, 320},  {61, 129, 8},   {77, 48, 770},
+                                        {256, 3, 432}, {300, 36, 400}, {5, 1000, 20}, {129, 257, 513}};
+    for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++)
+        for (int variant = 0; variant < 8; variant++)
+            check_linear(shapes[s][0], shapes[s][1], shapes[s][2], variant);
+}
+
+static void test_gemm__a_large_layer_matches_double(void **state)
+{
+    (void)state;
+    check_linear(520, 200, 900, 3);
+}
+
+static void run_gemm(struct draft_backend *backend, void *context, struct output *out)
+{
+    struct draft_gemm gemm = *(const struct draft_gemm *)context;
+    struct draft_error err = {0};
+    gemm.c = out[0].got;
+    assert_true(draft_cpu_gemm(backend, &gemm, &err));
+}
+
+static void check_gemm(struct draft_gemm g)
+{
+    /* Strides a little wider than needed; what lies between must not change. */
+    g.lda = (g.trans_a ? g.m : g.k) + 3;
+    g.ldb = (g.trans_b ? g.k : g.n) + (g.n % 2);
+    g.ldc = g.n + 5;
+    g.stride_a = g.lda * (g.trans_a ? g.k : g.m) + 1;
+    g.stride_b = g.ldb * (g.trans_b ? g.n : g.k) + 2;
+    g.stride_c = g.ldc * g.m + 7;
+    float *a = numbers(g.batch * g.stride_a, 1), *b = numbers(g.batch * g.stride_b, 1);
+    float *c0 = numbers(g.batch * g.stride_c, 1);
+    double *c = zeros(g.batch * g.stride_c);
+    for (int64_t i = 0; i < g.batch * g.stride_c; i++)
+        c[i] = (double)c0[i];
+    for (int64_t t = 0; t < g.batch; t++)
+        for (int64_t i = 0; i < g.m; i++)
+            for (int64_t j = 0; j < g.n; j++) {
+                double sum = 0, *out = &c[t * g.stride_c + i * g.ldc + j];
+                for (int64_t p = 0; p < g.k; p++)
+                    sum += (double)a[t * g.stride_a + (g.trans_a ? p * g.lda + i : i * g.lda + p)] *
+                           (double)b[t * g.stride_b + (g.trans_b ? j * g.ldb + p : p * g.ldb + j)];
+                *out = (double)g.alpha * sum + (g.beta != 0 ? (double)g.beta * *out : 0);
+            }
+    g.a = a;
+    g.b = b;
+    char what[128];
+    snprintf(what, sizeof(what), "gemm batch %ld m %ld n %ld k %ld trans %d%d alpha %g beta %g", (long)g.batch,
+             (long)g.m, (long)g.n, (long)g.k, g.trans_a, g.trans_b, (double)g.alpha, (double)g.beta);
+    struct output out = {"c", g.batch * g.stride_c, c, c0, NULL};
+    check_everywhere(what, BOUND, &out, 1, run_gemm, &g);
+    free(a), free(b), free(c0), free(c);
+}
+
+static void test_gemm__general_products_match_double(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][4] = {{1, 1, 1, 1},   {3, 5, 7, 9},      {2, 64, 64, 64},  {1, 4, 128, 300},
+                                        {4, 16, 32, 8}, {1, 256, 4, 128},  {1, 128, 8, 640}, {7, 33, 31, 17},
+                                        {1, 8, 64, 12}, {2, 130, 96, 400}, {1, 200, 64, 4}};
+    static const float betas[3] = {0.0f, 1.0f, -0.5f};
+    for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++)
+        for (int variant = 0; variant < 12; variant++)
+            check_gemm((struct draft_gemm){.batch = shapes[s][0],
+                                           .m = shapes[s][1],
+                                           .n = shapes[s][2],
+                                           .k = shapes[s][3],
+                                           .trans_a = variant & 1,
+                                           .trans_b = variant & 2,
+                                           .alpha = variant & 1 ? 1.0f : 0.37f,
+                                           .beta = betas[variant / 4]});
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gemm__linear_layers_match_double),
+        cmocka_unit_test(test_gemm__a_large_layer_matches_double),
+        cmocka_unit_test(test_gemm__general_products_match_double),
+    };
+    return cmocka_run_group_tests(tests, create_backends, destroy_backends);
+}
