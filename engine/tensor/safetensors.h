@@ -1,6 +1,6 @@
 /*
- * safetensors files, mapped for reading and written atomically. Every byte read is hostile: header at most 25 MB (a
- * million-tensor file; the parser's memory is a multiple of it), offsets without holes or overlap, sizes without
+ * safetensors files, mapped for reading and written atomically. Every byte read is hostile: header at most 8 MB (a
+ * hundred thousand tensors; the parser's memory is up to 40 times as much), offsets without holes or overlap, sizes without
  * overflow, dtype known, strings UTF-8, duplicate names refused.
  * Format: https://huggingface.co/docs/safetensors (8-byte little-endian header length, JSON, data).
  *

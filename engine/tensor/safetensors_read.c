@@ -12,7 +12,7 @@
 
 #include "tensor/half.h"
 
-enum { MAX_HEADER = 25000000, MAX_NAME = 512 };
+enum { MAX_HEADER = 8000000, MAX_NAME = 512 };
 
 struct draft_safetensors {
     char *path;
@@ -83,7 +83,7 @@ static bool read_header(struct draft_safetensors *file, size_t *data_start, stru
     for (int i = 7; i >= 0; i--)
         length = length << 8 | raw[i];
     if (length > MAX_HEADER)
-        return refuse(file, err, "its header claims more than 25 MB");
+        return refuse(file, err, "its header claims more than 8 MB");
     if (length > file->size - 8)
         return refuse(file, err, "its header is longer than the file; is the download complete?");
     *data_start = 8 + (size_t)length;
