@@ -6,9 +6,10 @@
  *   - the gradient of sum(seed * y), with a random seed, against central differences of the twin (step 1e-5 in double,
  *     so the reference is good to about 1e-9), for every element of every input;
  *   - overwrite and accumulate: into a leaf with numbers in its buffer, and into an activation that has another
- * consumer;
- *   - frozen: each input in turn needs no gradient, gets no buffer, and the others' gradients stay the same bit for
- * bit. Tolerances are relative to the largest reference value of a tensor.
+ *     consumer;
+ *   - frozen: each input in turn needs no gradient and gets no buffer; the others' gradients are checked again, since a
+ *     frozen weight may take another way through the backend.
+ * Tolerances are relative to the largest reference value of a tensor, or to 0.01 where all are smaller.
  */
 #ifndef TESTS_ENGINE_OPS_OP_CASE_H
 #define TESTS_ENGINE_OPS_OP_CASE_H
@@ -122,7 +123,7 @@ static inline void assert_near(const char *what, int index, const float *got, co
     for (int64_t i = 0; i < n; i++)
         largest = fmax(largest, fabs(expected[i]));
     for (int64_t i = 0; i < n; i++)
-        if (!(fabs(got[i] - expected[i]) <= tolerance * largest + 1e-12))
+        if (!(fabs(got[i] - expected[i]) <= tolerance * fmax(largest, 0.01)))
             fail_msg("%s %d, element %lld of %lld: %.9g, expected %.9g (largest %.3g)", what, index, (long long)i,
                      (long long)n, (double)got[i], expected[i], largest);
 }
@@ -233,19 +234,12 @@ static inline void op_check_accumulate(struct op_test *t, const struct op_case *
     free(seed);
 }
 
-static inline void op_check_frozen(struct op_test *t, const struct op_case *c, const struct op_expected *e, size_t mark)
+static inline void op_check_frozen(struct op_test *t, const struct op_case *c, const struct op_expected *e,
+                                   double tolerance, size_t mark)
 {
-    float *plain[DRAFT_MAX_INPUTS] = {0};
     int wanted = 0;
-    op_backward(t, c, e->seed);
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
-        if (e->x[i] != NULL) {
-            size_t bytes = (size_t)draft_tensor_count(c->in[i]) * sizeof(float);
-            plain[i] = malloc(bytes);
-            memcpy(plain[i], c->in[i]->grad, bytes);
-            wanted++;
-        }
-    draft_graph_reset(&t->g, mark);
+        wanted += e->x[i] != NULL;
     for (int frozen = 0; wanted > 1 && frozen < DRAFT_MAX_INPUTS; frozen++) {
         if (e->x[frozen] == NULL)
             continue;
@@ -254,14 +248,13 @@ static inline void op_check_frozen(struct op_test *t, const struct op_case *c, c
         assert_null(c->in[frozen]->grad);
         for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
             if (e->x[i] != NULL && i != frozen)
-                assert_memory_equal(c->in[i]->grad, plain[i], (size_t)draft_tensor_count(c->in[i]) * sizeof(float));
+                assert_near("gradient beside a frozen input: of input", i, c->in[i]->grad, e->dx[i],
+                            draft_tensor_count(c->in[i]), tolerance);
         c->in[frozen]->needs_grad = true;
         /* the backend may have packed it as a frozen weight */
         draft_backend_forget(t->backend, c->in[frozen]);
         draft_graph_reset(&t->g, mark);
     }
-    for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
-        free(plain[i]);
 }
 
 static inline void check_op(struct op_test *t, const struct op_case *c)
@@ -302,7 +295,7 @@ static inline void check_op(struct op_test *t, const struct op_case *c)
         }
     draft_graph_reset(&t->g, mark);
     op_check_accumulate(t, c, &e, gradient, mark);
-    op_check_frozen(t, c, &e, mark);
+    op_check_frozen(t, c, &e, gradient, mark);
 
     assert_int_equal(draft_arena_live(t->arena), mark);
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++) {
