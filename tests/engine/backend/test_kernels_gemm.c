@@ -56,7 +56,7 @@ static void check_linear(int64_t m, int64_t n, int64_t k, int variant)
     free(c.x), free(c.dy), free(c.b), free(w), free(y0), free(dx0), free(dw0), free(db0);
 }
 
-static void test_gemm__linear_layers_match_double(void **state)
+static void test_kernels_gemm__linear_layers_match_double(void **state)
 {
     (void)state;
     static const int64_t shapes[][3] = {{5, 1, 4},     {1, 3, 5},      {2, 17, 31},   {7, 33, 64},    {13, 64, 1},
@@ -67,7 +67,7 @@ static void test_gemm__linear_layers_match_double(void **state)
             check_linear(shapes[s][0], shapes[s][1], shapes[s][2], variant);
 }
 
-static void test_gemm__a_large_layer_matches_double(void **state)
+static void test_kernels_gemm__a_large_layer_matches_double(void **state)
 {
     (void)state;
     check_linear(520, 200, 900, 3);
@@ -114,7 +114,7 @@ static void check_gemm(struct draft_gemm g)
     free(a), free(b), free(c0), free(c);
 }
 
-static void test_gemm__general_products_match_double(void **state)
+static void test_kernels_gemm__general_products_match_double(void **state)
 {
     (void)state;
     static const int64_t shapes[][4] = {{1, 1, 1, 1},   {3, 5, 7, 9},      {2, 64, 64, 64},  {1, 4, 128, 300},
@@ -136,9 +136,9 @@ static void test_gemm__general_products_match_double(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gemm__linear_layers_match_double),
-        cmocka_unit_test(test_gemm__a_large_layer_matches_double),
-        cmocka_unit_test(test_gemm__general_products_match_double),
+        cmocka_unit_test(test_kernels_gemm__linear_layers_match_double),
+        cmocka_unit_test(test_kernels_gemm__a_large_layer_matches_double),
+        cmocka_unit_test(test_kernels_gemm__general_products_match_double),
     };
     return cmocka_run_group_tests(tests, create_backends, destroy_backends);
 }
