@@ -100,7 +100,8 @@ bool draft_engine_save(struct draft_engine *engine, const char *path, struct dra
 /* Restores adapter, optimizer and step; refuses another config, a damaged file, other shapes. */
 bool draft_engine_restore(struct draft_engine *engine, const char *path, struct draft_error *err);
 
-/* Opens and checks everything the config names without training; fills what a submit wants to know. */
+/* Opens and checks everything the config names, with a tiny trial step but without training; fills what a submit wants
+ * to know. */
 struct draft_inspection {
     char fingerprint[40]; /* over all weight and config files: XXH3-128, hex */
     int64_t total_steps;
@@ -108,9 +109,10 @@ struct draft_inspection {
     uint64_t memory_bytes; /* estimate of the peak */
     int height, width;     /* resolved picture size, pixels */
     int truncated_prompts; /* prompts longer than the tokenizer's limit */
-    char warnings[512];
+    char warnings[1024];   /* sentences, one a line */
 };
-bool draft_inspect(const struct draft_job_config *config, struct draft_inspection *inspection, struct draft_error *err);
+bool draft_inspect(const struct draft_job_config *config, const struct draft_watch *watch,
+                   struct draft_inspection *inspection, struct draft_error *err);
 
 enum draft_export_format { DRAFT_EXPORT_KOHYA, DRAFT_EXPORT_DIFFUSERS };
 struct draft_export_options {

@@ -40,10 +40,11 @@ static bool look_at_prompts(const struct draft_engine *e, struct draft_inspectio
     return true;
 }
 
-bool draft_inspect(const struct draft_job_config *config, struct draft_inspection *inspection, struct draft_error *err)
+bool draft_inspect(const struct draft_job_config *config, const struct draft_watch *watch,
+                   struct draft_inspection *inspection, struct draft_error *err)
 {
     *inspection = (struct draft_inspection){0};
-    struct draft_engine *e = draft_engine_open(config, NULL, err);
+    struct draft_engine *e = draft_engine_open(config, watch, err);
     if (!e)
         return false;
     snprintf(inspection->fingerprint, sizeof inspection->fingerprint, "%s", e->fingerprint);

@@ -44,7 +44,6 @@ static bool trial(struct draft_engine *e, struct draft_arena *arena, int64_t hei
     dp.height = height;
     dp.width = width;
     dp.micro_batch = 1;
-    dp.progress = NULL;
     size_t numbers = (size_t)(height * width * e->pipeline.unet_info.in_channels);
     float *noise = calloc(numbers, sizeof *noise);
     const float **renoise = calloc((size_t)dp.lv_copies + 1, sizeof *renoise);

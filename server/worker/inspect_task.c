@@ -1,0 +1,45 @@
+#include <string.h>
+
+#include "worker/spec.h"
+#include "worker/work.h"
+
+enum { MAX_WARNINGS = 16 };
+
+/* Sentences, one a line, as separate strings; `text` is cut up. */
+static size_t split(char *text, char *line[MAX_WARNINGS])
+{
+    size_t n = 0;
+    char *rest = NULL;
+    for (char *s = strtok_r(text, "\n", &rest); s && n < MAX_WARNINGS; s = strtok_r(NULL, "\n", &rest))
+        line[n++] = s;
+    return n;
+}
+
+bool draftd_work_inspect(struct draftd_work *work, const Draftd__Worker__Inspect *task, struct draft_error *err)
+{
+    if (!task->spec)
+        return draft_fail(err, DRAFT_INVALID_ARGUMENT, "the task has no spec");
+    struct draft_job_config config;
+    struct draft_inspection found;
+    struct draft_watch watch = draftd_work_watch(work);
+    if (!draftd_spec_to_config(task->spec, task->prompts, (int)task->n_prompts, &config, err) ||
+        !draft_inspect(&config, &watch, &found, err))
+        return false;
+
+    char *warning[MAX_WARNINGS];
+    Draftd__Worker__Inspected inspected = DRAFTD__WORKER__INSPECTED__INIT;
+    inspected.fingerprint = found.fingerprint;
+    inspected.total_steps = found.total_steps;
+    inspected.trained_parameters = found.trained_parameters;
+    inspected.base_parameters = found.base_parameters;
+    inspected.memory_bytes = found.memory_bytes;
+    inspected.height = found.height;
+    inspected.width = found.width;
+    inspected.n_warnings = split(found.warnings, warning);
+    inspected.warnings = warning;
+    Draftd__Worker__Report report = DRAFTD__WORKER__REPORT__INIT;
+    report.kind_case = DRAFTD__WORKER__REPORT__KIND_INSPECTED;
+    report.inspected = &inspected;
+    draftd_line_send(work->line, &report);
+    return true;
+}
