@@ -75,9 +75,11 @@ struct draft_tensor *draft_recompute(struct draft_graph *g, draft_block block, v
     if (!g->recording)
         return block(g, context, in);
 
-    /* Whether the output needs a gradient shows only in what the block touches: its parameters are not among `in`. */
+    /* The output needs a gradient when an input does, or a parameter: that shows only in what the block's ops touch. */
     bool touched_before = g->tape->touched;
     g->tape->touched = false;
+    for (int i = 0; i < n_in; i++)
+        g->tape->touched |= in[i] != NULL && in[i]->needs_grad;
     bool was = draft_no_grad(g);
     size_t mark = draft_scope_begin(g);
     struct draft_tensor *out = draft_scope_end(g, mark, block(g, context, in));
