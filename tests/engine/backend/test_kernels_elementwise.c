@@ -89,7 +89,7 @@ static void test_kernels_elementwise__every_value_is_close(void **state)
             draft_cpu_map_backward(backends[b][0], (enum draft_map)map, N, x, one, dx, false);
             for (int i = 0; i < N; i++) {
                 double slope, want = value((enum draft_map)map, (double)x[i], &slope);
-                if (!(fabs((double)y[i] - want) <= 3e-6 * fabs(want) + 3e-9))
+                if (!(fabs((double)y[i] - want) <= 1e-6 * fabs(want) + 1e-7))
                     fail_msg("map %d of %.9g is %.9g, not %.9g, on %s", map, (double)x[i], (double)y[i], want,
                              isa_names[b]);
                 if (!(fabs((double)dx[i] - slope) <= 1e-6))
