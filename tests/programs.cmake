@@ -19,6 +19,12 @@ foreach(fixture IN LISTS fixtures)
   set_tests_properties(golden.${name} PROPERTIES LABELS "engine;golden" TIMEOUT 600)
 endforeach()
 
+# Folders as Stable Diffusion 1.5's era wrote them; shapes that the golden models do not have.
+foreach(folder era15 shapes)
+  add_test(NAME golden.${folder} COMMAND golden_check --threads 2 ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/${folder})
+  set_tests_properties(golden.${folder} PROPERTIES LABELS "engine;golden" TIMEOUT 600)
+endforeach()
+
 # The models again with each older instruction set (on another machine the option names what is there).
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   foreach(isa x86-64 x86-64-v3)

@@ -118,3 +118,21 @@ void golden_clip(struct golden *t, const char *folder)
     }
     draft_safetensors_close(file);
 }
+
+/* A CLIPTextModel by itself: ids -> text_hidden. */
+void golden_clip_text(struct golden *t, const char *folder)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/case.safetensors", folder);
+    struct draft_safetensors *file = NULL;
+    struct draft_clip_text *text = draft_clip_text_open(folder, t->weights, &t->error);
+    if (text != NULL)
+        file = draft_safetensors_open(path, &t->error);
+    struct draft_tensor *ids = golden_ok(t) ? read_ids(t, file) : NULL;
+    if (ids != NULL) {
+        struct draft_tensor *hidden = draft_clip_text_forward(&t->g, text, ids);
+        if (golden_ok(t))
+            golden_compare(t, file, "text_hidden", hidden);
+    }
+    draft_safetensors_close(file);
+}

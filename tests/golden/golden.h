@@ -65,6 +65,7 @@ void golden_compare_gradient(struct golden *t, const struct draft_safetensors *f
 void golden_unet(struct golden *t, const char *folder);
 void golden_vae(struct golden *t, const char *folder);
 void golden_clip(struct golden *t, const char *folder);
+void golden_clip_text(struct golden *t, const char *folder);
 void golden_resize(struct golden *t, const struct draft_safetensors *file);
 void golden_jpeg_dct(struct golden *t, const struct draft_safetensors *file);
 void golden_lpips(struct golden *t, const struct draft_safetensors *file);

@@ -37,6 +37,7 @@ enum kind {
     UNET,
     VAE,
     CLIP,
+    CLIP_TEXT,
     RESIZE,
     JPEG_DCT,
     LPIPS,
@@ -67,8 +68,11 @@ static enum kind kind_of_folder(const char *folder)
     json_t *config = json_load_file(path, 0, NULL);
     const char *class_name = json_string_value(json_object_get(config, "_class_name"));
     enum kind kind = UNKNOWN;
+    const char *model_type = json_string_value(json_object_get(config, "model_type"));
     if (json_object_get(config, "vision_config") != NULL)
         kind = CLIP;
+    else if (model_type != NULL && strcmp(model_type, "clip_text_model") == 0)
+        kind = CLIP_TEXT;
     else if (class_name != NULL && strcmp(class_name, "UNet2DConditionModel") == 0)
         kind = UNET;
     else if (class_name != NULL && strcmp(class_name, "AutoencoderKL") == 0)
@@ -137,8 +141,10 @@ static void check_folder(struct golden *t, enum kind kind, const char *path)
         golden_unet(t, path);
     else if (kind == VAE)
         golden_vae(t, path);
-    else
+    else if (kind == CLIP)
         golden_clip(t, path);
+    else
+        golden_clip_text(t, path);
 }
 
 static void check_tensors(struct golden *t, enum kind kind, const struct draft_safetensors *file)
