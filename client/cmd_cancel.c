@@ -1,0 +1,34 @@
+#include "command.h"
+#include "each_job.h"
+
+static bool change(struct draft_rpc *rpc, const char *id, draft_job **job, struct draft_status *st)
+{
+    Draftd__V1__CancelJobRequest request = DRAFTD__V1__CANCEL_JOB_REQUEST__INIT;
+    request.job_id = (char *)(uintptr_t)id;
+    Draftd__V1__CancelJobResponse *reply = draft_rpc_cancel_job(rpc, &request, st);
+    if (!reply)
+        return false;
+    *job = reply->job;
+    reply->job = NULL;
+    draft_free_message(reply);
+    return true;
+}
+
+static int run(struct draft_context *cx, const struct draft_arguments *arguments)
+{
+    return draft_each_job(cx, arguments, change, "done");
+}
+
+const struct draft_command draft_command_cancel = {
+    .name = "cancel",
+    .group = DRAFT_GROUP_JOBS,
+    .summary = "stop jobs for good, keeping their last checkpoint",
+    .usage = "JOB...",
+    .about = "A queued job ends at once; a running one within seconds, and its last checkpoint stays for previews and "
+             "exports. A job that has already ended is refused (exit code 5).",
+    .examples = "  draft cancel job-3\n  draft cancel 3 4 5\n",
+    .least = 1,
+    .most = -1,
+    .json = true,
+    .run = run,
+};

@@ -1,0 +1,98 @@
+#include <stdlib.h>
+
+#include "command.h"
+#include "interrupt.h"
+#include "jobs.h"
+#include "model_grid.h"
+#include "preview_options.h"
+#include "text.h"
+
+static const struct draft_option own_options[] = {
+    {.name = "output",
+     .letter = 'o',
+     .value = DRAFT_VALUE_STRING,
+     .metavar = "FILE",
+     .help = "the PNG to write (default: grid.png)"},
+    {.name = "no-base", .help = "leave the base model's column out"},
+    {.name = "title", .value = DRAFT_VALUE_STRING, .metavar = "TEXT", .help = "(default: the prompt)"},
+    {.name = NULL},
+};
+static const struct draft_option *const tables[] = {own_options, draft_preview_options, NULL};
+
+static bool fill_columns(struct draft_context *cx, const struct draft_arguments *arguments,
+                         struct draft_model_column *columns, int *count, struct draft_status *st)
+{
+    *count = 0;
+    for (int i = 0; i < arguments->operand_count; i++) {
+        struct draft_model_column *column = &columns[(*count)++];
+        char kl[32];
+        draft_job_id(arguments->operands[i], column->job_id);
+        if (i == 0 && !draft_arguments_has(arguments, "no-base")) {
+            snprintf(column->label, sizeof column->label, "base");
+            column->checkpoint_step = -1;
+            draft_job_id(arguments->operands[i], columns[*count].job_id);
+            column = &columns[(*count)++];
+        }
+        draft_job *job = draft_get_job(draft_connect(cx), column->job_id, st);
+        if (!job)
+            return false;
+        column->lora_scale = 1;
+        column->checkpoint_step = -1;
+        snprintf(column->label, sizeof column->label, "%s", draft_job_title(job));
+        snprintf(column->more, sizeof column->more, "%s, kl_coeff %s", job->id,
+                 draft_format_number(draft_job_kl_coeff(job), kl, sizeof kl));
+        draft_free_message(job);
+    }
+    return true;
+}
+
+static int run(struct draft_context *cx, const struct draft_arguments *arguments)
+{
+    struct draft_error err = {0};
+    struct draft_status st = {0};
+    int count;
+    Draftd__V1__PreviewSpec *spec = draft_preview_spec(arguments, &err);
+    if (!spec)
+        return draft_report_error(cx, &err);
+    if (spec->count == 0)
+        spec->count = 4;
+    draft_interrupt_install();
+    struct draft_model_column *columns = calloc((size_t)arguments->operand_count + 1, sizeof *columns);
+    if (!columns)
+        abort();
+    bool good = fill_columns(cx, arguments, columns, &count, &st) &&
+                draft_model_grid_fetch(draft_connect(cx), columns, count, spec, &cx->err, &st);
+    if (good) {
+        char title[256];
+        const char *path = draft_arguments_string(arguments, "output", "grid.png");
+        snprintf(title, sizeof title, "\"%.100s\": %d seeds",
+                 columns[0].pictures.count ? columns[0].pictures.items[0].prompt : "", spec->count);
+        good = draft_model_grid_png(columns, count, draft_arguments_string(arguments, "title", title),
+                                    "Rows: seeds, the same noise in every column. Below each picture: its reward.",
+                                    path, &err) ||
+               draft_status_take(&st, &err);
+        if (good)
+            printf("%s\n", path);
+    }
+    draft_model_grid_clear(columns, count);
+    free(columns);
+    draft_free_message(spec);
+    return good ? DRAFT_EXIT_OK : draft_report(cx, &st);
+}
+
+const struct draft_command draft_command_grid = {
+    .name = "grid",
+    .group = DRAFT_GROUP_PICTURES,
+    .summary = "one picture comparing the base and jobs, seed by seed",
+    .usage = "JOB... [options]",
+    .about =
+        "Rows are seeds, columns the base model and the jobs. The pictures are made on the spot, with the same "
+        "noise in every column; the base is the first job's model with its LoRA off. Small pictures are enlarged by "
+        "a whole factor.",
+    .examples = "  draft grid job-3 -o grid.png\n"
+                "  draft grid job-3 job-4 job-5 -p \"an animal\" -n 6 --seed 10 -o seeds-x-models.png\n",
+    .options = tables,
+    .least = 1,
+    .most = 32,
+    .run = run,
+};

@@ -1,0 +1,42 @@
+#include "demo_settings.h"
+
+static const double sweep[] = {2, 0.25, 0.1, 0.03, 0};
+
+const struct draft_demo_settings draft_demo_single = {
+    .prompt = "an animal",
+    .steps = 60,
+    .sampling_steps = 10,
+    .truncation_steps = 1,
+    .batch = 8,
+    .micro_batch = 8,
+    .rank = 8,
+    .learning_rate = 1e-3,
+    .guidance = 5,
+    .warmup = 5,
+    .eval_every = 10,
+    .eval_seeds = 16,
+    .seed = 0,
+    .kl_coeff = 0.05,
+    .grid_seeds = 8,
+    .minutes = 5,
+};
+
+const struct draft_demo_settings draft_demo_sweep = {
+    .prompt = "an animal",
+    .steps = 80,
+    .sampling_steps = 10,
+    .truncation_steps = 1,
+    .batch = 8,
+    .micro_batch = 8,
+    .rank = 8,
+    .learning_rate = 1e-3,
+    .guidance = 5,
+    .warmup = 5,
+    .eval_every = 5,
+    .eval_seeds = 24,
+    .seed = 0,
+    .sweep = sweep,
+    .sweep_count = sizeof sweep / sizeof sweep[0],
+    .grid_seeds = 8,
+    .minutes = 9,
+};

@@ -1,0 +1,16 @@
+/* One change to each of several jobs: what cancel, pause, resume and delete have in common. */
+#ifndef DRAFT_CLIENT_EACH_JOB_H
+#define DRAFT_CLIENT_EACH_JOB_H
+
+#include "command.h"
+#include "jobs.h"
+
+/* Changes one job: the job as it is then on the heap (*job may stay NULL where none is left), or false with st set. */
+typedef bool (*draft_job_change)(struct draft_rpc *rpc, const char *id, draft_job **job, struct draft_status *st);
+
+/* Applies it to every operand, goes on after a failure; returns the first failure's exit code. `done` is the word for a
+ * job that is gone ("deleted"), else the new state is said. */
+int draft_each_job(struct draft_context *cx, const struct draft_arguments *arguments, draft_job_change change,
+                   const char *done);
+
+#endif

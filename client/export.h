@@ -1,0 +1,12 @@
+/* Fetching a LoRA file from the daemon. */
+#ifndef DRAFT_CLIENT_EXPORT_H
+#define DRAFT_CLIENT_EXPORT_H
+
+#include "rpc/rpc.h"
+
+/* Streams the export to `path`, or under the daemon's name into the folder `path` when it is one ("" or NULL: here).
+ * The file is there whole or not at all. saved[size] gets its path, *bytes its length. */
+bool draft_export_file(struct draft_rpc *rpc, const Draftd__V1__ExportLoraRequest *request, const char *path,
+                       char *saved, size_t size, uint64_t *bytes, struct draft_status *st);
+
+#endif
