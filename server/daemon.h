@@ -22,18 +22,19 @@
 struct draftd;
 
 struct draftd_config {
-    const char *state_dir;   /* jobs, database, lock; made with mode 0700 */
-    const char *socket;      /* unix socket path */
-    const char *worker;      /* path of draft-engine */
-    const char *demo_dir;    /* the built-in model, or NULL */
-    int max_queue;           /* 0: 512 */
-    int threads;             /* a worker's default; 0: all */
-    int hang_seconds;        /* a worker silent for so long is killed; 0: 600 */
-    int drain_seconds;       /* at SIGTERM; 0: 60 */
+    const char *state_dir; /* jobs, database, lock; made with mode 0700 */
+    const char *socket;    /* unix socket path */
+    const char *worker;    /* path of draft-engine */
+    const char *demo_dir;  /* the built-in model, or NULL */
+    int max_queue;         /* 0: 512 */
+    int threads;           /* a worker's default; 0: all */
+    int hang_seconds;      /* a worker silent for so long is killed; 0: 600 */
+    int drain_seconds;     /* at SIGTERM; 0: 60 */
     bool log_json, verbose;
 };
 
-/* Opens the state (lock, database, migrations, reconciliation of what was running) and starts the daemon's own thread. */
+/* Opens the state (lock, database, migrations, reconciliation of what was running) and starts the daemon's own thread.
+ */
 struct draftd *draftd_create(const struct draftd_config *config, struct draft_error *err);
 /* Refuses new work from now on, checkpoints and stops the workers, within drain_seconds. blocks */
 void draftd_drain(struct draftd *d);
@@ -62,7 +63,8 @@ bool draftd_query_metrics(struct draftd *d, const Draftd__V1__QueryMetricsReques
 /* PreviewService */
 bool draftd_create_preview(struct draftd *d, const Draftd__V1__CreatePreviewRequest *request,
                            Draftd__V1__Preview **preview, struct draft_error *err);
-bool draftd_get_preview(struct draftd *d, const char *preview_id, Draftd__V1__Preview **preview, struct draft_error *err);
+bool draftd_get_preview(struct draftd *d, const char *preview_id, Draftd__V1__Preview **preview,
+                        struct draft_error *err);
 bool draftd_list_previews(struct draftd *d, const Draftd__V1__ListPreviewsRequest *request,
                           Draftd__V1__ListPreviewsResponse **reply, struct draft_error *err);
 /* The PNG's path, malloc'd. */
@@ -71,8 +73,8 @@ bool draftd_picture_path(struct draftd *d, const char *preview_id, int index, ch
 /* CheckpointService */
 bool draftd_list_checkpoints(struct draftd *d, const char *job_id, Draftd__V1__ListCheckpointsResponse **reply,
                              struct draft_error *err);
-bool draftd_create_checkpoint(struct draftd *d, const char *job_id, int deadline_ms, Draftd__V1__Checkpoint **checkpoint,
-                              struct draft_error *err); /* blocks */
+bool draftd_create_checkpoint(struct draftd *d, const char *job_id, int deadline_ms,
+                              Draftd__V1__Checkpoint **checkpoint, struct draft_error *err); /* blocks */
 /* Makes the file (in the state folder) and gives its path and the name to save it under, both malloc'd; the caller
  * unlinks the path when it has read it. blocks */
 bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *request, int deadline_ms, char **path,
@@ -86,9 +88,11 @@ bool draftd_server_info(struct draftd *d, Draftd__V1__GetServerInfoResponse **re
  * it then asks for it. So a slow reader costs nothing: it asks when it can send again.
  */
 struct draftd_watcher;
-/* job_id NULL or "": all jobs. preview_id: follow one preview instead. `wake` may come from any thread and must be quick. */
-struct draftd_watcher *draftd_watch(struct draftd *d, const char *job_id, const char *preview_id, int64_t start_revision,
-                                    void (*wake)(void *context), void *context, struct draft_error *err);
+/* job_id NULL or "": all jobs. preview_id: follow one preview instead. `wake` may come from any thread and must be
+ * quick. */
+struct draftd_watcher *draftd_watch(struct draftd *d, const char *job_id, const char *preview_id,
+                                    int64_t start_revision, void (*wake)(void *context), void *context,
+                                    struct draft_error *err);
 /* The next message to send: *message stays NULL when there is none now. *end: the stream is over (with err set: by an
  * error). Job watchers get WatchJobsResponse, preview watchers WatchPreviewResponse. */
 bool draftd_watch_next(struct draftd_watcher *watcher, ProtobufCMessage **message, bool *end, struct draft_error *err);

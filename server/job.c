@@ -28,14 +28,14 @@
 #include "log.h"
 #include "message.h"
 
-#define QUEUED DRAFTD__V1__JOB__STATE__STATE_QUEUED
-#define PREPARING DRAFTD__V1__JOB__STATE__STATE_PREPARING
-#define RUNNING DRAFTD__V1__JOB__STATE__STATE_RUNNING
-#define PAUSED DRAFTD__V1__JOB__STATE__STATE_PAUSED
+#define QUEUED     DRAFTD__V1__JOB__STATE__STATE_QUEUED
+#define PREPARING  DRAFTD__V1__JOB__STATE__STATE_PREPARING
+#define RUNNING    DRAFTD__V1__JOB__STATE__STATE_RUNNING
+#define PAUSED     DRAFTD__V1__JOB__STATE__STATE_PAUSED
 #define CANCELLING DRAFTD__V1__JOB__STATE__STATE_CANCELLING
-#define SUCCEEDED DRAFTD__V1__JOB__STATE__STATE_SUCCEEDED
-#define FAILED DRAFTD__V1__JOB__STATE__STATE_FAILED
-#define CANCELLED DRAFTD__V1__JOB__STATE__STATE_CANCELLED
+#define SUCCEEDED  DRAFTD__V1__JOB__STATE__STATE_SUCCEEDED
+#define FAILED     DRAFTD__V1__JOB__STATE__STATE_FAILED
+#define CANCELLED  DRAFTD__V1__JOB__STATE__STATE_CANCELLED
 #define BIT(state) (1u << (state))
 
 static const struct {
@@ -74,9 +74,9 @@ bool draftd_job_number(const char *job_id, int64_t *number, struct draft_error *
         return true;
     char shown[64];
     draftd_clean_text(shown, sizeof shown, job_id);
-    return job_id && *job_id ? draft_fail_field(err, DRAFT_NOT_FOUND, "job_id",
-                                                "there is no job \"%s\"; ids look like job-12", shown)
-                             : draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "job_id", "the job's id is missing");
+    return job_id && *job_id
+               ? draft_fail_field(err, DRAFT_NOT_FOUND, "job_id", "there is no job \"%s\"; ids look like job-12", shown)
+               : draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "job_id", "the job's id is missing");
 }
 
 struct draftd_live_job *draftd_live_job(struct draftd *d, int64_t number)
@@ -163,7 +163,8 @@ void draftd_moved(struct draftd *d, struct draftd_live_job *job, const struct dr
 {
     const char *reason = move->reason ? move->reason : "";
     draftd_log(move->to == FAILED ? DRAFTD_WARNING : DRAFTD_INFO, job->id, "%s -> %s at step %lld%s%s",
-               table[job->state].name, table[move->to].name, (long long)job->progress.step, *reason ? ": " : "", reason);
+               table[job->state].name, table[move->to].name, (long long)job->progress.step, *reason ? ": " : "",
+               reason);
     job->state = move->to;
     job->attempt += move->begins != NULL;
     job->crashes = move->forgive ? 0 : job->crashes + move->crashed;
@@ -240,7 +241,7 @@ static int compare_doubles(const void *a, const void *b)
 }
 
 /* The median of the last steps' times, and what it says about the rest. */
-static void estimate(const struct draftd_live_job *job, Draftd__V1__Progress *progress)
+void draftd_job_estimate(const struct draftd_live_job *job, Draftd__V1__Progress *progress)
 {
     int n = job->steps_timed < DRAFTD_STEP_TIMES ? job->steps_timed : DRAFTD_STEP_TIMES;
     if (n > 0) {
@@ -290,7 +291,7 @@ void draftd_job_overlay(struct draftd *d, Draftd__V1__Job *message)
     progress->total_steps = job->progress.total_steps ? job->progress.total_steps : total;
     progress->phase = (char *)protobuf_c_empty_string;
     draftd_message_string(&progress->phase, job->phase);
-    estimate(job, progress);
+    draftd_job_estimate(job, progress);
     if (job->unsaved) {
         message->state = job->unsaved->move.to;
         draftd_message_string(&message->reason, job->unsaved->reason);

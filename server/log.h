@@ -1,7 +1,6 @@
 /*
- * The daemon's log: one line an event on stderr, logfmt (time=... level=info job=job-3 msg="...") or JSON. Prompts appear
- * at debug level only: a log may be read by people who must not see them.
- * Thread: any; a line is written whole.
+ * The daemon's log: one line an event on stderr, logfmt (time=... level=info job=job-3 msg="...") or JSON. Prompts
+ * appear at debug level only: a log may be read by people who must not see them. Thread: any; a line is written whole.
  */
 #ifndef DRAFTD_LOG_H
 #define DRAFTD_LOG_H

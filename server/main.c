@@ -345,7 +345,8 @@ static bool serve(const struct draftd_config *config, const sigset_t *signals, s
     if (daemon == NULL)
         return false;
     struct draftd_health *health = draftd_health_create(services, DRAFTD_SERVICES);
-    draftd_services(daemon, health, services);
+    struct draftd_reflection *reflection = draftd_reflection_create(services, DRAFTD_SERVICES);
+    draftd_services(daemon, health, reflection, services);
     const struct draftd_rpc_options options = {.roles = DRAFTD_ROLE_ALL};
     struct draftd_rpc *rpc = draftd_rpc_create(services, DRAFTD_SERVICES, &options, err);
     struct draftd_listener *listener =
@@ -364,6 +365,7 @@ static bool serve(const struct draftd_config *config, const sigset_t *signals, s
         draftd_rpc_stop(rpc, GRACE_MS);
         draftd_rpc_destroy(rpc);
     }
+    draftd_reflection_destroy(reflection);
     draftd_health_destroy(health);
     draftd_destroy(daemon);
     return listener != NULL;

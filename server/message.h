@@ -1,7 +1,7 @@
 /*
  * Building protobuf-c messages on the heap, as protobuf_c_message_free_unpacked() frees them, and the small memory the
- * daemon's own structures need. Small allocations end the process when memory is out: nothing sensible can follow, and a
- * restart loses nothing. Whatever a client or worker can make large is allocated with malloc and checked instead.
+ * daemon's own structures need. Small allocations end the process when memory is out: nothing sensible can follow, and
+ * a restart loses nothing. Whatever a client or worker can make large is allocated with malloc and checked instead.
  * Thread: pure functions.
  */
 #ifndef DRAFTD_MESSAGE_H

@@ -1,12 +1,12 @@
 /*
  * What the daemon holds in memory, and the rules of touching it.
  *
- * The database is the truth about jobs; memory has what is in motion: jobs that are not over or paused, worker processes,
- * previews to be made, watchers. Everything here is guarded by draftd.lock, unless it is marked constant. Functions of
- * server/ that take a struct draftd need the lock held, except those of daemon.h, which take it.
+ * The database is the truth about jobs; memory has what is in motion: jobs that are not over or paused, worker
+ * processes, previews to be made, watchers. Everything here is guarded by draftd.lock, unless it is marked constant.
+ * Functions of server/ that take a struct draftd need the lock held, except those of daemon.h, which take it.
  *
- * The daemon's own thread (loop.c) reads workers, keeps time, starts jobs and wakes watchers. Other threads change state
- * and kick it. Threads that wait for a worker or a state wait on `changed`.
+ * The daemon's own thread (loop.c) reads workers, keeps time, starts jobs and wakes watchers. Other threads change
+ * state and kick it. Threads that wait for a worker or a state wait on `changed`.
  */
 #ifndef DRAFTD_STATE_H
 #define DRAFTD_STATE_H
@@ -39,13 +39,15 @@ struct draftd_live_job {
 
     struct draftd_worker *worker;
     enum draftd_stop stop;
-    uint64_t saves;         /* checkpoints recorded by this daemon: CreateCheckpoint waits for the next one */
-    int64_t metrics_step;   /* points were written up to here ... */
-    uint64_t metrics_count; /* ... and the value of draftd.ticks then; 0: none by this daemon */
-    bool metrics_untold;    /* no kept event says so yet */
+    struct draft_error trouble; /* why the daemon stopped it by itself: its progress could not be recorded */
+    int notices;                /* of this attempt */
+    uint64_t saves;             /* checkpoints recorded by this daemon: CreateCheckpoint waits for the next one */
+    int64_t metrics_step;       /* points were written up to here ... */
+    uint64_t metrics_count;     /* ... and the value of draftd.ticks then; 0: none by this daemon */
+    bool metrics_untold;        /* no kept event says so yet */
 
     Draftd__V1__Progress progress;
-    char phase[32];        /* what progress.phase points to */
+    char phase[32];          /* what progress.phase points to */
     uint64_t progress_count; /* draftd.ticks when it last changed */
     double seconds[DRAFTD_STEP_TIMES];
     int steps_timed;
@@ -75,6 +77,7 @@ struct draftd {
     pthread_cond_t changed;
     struct draftd_store *store;
     bool draining, quit;
+    int64_t retry_ms; /* when moves that could not be recorded are tried again */
 
     pthread_t thread;
     int epoll, kick_fd;
@@ -100,7 +103,7 @@ struct draftd {
 void draftd_kick(struct draftd *d); /* the daemon's thread looks at everything again */
 /* Waits for `changed` until the deadline of draftd_now_ms(); false when it is over. */
 bool draftd_wait(struct draftd *d, int64_t deadline_ms);
-bool draftd_refuse_draining(struct draftd *d, struct draft_error *err);
+bool draftd_accepts_work(struct draftd *d, struct draft_error *err); /* false while draining */
 
 /* transactions with events: a commit publishes their revisions and wakes the watchers (events.c) */
 bool draftd_begin(struct draftd *d, enum draftd_durability durability, struct draft_error *err);

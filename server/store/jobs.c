@@ -7,7 +7,17 @@
 #include "store/sql.h"
 #include "store/store.h"
 
-bool draftd_store_add_job(struct draftd_store *store, const Draftd__V1__Job *job, int64_t *number,
+static bool read_rank(struct sql *sql, int64_t number, int64_t *rank, struct draft_error *err)
+{
+    sqlite3_stmt *s = sql_bind(sql, err, "SELECT queue_rank FROM jobs WHERE job = ?", "i", number);
+    if (s == NULL || sql_step(sql, s, err) != 1)
+        return false;
+    *rank = sql_int(s, 0);
+    sql_done(s);
+    return true;
+}
+
+bool draftd_store_add_job(struct draftd_store *store, const Draftd__V1__Job *job, int64_t *number, int64_t *rank,
                           struct draft_error *err)
 {
     struct sql *sql = &store->writer;
@@ -30,9 +40,10 @@ bool draftd_store_add_job(struct draftd_store *store, const Draftd__V1__Job *job
                 (int64_t)job->memory_bytes, (int)job->picture_height, (int)job->picture_width, warnings);
     free(warnings);
     free(spec);
-    if (ok)
-        *number = sqlite3_last_insert_rowid(sql->db);
-    return ok;
+    if (!ok)
+        return false;
+    *number = sqlite3_last_insert_rowid(sql->db);
+    return read_rank(sql, *number, rank, err);
 }
 
 #define JOB_COLUMNS                                                                                                    \
@@ -160,12 +171,7 @@ bool draftd_store_change_job(struct draftd_store *store, int64_t number, const s
                  "UPDATE jobs SET queue_rank = (SELECT ifnull(max(queue_rank), 0) + 1 FROM jobs) WHERE job = ?", "i",
                  number))
         return false;
-    sqlite3_stmt *s = sql_bind(sql, err, "SELECT queue_rank FROM jobs WHERE job = ?", "i", number);
-    if (s == NULL || sql_step(sql, s, err) != 1)
-        return false;
-    *rank = sql_int(s, 0);
-    sql_done(s);
-    return true;
+    return read_rank(sql, number, rank, err);
 }
 
 bool draftd_store_total_steps(struct draftd_store *store, int64_t number, int64_t total_steps, struct draft_error *err)

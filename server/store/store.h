@@ -35,8 +35,8 @@ void draftd_store_rollback(struct draftd_store *store);
 
 /* --- Jobs (jobs.c). Messages returned are the caller's. `progress` holds what was last written. --- */
 
-/* Inserts job (its spec, state, reason, numbers) at the end of the queue and gives its number. */
-bool draftd_store_add_job(struct draftd_store *store, const Draftd__V1__Job *job, int64_t *number,
+/* Inserts job (its spec, state, reason, numbers) at the end of the queue and gives its number and rank. */
+bool draftd_store_add_job(struct draftd_store *store, const Draftd__V1__Job *job, int64_t *number, int64_t *rank,
                           struct draft_error *err);
 Draftd__V1__Job *draftd_store_job(struct draftd_store *store, int64_t number, struct draft_error *err);
 /* states: a bit (1 << state) each. Newest first, numbers below `before` (0: all), at most `limit`. Appends to *jobs, an

@@ -1,0 +1,109 @@
+/* One device, the CPU, and one job on it: the one that waits longest, except those that wait after a crash. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoints.h"
+#include "folders.h"
+#include "job.h"
+#include "log.h"
+#include "message.h"
+#include "training.h"
+
+static void send_train(struct draftd *d, struct draftd_live_job *job, const char *checkpoint)
+{
+    Draftd__Worker__Train train = DRAFTD__WORKER__TRAIN__INIT;
+    Draftd__Worker__Command command = DRAFTD__WORKER__COMMAND__INIT;
+    char *folder = draftd_job_folder(d->state_dir, job->number);
+    char *dataset = draftd_format("%s/dataset.jsonl", folder);
+    train.job_id = job->id;
+    train.spec = job->spec;
+    train.dataset = dataset;
+    train.folder = folder;
+    if (checkpoint)
+        train.checkpoint = (char *)checkpoint; /* packing reads it only */
+    train.attempt = job->attempt;
+    train.fingerprint = job->fingerprint;
+    command.kind_case = DRAFTD__WORKER__COMMAND__KIND_TRAIN;
+    command.train = &train;
+    int threads = job->spec->threads;
+    if (threads == 0)
+        job->spec->threads = d->threads;
+    draftd_worker_send(d, job->worker, &command);
+    job->spec->threads = threads;
+    free(dataset);
+    free(folder);
+}
+
+/* The worker is spawned first and waits for its command, so that the attempt's row can name its process: if the daemon
+ * dies in between, the worker sees the socket close. */
+static void start(struct draftd *d, struct draftd_live_job *job, const struct draftd_checkpoint *checkpoint)
+{
+    char *folder = draftd_job_folder(d->state_dir, job->number);
+    char *log = draftd_format("%s/log/attempt-%d.log", folder, job->attempt + 1);
+    free(folder);
+    struct draft_error err = {0};
+    struct draftd_worker *worker = draftd_worker_start(d, DRAFTD_TASK_TRAIN, job->id, log, &err);
+    free(log);
+    if (worker == NULL) {
+        draftd_training_crashed(d, job, err.message, "WORKER_CRASHED");
+        return;
+    }
+    worker->job = job->number;
+    worker->checkpoint = checkpoint->path ? draftd_strdup(checkpoint->path) : NULL;
+    job->progress.step = checkpoint->step;
+    job->stop = DRAFTD_STOP_NONE;
+    job->trouble = (struct draft_error){0};
+    job->steps_timed = 0;
+    job->notices = 0;
+    struct draftd_move move = {.to = DRAFTD__V1__JOB__STATE__STATE_PREPARING, .begins = &worker->process};
+    if (!draftd_move(d, job, &move, &err)) {
+        draftd_log(DRAFTD_ERROR, job->id, "cannot start: %s", err.message);
+        draftd_worker_kill(d, worker, DRAFTD_KILLED_UNWANTED, "its start could not be recorded");
+        job->not_before_ms = draftd_now_ms() + 5000;
+        return;
+    }
+    job->worker = worker;
+    worker->report = draftd_training_report;
+    worker->end = draftd_training_end;
+    send_train(d, job, checkpoint->path);
+}
+
+void draftd_schedule(struct draftd *d, int64_t now_ms, int64_t *next_ms)
+{
+    struct draftd_live_job *next = NULL;
+    if (d->draining || d->quit)
+        return;
+    for (struct draftd_live_job *job = d->jobs; job; job = job->next) {
+        if (job->worker || job->state != DRAFTD__V1__JOB__STATE__STATE_QUEUED) {
+            if (job->worker)
+                return; /* the device is taken */
+            continue;
+        }
+        if (job->unsaved)
+            continue;
+        if (job->not_before_ms > now_ms) {
+            if (job->not_before_ms < *next_ms)
+                *next_ms = job->not_before_ms;
+            continue;
+        }
+        if (next == NULL)
+            next = job;
+    }
+    if (next == NULL)
+        return;
+    int64_t number = next->number;
+    struct draftd_checkpoint checkpoint;
+    struct draft_error err = {0};
+    draftd_checkpoint_sweep(d, number); /* what an earlier worker was writing when it died */
+    if (draftd_checkpoint_choose(d, number, -1, true, &checkpoint, &err)) {
+        next = draftd_live_job(d, number); /* the lock was free: it may be cancelled, paused, deleted by now */
+        if (next && next->state == DRAFTD__V1__JOB__STATE__STATE_QUEUED && !d->draining && !next->unsaved)
+            start(d, next, &checkpoint);
+        free(checkpoint.path);
+    } else {
+        draftd_log(DRAFTD_ERROR, next->id, "cannot start: %s", err.message);
+        next->not_before_ms = now_ms + 5000;
+    }
+    draftd_kick(d);
+}

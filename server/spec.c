@@ -1,0 +1,225 @@
+#include "spec.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/utf8.h"
+#include "dataset.h"
+
+enum { MAX_REWARDS = 8, MAX_EVALUATION_PROMPTS = 256, MAX_PATH = 4000, MAX_REWARD_PATH = 511, MAX_OPTIONS = 127 };
+
+static bool check_text(const char *text, size_t limit, const char *field, struct draft_error *err)
+{
+    size_t length = strlen(text);
+    if (length > limit)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "%zu bytes long, at most %zu are allowed", length,
+                                limit);
+    if (!draft_utf8_valid(text, length, NULL))
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "the text is not UTF-8");
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+            return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "the text has the control character 0x%02x",
+                                    (unsigned char)text[i]);
+    return true;
+}
+
+static bool check_path(const char *path, size_t limit, bool needed, const char *field, struct draft_error *err)
+{
+    if (*path == '\0')
+        return !needed || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "a path is needed here");
+    if (!check_text(path, limit, field, err))
+        return false;
+    return *path == '/' ||
+           draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field,
+                            "the path %s is not absolute; the daemon has another working folder than you", path);
+}
+
+struct int_range {
+    size_t offset;
+    const char *field;
+    int32_t min, max;
+};
+struct double_range {
+    size_t offset;
+    const char *field;
+    double min, max;
+};
+
+static bool check_ints(const void *message, const struct int_range *range, size_t count, struct draft_error *err)
+{
+    for (size_t i = 0; message && i < count; i++) {
+        int32_t value;
+        memcpy(&value, (const char *)message + range[i].offset, sizeof value);
+        if (value < range[i].min || value > range[i].max)
+            return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, range[i].field,
+                                    "%d is out of range, %d to %d are allowed", value, range[i].min, range[i].max);
+    }
+    return true;
+}
+
+static bool check_double(double value, const char *field, double min, double max, struct draft_error *err)
+{
+    return (value >= min && value <= max) || /* false for NaN */
+           draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "%g is out of range, %g to %g are allowed", value, min,
+                            max);
+}
+
+static bool check_doubles(const void *message, const struct double_range *range, size_t count, struct draft_error *err)
+{
+    for (size_t i = 0; message && i < count; i++) {
+        double value;
+        memcpy(&value, (const char *)message + range[i].offset, sizeof value);
+        if (!check_double(value, range[i].field, range[i].min, range[i].max, err))
+            return false;
+    }
+    return true;
+}
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+static bool check_numbers(const Draftd__V1__JobSpec *spec, struct draft_error *err)
+{
+    static const struct int_range top[] = {
+        {offsetof(Draftd__V1__JobSpec, checkpoint_every), "spec.checkpoint_every", 0, 1000000},
+        {offsetof(Draftd__V1__JobSpec, checkpoint_keep), "spec.checkpoint_keep", 0, 1000},
+        {offsetof(Draftd__V1__JobSpec, threads), "spec.threads", 0, 1024},
+        {offsetof(Draftd__V1__JobSpec, max_retries), "spec.max_retries", -1, 100},
+    };
+    static const struct int_range sampling[] = {
+        {offsetof(Draftd__V1__Sampling, steps), "spec.sampling.steps", 0, 1000},
+        {offsetof(Draftd__V1__Sampling, truncation_steps), "spec.sampling.truncation_steps", 0, 1000},
+        {offsetof(Draftd__V1__Sampling, lv_copies), "spec.sampling.lv_copies", 0, 64},
+        {offsetof(Draftd__V1__Sampling, height), "spec.sampling.height", 0, 4096},
+        {offsetof(Draftd__V1__Sampling, width), "spec.sampling.width", 0, 4096},
+    };
+    static const struct int_range lora[] = {{offsetof(Draftd__V1__Lora, rank), "spec.lora.rank", 0, 1024}};
+    static const struct double_range lora_doubles[] = {{offsetof(Draftd__V1__Lora, alpha), "spec.lora.alpha", 0, 1e6}};
+    static const struct double_range optimizer[] = {
+        {offsetof(Draftd__V1__Optimizer, learning_rate), "spec.optimizer.learning_rate", 0, 10},
+        {offsetof(Draftd__V1__Optimizer, beta1), "spec.optimizer.beta1", 0, 0.999999},
+        {offsetof(Draftd__V1__Optimizer, beta2), "spec.optimizer.beta2", 0, 0.9999999},
+        {offsetof(Draftd__V1__Optimizer, epsilon), "spec.optimizer.epsilon", 0, 1},
+        {offsetof(Draftd__V1__Optimizer, weight_decay), "spec.optimizer.weight_decay", 0, 100},
+        {offsetof(Draftd__V1__Optimizer, max_grad_norm), "spec.optimizer.max_grad_norm", 0, 1e9},
+    };
+    static const struct int_range length[] = {
+        {offsetof(Draftd__V1__Length, micro_batch), "spec.length.micro_batch", 0, 1024},
+        {offsetof(Draftd__V1__Length, global_batch), "spec.length.global_batch", 0, 65536},
+    };
+    static const struct int_range evaluation[] = {
+        {offsetof(Draftd__V1__Evaluation, every), "spec.evaluation.every", -1, 1000000},
+        {offsetof(Draftd__V1__Evaluation, seeds), "spec.evaluation.seeds", 0, 256},
+        {offsetof(Draftd__V1__Evaluation, sampling_steps), "spec.evaluation.sampling_steps", 0, 1000},
+    };
+    if (!check_ints(spec, top, COUNT(top), err) || !check_ints(spec->sampling, sampling, COUNT(sampling), err) ||
+        !check_ints(spec->lora, lora, COUNT(lora), err) ||
+        !check_doubles(spec->lora, lora_doubles, COUNT(lora_doubles), err) ||
+        !check_doubles(spec->optimizer, optimizer, COUNT(optimizer), err) ||
+        !check_ints(spec->length, length, COUNT(length), err) ||
+        !check_ints(spec->evaluation, evaluation, COUNT(evaluation), err))
+        return false;
+    if (spec->kl_coeff_opt_case == DRAFTD__V1__JOB_SPEC__KL_COEFF_OPT_KL_COEFF &&
+        !check_double(spec->kl_coeff, "spec.kl_coeff", 0, 1e6, err))
+        return false;
+    if (spec->sampling && spec->sampling->guidance_opt_case == DRAFTD__V1__SAMPLING__GUIDANCE_OPT_GUIDANCE &&
+        !check_double(spec->sampling->guidance, "spec.sampling.guidance", 0, 100, err))
+        return false;
+    if (spec->optimizer &&
+        spec->optimizer->warmup_steps_opt_case == DRAFTD__V1__OPTIMIZER__WARMUP_STEPS_OPT_WARMUP_STEPS &&
+        (spec->optimizer->warmup_steps < 0 || spec->optimizer->warmup_steps > 10000000))
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.optimizer.warmup_steps",
+                                "%d is out of range, 0 to 10000000 are allowed", spec->optimizer->warmup_steps);
+    return true;
+}
+
+static bool check_length(const Draftd__V1__Length *length, struct draft_error *err)
+{
+    int64_t steps = length ? length->steps : 0;
+    double epochs = length ? length->epochs : 0;
+    if (steps < 0 || steps > 1000000000)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.length.steps",
+                                "%lld is out of range, 1 to 1000000000 are allowed", (long long)steps);
+    if (!check_double(epochs, "spec.length.epochs", 0, 1e6, err))
+        return false;
+    if ((steps > 0) == (epochs > 0))
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.length",
+                                "set exactly one of steps and epochs: how long to train");
+    int micro = length->micro_batch ? length->micro_batch : 1, global = length->global_batch ? length->global_batch : 4;
+    if (global % micro)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.length.global_batch",
+                                "%d is no multiple of the micro batch, %d", global, micro);
+    return true;
+}
+
+static bool check_rewards(const Draftd__V1__JobSpec *spec, struct draft_error *err)
+{
+    char field[96];
+    if (spec->n_rewards == 0)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.rewards", "at least one reward is needed");
+    if (spec->n_rewards > MAX_REWARDS)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.rewards", "%zu rewards, at most %d can be summed",
+                                spec->n_rewards, MAX_REWARDS);
+    for (size_t i = 0; i < spec->n_rewards; i++) {
+        const Draftd__V1__Reward *reward = spec->rewards[i];
+        snprintf(field, sizeof field, "spec.rewards[%zu].kind", i);
+        if (*reward->kind == '\0')
+            return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "the kind of reward is missing");
+        if (!check_text(reward->kind, 31, field, err))
+            return false;
+        snprintf(field, sizeof field, "spec.rewards[%zu].path", i);
+        if (!check_path(reward->path, MAX_REWARD_PATH, false, field, err))
+            return false;
+        snprintf(field, sizeof field, "spec.rewards[%zu].options", i);
+        if (!check_text(reward->options, MAX_OPTIONS, field, err))
+            return false;
+        snprintf(field, sizeof field, "spec.rewards[%zu].weight", i);
+        if (reward->weight_opt_case == DRAFTD__V1__REWARD__WEIGHT_OPT_WEIGHT &&
+            !check_double(reward->weight, field, -1e6, 1e6, err))
+            return false;
+    }
+    return true;
+}
+
+static bool check_evaluation(const Draftd__V1__Evaluation *evaluation, struct draft_error *err)
+{
+    if (evaluation == NULL)
+        return true;
+    if (evaluation->n_prompts > MAX_EVALUATION_PROMPTS)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.evaluation.prompts",
+                                "%zu prompts, at most %d are allowed", evaluation->n_prompts, MAX_EVALUATION_PROMPTS);
+    for (size_t i = 0; i < evaluation->n_prompts; i++) {
+        struct draft_error failure = {0};
+        if (!draftd_prompt_check(evaluation->prompts[i], strlen(evaluation->prompts[i]), &failure)) {
+            char field[96];
+            snprintf(field, sizeof field, "spec.evaluation.prompts[%zu]", i);
+            return draft_fail_field(err, failure.code, field, "%s", failure.message);
+        }
+    }
+    return check_path(evaluation->lpips, MAX_PATH, false, "spec.evaluation.lpips", err);
+}
+
+bool draftd_spec_check(const Draftd__V1__JobSpec *spec, struct draft_error *err)
+{
+    if (spec == NULL)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec", "the specification of the job is missing");
+    size_t size = protobuf_c_message_get_packed_size(&spec->base);
+    if (size > DRAFTD_SPEC_BYTES)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec",
+                                "the specification has %zu bytes, at most %d are allowed", size, DRAFTD_SPEC_BYTES);
+    if (*spec->device && strcmp(spec->device, "auto") != 0 && strcmp(spec->device, "cpu") != 0) {
+        char shown[64];
+        snprintf(shown, sizeof shown, "%.40s",
+                 draft_utf8_valid(spec->device, strlen(spec->device), NULL) ? spec->device : "?");
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.device",
+                                "there is no device \"%s\" here; use \"auto\" or \"cpu\"", shown);
+    }
+    return check_text(spec->display_name, 63, "spec.display_name", err) &&
+           check_path(spec->model, MAX_PATH, true, "spec.model", err) &&
+           check_path(spec->dataset, MAX_PATH, true, "spec.dataset", err) && check_rewards(spec, err) &&
+           check_numbers(spec, err) &&
+           check_text(spec->sampling ? spec->sampling->negative_prompt : "", DRAFTD_PROMPT_BYTES,
+                      "spec.sampling.negative_prompt", err) &&
+           check_length(spec->length, err) && check_evaluation(spec->evaluation, err);
+}

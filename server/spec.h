@@ -1,0 +1,16 @@
+/*
+ * The checks of a JobSpec that need no file: text is UTF-8, paths are absolute, numbers are finite and in range. What
+ * the files say about it is checked by an inspecting worker. Thread: pure.
+ */
+#ifndef DRAFTD_SPEC_H
+#define DRAFTD_SPEC_H
+
+#include "base/error.h"
+#include "draftd/v1/jobs.pb-c.h"
+
+enum { DRAFTD_SPEC_BYTES = 256 << 10 };
+
+/* err->field is the path in CreateJobRequest: "spec.optimizer.learning_rate". */
+bool draftd_spec_check(const Draftd__V1__JobSpec *spec, struct draft_error *err);
+
+#endif

@@ -1,0 +1,15 @@
+/* CreateJob: nothing is kept until everything is checked, and then all at once. Also the inspection that ResumeJob
+ * repeats. */
+#ifndef DRAFTD_SUBMIT_H
+#define DRAFTD_SUBMIT_H
+
+#include "dataset.h"
+#include "state.h"
+
+/* Lets a worker open and check all a spec names. Takes the lock itself; blocks. dataset may be NULL: its prompts are in
+ * `copy` only, the job's own copy. The caller frees *inspected. */
+bool draftd_inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const struct draftd_dataset *dataset,
+                    const char *copy, int64_t deadline_ms, Draftd__Worker__Inspected **inspected,
+                    struct draft_error *err);
+
+#endif
