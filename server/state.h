@@ -80,6 +80,7 @@ struct draftd {
     int64_t retry_ms; /* when moves that could not be recorded are tried again */
 
     pthread_t thread;
+    bool thread_runs;
     int epoll, kick_fd;
     bool kicked;
 
