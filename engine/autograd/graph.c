@@ -158,12 +158,14 @@ struct draft_tensor *draft_scope_end(struct draft_graph *g, size_t mark, struct 
         return NULL;
     }
     struct draft_tensor old = *keep;
-    draft_arena_release(g->step, mark);
-    struct draft_tensor *moved = draft_new(g, old.dtype, old.rank, old.dim);
-    assert(moved != NULL || !draft_graph_ok(g));
-    if (moved == NULL)
+    size_t bytes = (size_t)draft_tensor_count(&old) * draft_dtype_size(old.dtype);
+    unsigned char *block = draft_arena_slide(g->step, mark, HEADER_BYTES, old.data, bytes);
+    if (block == NULL) {
+        draft_arena_fail(g->step, HEADER_BYTES + bytes, &g->error);
         return NULL;
-    /* The old values lie above the mark and may begin inside the new place: memmove, then nothing else is read. */
-    memmove(moved->data, old.data, (size_t)draft_tensor_count(&old) * draft_dtype_size(old.dtype));
+    }
+    struct draft_tensor *moved = (struct draft_tensor *)block;
+    *moved = (struct draft_tensor){.dtype = old.dtype, .rank = old.rank, .data = block + HEADER_BYTES};
+    memcpy(moved->dim, old.dim, sizeof old.dim);
     return moved;
 }

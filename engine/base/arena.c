@@ -101,6 +101,18 @@ void draft_arena_release(struct draft_arena *arena, size_t mark)
     arena->used = mark;
 }
 
+void *draft_arena_slide(struct draft_arena *arena, size_t mark, size_t offset, const void *from, size_t bytes)
+{
+    assert(mark <= arena->used);
+    if (bytes > arena->limit - mark || offset > arena->limit - mark - bytes)
+        return NULL;
+    unsigned char *block = arena->base + mark;
+    ASAN_UNPOISON_MEMORY_REGION(block, offset + bytes);
+    memmove(block + offset, from, bytes);
+    draft_arena_release(arena, mark);
+    return draft_arena_alloc(arena, offset + bytes);
+}
+
 size_t draft_arena_live(const struct draft_arena *arena)
 {
     return arena->used;

@@ -21,7 +21,7 @@ static void load(struct draft_loader *loader, struct draft_clip *clip, const str
                       "text_projection");
     draft_load_linear(loader, &clip->visual_projection, config->vision.tower.width, config->projection, false,
                       "visual_projection");
-    const struct draft_tensor *scale = draft_load_tensor(loader, "logit_scale", 0, NULL);
+    const struct draft_tensor *scale = draft_load_tensor(loader, "logit_scale", 0, (const int64_t[]){0});
     if (scale == NULL)
         return;
     clip->scale = expf(*draft_f32(scale));
