@@ -1,6 +1,7 @@
 /* Every method that draftd answers, in one table. */
 #include "google/protobuf/empty.pb-c.h"
 #include "grpc/health/v1/health.pb-c.h"
+#include "grpc/reflection/v1/reflection.pb-c.h"
 #include "rpc/services.h"
 
 #define UNARY(service, method, lane, role, ms, request, reply, handler)                                                \
@@ -91,7 +92,22 @@ static const struct draftd_method health_methods[] = {
            draftd_rpc_health_close, NULL),
 };
 
-void draftd_services(struct draftd *daemon, struct draftd_health *health, struct draftd_service out[DRAFTD_SERVICES])
+#define REFLECTION       "grpc.reflection.v1.ServerReflection"
+#define REFLECTION_ALPHA "grpc.reflection.v1alpha.ServerReflection"
+#define REFLECT(service)                                                                                               \
+    {                                                                                                                  \
+        {                                                                                                              \
+            "/" service "/ServerReflectionInfo", DRAFTD_EXCHANGE, QUICK, DRAFTD_ROLE_NONE, 0,                          \
+                &grpc__reflection__v1__server_reflection_request__descriptor,                                          \
+                &grpc__reflection__v1__server_reflection_response__descriptor, draftd_rpc_reflect, NULL, NULL, NULL,   \
+                NULL                                                                                                   \
+        }                                                                                                              \
+    }
+static const struct draftd_method reflection_methods[] = REFLECT(REFLECTION);
+static const struct draftd_method reflection_alpha_methods[] = REFLECT(REFLECTION_ALPHA);
+
+void draftd_services(struct draftd *daemon, struct draftd_health *health, struct draftd_reflection *reflection,
+                     struct draftd_service out[DRAFTD_SERVICES])
 {
     out[0] = (struct draftd_service){JOBS, job_methods, COUNT(job_methods), daemon};
     out[1] = (struct draftd_service){METRICS, metric_methods, COUNT(metric_methods), daemon};
@@ -99,6 +115,9 @@ void draftd_services(struct draftd *daemon, struct draftd_health *health, struct
     out[3] = (struct draftd_service){CHECKPOINTS, checkpoint_methods, COUNT(checkpoint_methods), daemon};
     out[4] = (struct draftd_service){SYSTEM, system_methods, COUNT(system_methods), daemon};
     out[5] = (struct draftd_service){HEALTH, health_methods, COUNT(health_methods), health};
+    out[6] = (struct draftd_service){REFLECTION, reflection_methods, COUNT(reflection_methods), reflection};
+    out[7] = (struct draftd_service){REFLECTION_ALPHA, reflection_alpha_methods, COUNT(reflection_alpha_methods),
+                                     reflection};
 }
 
 bool draftd_require(const char *value, const char *field, const char *example, struct draft_error *err)

@@ -1,6 +1,6 @@
 /*
- * The services of draftd.v1 and grpc.health.v1, and their one table (methods.c). A handler turns a request into one
- * call of daemon.h and its answer into a reply; signatures and rules in rpc.h.
+ * The services of draftd.v1, grpc.health.v1 and grpc.reflection.v1, and their one table (methods.c). A handler turns a
+ * request into one call of daemon.h and its answer into a reply; signatures and rules in rpc.h.
  */
 #ifndef DRAFTD_RPC_SERVICES_H
 #define DRAFTD_RPC_SERVICES_H
@@ -8,16 +8,22 @@
 #include "daemon.h"
 #include "rpc/rpc.h"
 
-enum { DRAFTD_SERVICES = 6 };
+enum { DRAFTD_SERVICES = 8 };
 struct draftd_health;
+struct draftd_reflection;
 
 /* Fills the table; names and methods are static. The contexts outlive the server. */
-void draftd_services(struct draftd *daemon, struct draftd_health *health, struct draftd_service out[DRAFTD_SERVICES]);
+void draftd_services(struct draftd *daemon, struct draftd_health *health, struct draftd_reflection *reflection,
+                     struct draftd_service out[DRAFTD_SERVICES]);
 
 /* grpc.health.v1: every service of the table, and "" for all, is SERVING until draftd_health_stop(). */
 struct draftd_health *draftd_health_create(const struct draftd_service *services, size_t count);
 void draftd_health_stop(struct draftd_health *health); /* NOT_SERVING from now on; tells the watchers */
 void draftd_health_destroy(struct draftd_health *health);
+
+/* Answers from the embedded protocol; `services` are those it lists. */
+struct draftd_reflection *draftd_reflection_create(const struct draftd_service *services, size_t count);
+void draftd_reflection_destroy(struct draftd_reflection *reflection);
 
 /* A request's id field that must be there. */
 bool draftd_require(const char *value, const char *field, const char *example, struct draft_error *err);
@@ -69,5 +75,7 @@ DRAFTD_CALL(draftd_rpc_health_check);
 DRAFTD_OPEN(draftd_rpc_health_watch);
 DRAFTD_NEXT(draftd_rpc_health_next);
 DRAFTD_CLOSE(draftd_rpc_health_close);
+/* reflection_service.c */
+DRAFTD_CALL(draftd_rpc_reflect);
 
 #endif
