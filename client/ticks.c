@@ -8,14 +8,24 @@ struct draft_ticks draft_ticks(double low, double high, int wanted, bool whole)
     struct draft_ticks ticks = {.first = low, .step = 1, .count = 1};
     if (!(high > low) || !isfinite(high - low) || wanted < 2)
         return ticks;
-    double raw = (high - low) / wanted, power = pow(10, floor(log10(raw))), part = raw / power;
-    ticks.step = power * (part <= 1 ? 1 : part <= 2 ? 2 : part <= 5 ? 5 : 10);
-    if (whole && ticks.step < 1)
-        ticks.step = 1;
+    static const double leads[] = {1, 2, 5, 10};
+    double raw = (high - low) / wanted, power = pow(10, floor(log10(raw)));
+    int lead = raw <= power ? 0 : raw <= 2 * power ? 1 : raw <= 5 * power ? 2 : 3;
     /* A little slack, or rounding would lose a mark that lies on the edge. */
     double slack = 1e-9 * (high - low);
-    ticks.first = ceil((low - slack) / ticks.step) * ticks.step;
-    ticks.count = (int)floor((high + slack - ticks.first) / ticks.step) + 1;
+    for (;; lead--) { /* an unlucky range holds only one multiple: a finer step then */
+        if (lead < 0) {
+            power /= 10;
+            lead = 2;
+        }
+        ticks.step = leads[lead] * power;
+        if (whole && ticks.step < 1)
+            ticks.step = 1;
+        ticks.first = ceil((low - slack) / ticks.step) * ticks.step;
+        ticks.count = (int)floor((high + slack - ticks.first) / ticks.step) + 1;
+        if (ticks.count >= 2 || (whole && ticks.step <= 1))
+            break;
+    }
     ticks.decimals = (int)ceil(-log10(ticks.step) - 1e-9);
     if (ticks.decimals < 0)
         ticks.decimals = 0;
