@@ -74,7 +74,7 @@ class Error:
                 self.fields = [violation.field for violation in bad.field_violations]
                 assert all(v.description == self.message for v in bad.field_violations), bad
 
-    def __str__(self):
+    def __repr__(self):
         return f"{self.code} {self.reason} {self.fields}: {self.message}"
 
 
