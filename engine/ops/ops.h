@@ -96,7 +96,6 @@ struct draft_tensor *draft_mean_square_difference(struct draft_graph *g, struct 
 struct draft_tensor *draft_timestep_embedding(struct draft_graph *g, double t, int64_t n, int64_t dim, bool flip_sin_to_cos,
                                               double freq_shift);
 
-enum draft_jpeg_mode { DRAFT_JPEG_RATE };
 /* A differentiable estimate of the JPEG size of x [n, h, w, 3] in [0, 1], in kB -> [n]: RGB to YCbCr, 2x2 chroma means,
  * 8x8 DCT, the quality's tables, soft rounding, rate (reference: rewards). h, w any; edges replicated to blocks. */
 struct draft_tensor *draft_jpeg_size(struct draft_graph *g, struct draft_tensor *x, int quality);
