@@ -16,6 +16,14 @@ static const char *const INERT[] = {
     "addition_embed_type_num_heads",  /* addition_embed_type is null */
     "mid_block_only_cross_attention", /* UNetMidBlock2DSimpleCrossAttn only */
     "upcast_attention",               /* everything is computed in fp32 */
+    /* Left by diffusers' EMAModel in the config of the weights it averaged */
+    "decay",
+    "inv_gamma",
+    "min_decay",
+    "optimization_step",
+    "power",
+    "update_after_step",
+    "use_ema_warmup",
     NULL,
 };
 

@@ -35,8 +35,10 @@ void golden_tokenizer(struct golden *t, const char *path)
         json_array_foreach (rows, i, row) {
             const char *text = json_string_value(json_object_get(row, "text"));
             const json_t *ids = json_object_get(row, "ids");
-            golden_row(t, GOLDEN_OTHER, differences(t, tokenizer, text, ids, (int)json_array_size(ids)), 0, "\"%.60s\"",
-                       text);
+            char *shown = json_dumps(json_object_get(row, "text"), JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+            golden_row(t, GOLDEN_OTHER, differences(t, tokenizer, text, ids, (int)json_array_size(ids)), 0, "%.80s",
+                       shown);
+            free(shown);
         }
     }
     golden_ok(t);
