@@ -237,6 +237,56 @@ static void scale_matrix(const struct draft_gemm *g, int64_t matrix)
     }
 }
 
+/* Few columns of a [k, n] matrix: turned into [n, k] for dot products. */
+static bool thin_turned(struct draft_backend *backend, const struct draft_block *block, const struct draft_gemm *g,
+                        struct draft_error *err)
+{
+    if (!draft_scratch_reserve(backend, (size_t)(g->n * g->k) * sizeof(float), 0, err))
+        return false;
+    float *turned = draft_scratch_shared(backend);
+    for (int64_t p = 0; p < g->k; p++)
+        for (int64_t j = 0; j < g->n; j++)
+            turned[j * g->k + p] = g->b[p * g->ldb + j];
+    struct draft_block thin = *block;
+    thin.b = turned;
+    thin.b_row = g->k;
+    run_thin(backend, &thin);
+    return true;
+}
+
+/* Few columns of a^T b: computed as (b^T a)^T, whose rows are long. */
+static bool thin_result(struct draft_backend *backend, const struct draft_gemm *g, struct draft_error *err)
+{
+    int64_t nr = backend->kernels->nr, result = draft_round_up(g->n * g->m, 16);
+    bool plain = g->m % nr == 0;
+    int64_t packed = plain ? 0 : draft_packed_size(backend, g->k, g->m);
+    if (!draft_scratch_reserve(backend, (size_t)(result + packed) * sizeof(float), 0, err))
+        return false;
+    float *turned = draft_scratch_shared(backend), *right = turned + result;
+    if (!plain)
+        draft_pack(backend, g->k, g->m, g->a, g->lda, false, right);
+    struct draft_product product = {.block = {.m = g->n,
+                                              .n = g->m,
+                                              .k = g->k,
+                                              .a = g->b,
+                                              .a_row = g->trans_b ? g->ldb : 1,
+                                              .a_col = g->trans_b ? 1 : g->ldb,
+                                              .b = plain ? g->a : right,
+                                              .b_panel = plain ? nr : g->k * nr,
+                                              .b_row = plain ? g->lda : nr,
+                                              .c = turned,
+                                              .ldc = g->m,
+                                              .alpha = g->alpha},
+                                    .batch = 1};
+    draft_product_run(backend, &product);
+    for (int64_t i = 0; i < g->m; i++)
+        for (int64_t j = 0; j < g->n; j++) {
+            float *c = g->c + i * g->ldc + j;
+            *c = g->beta != 0.0f ? *c + turned[j * g->m + i] : turned[j * g->m + i];
+        }
+    return true;
+}
+
 bool draft_cpu_gemm(struct draft_backend *backend, const struct draft_gemm *g, struct draft_error *err)
 {
     enum { SCRATCH_FLOATS = 1 << 24 }; /* packed matrices at a time */
@@ -263,6 +313,8 @@ bool draft_cpu_gemm(struct draft_backend *backend, const struct draft_gemm *g, s
         run_thin(backend, &product.block);
         return true;
     }
+    if (g->batch == 1 && is_thin(backend, g->n, g->k))
+        return g->trans_a ? thin_result(backend, g, err) : thin_turned(backend, &product.block, g, err);
     if (!g->trans_b && g->n % nr == 0) {
         product.block.b = g->b;
         product.block.b_panel = nr;

@@ -76,8 +76,10 @@ struct draft_kernels {
     /* y[rows, c] *= factor[row] */
     void (*scale_rows)(int64_t rows, int64_t c, int64_t step, const float *factor, float *y);
 
-    /* Mean and sum of squared deviations of each group over `rows` rows; scratch [2 c]. */
-    void (*group_moments)(int64_t rows, int64_t c, int64_t groups, const float *x, double *moments, float *scratch);
+    /* Mean and sum of squared deviations of each group over `rows` rows, worked on `repeat` rows side by side; scratch
+     * [3 repeat c]. */
+    void (*group_moments)(int64_t rows, int64_t c, int64_t repeat, int64_t groups, const float *x, double *moments,
+                          float *scratch);
     /* y = silu?((x - mean[c]) scale[c] + beta[c]) */
     void (*norm_apply)(int64_t rows, int64_t c, const float *x, const float *mean, const float *scale,
                        const float *beta, bool silu, float *y);

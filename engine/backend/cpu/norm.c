@@ -6,10 +6,11 @@
  */
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "backend/cpu/state.h"
 
-enum { TASK_FLOATS = 16384 };
+enum { TASK_FLOATS = 16384, WIDE = 256 };
 
 /* --- GroupNorm ---------------------------------------------------------------------------------------------------- */
 
@@ -23,6 +24,7 @@ struct group_norm {
     float *sums;         /* [n, chunks, 2, c] */
     float *coefficients; /* [n, 2, c]: b and k of norm_dx */
     int64_t chunks, chunks_of_piece, pieces;
+    int64_t repeat; /* rows taken side by side as one, so that loops over few channels fill vectors */
     bool store_dz, accumulate;
 };
 
@@ -40,7 +42,7 @@ static int64_t offset_of(const struct group_norm *g, int64_t image, int64_t chun
 static void moments_of(const struct group_norm *g, int64_t image, int64_t first, int64_t last, float *scratch)
 {
     for (int64_t chunk = first; chunk < last; chunk++)
-        g->backend->kernels->group_moments(chunk_rows(g, chunk), g->shape->c, g->shape->groups,
+        g->backend->kernels->group_moments(chunk_rows(g, chunk), g->shape->c, g->repeat, g->shape->groups,
                                            g->x + offset_of(g, image, chunk),
                                            g->moments + (image * g->chunks + chunk) * g->shape->groups * 2, scratch);
 }
@@ -66,41 +68,63 @@ static void combine_moments(const struct group_norm *g, int64_t image)
     }
 }
 
-/* Mean and rstd of an image by channel. */
-static void spread_stats(const struct group_norm *g, int64_t image, float *mean, float *rstd)
+/* What the kernels need of an image by channel, `repeat` times over. */
+struct by_channel {
+    float *mean, *rstd, *gamma, *beta, *scale, *rest; /* scale = rstd gamma; rest: free for use */
+};
+
+static struct by_channel spread(const struct group_norm *g, int64_t image, float *scratch)
 {
-    int64_t width = g->shape->c / g->shape->groups;
+    int64_t c = g->shape->c, wide = g->repeat * c, width = c / g->shape->groups;
+    struct by_channel b = {
+        scratch, scratch + wide, scratch + 2 * wide, scratch + 3 * wide, scratch + 4 * wide, scratch + 5 * wide};
     const float *stats = g->stats + image * g->shape->groups * 2;
-    for (int64_t c = 0; c < g->shape->c; c++) {
-        mean[c] = stats[c / width * 2];
-        rstd[c] = stats[c / width * 2 + 1];
+    for (int64_t i = 0; i < c; i++) {
+        b.mean[i] = stats[i / width * 2];
+        b.rstd[i] = stats[i / width * 2 + 1];
+        b.gamma[i] = g->gamma[i];
+        b.beta[i] = g->beta[i];
+        b.scale[i] = b.rstd[i] * b.gamma[i];
     }
+    for (int64_t vector = 0; vector < 5; vector++)
+        for (int64_t r = 1; r < g->repeat; r++)
+            memcpy(scratch + vector * wide + r * c, scratch + vector * wide, (size_t)c * sizeof(float));
+    return b;
 }
 
 static void apply(const struct group_norm *g, int64_t image, int64_t first, int64_t last, float *scratch)
 {
     int64_t c = g->shape->c;
-    float *mean = scratch, *scale = scratch + c;
-    spread_stats(g, image, mean, scale);
-    for (int64_t i = 0; i < c; i++)
-        scale[i] *= g->gamma[i];
+    struct by_channel b = spread(g, image, scratch);
     for (int64_t chunk = first; chunk < last; chunk++) {
-        int64_t at = offset_of(g, image, chunk);
-        g->backend->kernels->norm_apply(chunk_rows(g, chunk), c, g->x + at, mean, scale, g->beta, g->shape->silu,
-                                        g->y + at);
+        int64_t at = offset_of(g, image, chunk), rows = chunk_rows(g, chunk), wide = rows / g->repeat;
+        int64_t rest = at + wide * g->repeat * c;
+        const struct draft_kernels *kernels = g->backend->kernels;
+        kernels->norm_apply(wide, g->repeat * c, g->x + at, b.mean, b.scale, b.beta, g->shape->silu, g->y + at);
+        kernels->norm_apply(rows - wide * g->repeat, c, g->x + rest, b.mean, b.scale, b.beta, g->shape->silu,
+                            g->y + rest);
     }
 }
 
 static void sums_of(const struct group_norm *g, int64_t image, int64_t first, int64_t last, float *scratch)
 {
     int64_t c = g->shape->c;
-    float *mean = scratch, *rstd = scratch + c;
-    spread_stats(g, image, mean, rstd);
+    struct by_channel b = spread(g, image, scratch);
+    float *wide_sums = b.rest;
     for (int64_t chunk = first; chunk < last; chunk++) {
-        int64_t at = offset_of(g, image, chunk);
-        g->backend->kernels->norm_sums(chunk_rows(g, chunk), c, g->x + at, mean, rstd, g->gamma, g->beta,
-                                       g->shape->silu, g->dy + at, g->store_dz ? g->dx + at : NULL,
-                                       g->sums + (image * g->chunks + chunk) * 2 * c);
+        int64_t at = offset_of(g, image, chunk), rows = chunk_rows(g, chunk), wide = rows / g->repeat;
+        int64_t rest = at + wide * g->repeat * c;
+        float *sums = g->sums + (image * g->chunks + chunk) * 2 * c;
+        const struct draft_kernels *kernels = g->backend->kernels;
+        kernels->norm_sums(wide, g->repeat * c, g->x + at, b.mean, b.rstd, b.gamma, b.beta, g->shape->silu, g->dy + at,
+                           g->store_dz ? g->dx + at : NULL, wide_sums);
+        kernels->norm_sums(rows - wide * g->repeat, c, g->x + rest, b.mean, b.rstd, b.gamma, b.beta, g->shape->silu,
+                           g->dy + rest, g->store_dz ? g->dx + rest : NULL, sums);
+        for (int64_t r = 0; r < g->repeat; r++)
+            for (int64_t i = 0; i < c; i++) {
+                sums[i] += wide_sums[r * c + i];
+                sums[c + i] += wide_sums[(g->repeat + r) * c + i];
+            }
     }
 }
 
@@ -129,16 +153,20 @@ static void combine_sums(const struct group_norm *g, int64_t image)
 static void dx_of(const struct group_norm *g, int64_t image, int64_t first, int64_t last, float *scratch)
 {
     int64_t c = g->shape->c;
-    float *mean = scratch, *rstd = scratch + c, *a = scratch + 2 * c;
-    spread_stats(g, image, mean, rstd);
-    for (int64_t i = 0; i < c; i++)
-        a[i] = rstd[i] * g->gamma[i];
-    const float *coefficient = g->coefficients + image * 2 * c;
+    struct by_channel b = spread(g, image, scratch);
+    float *coefficient = b.rest; /* b and k of norm_dx */
+    for (int64_t r = 0; r < 2 * g->repeat; r++)
+        memcpy(coefficient + r * c, g->coefficients + (image * 2 + r / g->repeat) * c, (size_t)c * sizeof(float));
+    const float *offset = coefficient, *slope = coefficient + g->repeat * c, *dz = g->store_dz ? g->dx : g->dy;
+    bool silu = g->shape->silu && !g->store_dz;
     for (int64_t chunk = first; chunk < last; chunk++) {
-        int64_t at = offset_of(g, image, chunk);
-        g->backend->kernels->norm_dx(chunk_rows(g, chunk), c, g->x + at, mean, rstd, g->gamma, g->beta,
-                                     g->shape->silu && !g->store_dz, (g->store_dz ? g->dx : g->dy) + at, a, coefficient,
-                                     coefficient + c, g->dx + at, g->accumulate);
+        int64_t at = offset_of(g, image, chunk), rows = chunk_rows(g, chunk), wide = rows / g->repeat;
+        int64_t rest = at + wide * g->repeat * c;
+        const struct draft_kernels *kernels = g->backend->kernels;
+        kernels->norm_dx(wide, g->repeat * c, g->x + at, b.mean, b.rstd, b.gamma, b.beta, silu, dz + at, b.scale,
+                         offset, slope, g->dx + at, g->accumulate);
+        kernels->norm_dx(rows - wide * g->repeat, c, g->x + rest, b.mean, b.rstd, b.gamma, b.beta, silu, dz + rest,
+                         b.scale, offset, slope, g->dx + rest, g->accumulate);
     }
 }
 
@@ -206,6 +234,14 @@ static void cut(struct group_norm *g)
     g->chunks = (s->positions + DRAFT_NORM_CHUNK - 1) / DRAFT_NORM_CHUNK;
     g->chunks_of_piece = 1 + TASK_FLOATS / (DRAFT_NORM_CHUNK * s->c);
     g->pieces = (g->chunks + g->chunks_of_piece - 1) / g->chunks_of_piece;
+    g->repeat = 1;
+    while (g->repeat * 4 <= DRAFT_NORM_CHUNK && g->repeat * s->c < WIDE)
+        g->repeat *= 2;
+}
+
+static size_t channel_scratch(const struct group_norm *g)
+{
+    return (size_t)(7 * g->repeat * g->shape->c) * sizeof(float);
 }
 
 bool draft_cpu_group_norm(struct draft_backend *backend, const struct draft_group_norm_shape *shape, const float *x,
@@ -215,7 +251,7 @@ bool draft_cpu_group_norm(struct draft_backend *backend, const struct draft_grou
         .backend = backend, .shape = shape, .x = x, .gamma = gamma, .beta = beta, .y = y, .stats = stats};
     cut(&g);
     size_t moments = (size_t)(shape->n * g.chunks * shape->groups * 2) * sizeof(double);
-    if (!draft_scratch_reserve(backend, moments, (size_t)(2 * shape->c) * sizeof(float), err))
+    if (!draft_scratch_reserve(backend, moments, channel_scratch(&g), err))
         return false;
     g.moments = draft_scratch_shared(backend);
     run_passes(&(struct passes){&g, moments_of, combine_moments, apply});
@@ -250,8 +286,7 @@ bool draft_cpu_group_norm_backward(struct draft_backend *backend, const struct d
     cut(&g);
     g.store_dz = g.dx && !g.accumulate && shape->silu; /* spares the second pass an exp */
     int64_t sums = shape->n * g.chunks * 2 * shape->c, coefficients = shape->n * 2 * shape->c;
-    if (!draft_scratch_reserve(backend, (size_t)(sums + coefficients) * sizeof(float),
-                               (size_t)(3 * shape->c) * sizeof(float), err))
+    if (!draft_scratch_reserve(backend, (size_t)(sums + coefficients) * sizeof(float), channel_scratch(&g), err))
         return false;
     g.sums = draft_scratch_shared(backend);
     g.coefficients = g.sums + sums;

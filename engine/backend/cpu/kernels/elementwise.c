@@ -100,17 +100,25 @@ void ISA(geglu)(int64_t rows, int64_t c, const float *x, float *y)
     }
 }
 
+#define GEGLU_BACKWARD(STORE)                                                                                          \
+    do {                                                                                                               \
+        IVDEP for (int64_t i = 0; i < c; i++)                                                                          \
+        {                                                                                                              \
+            float v = gate[i], p = normal_cdf(v);                                                                      \
+            da[i] STORE g[i] * v *p;                                                                                   \
+            dgate[i] STORE g[i] * a[i] * (p + v * normal_density(v));                                                  \
+        }                                                                                                              \
+    } while (0)
+
 void ISA(geglu_backward)(int64_t rows, int64_t c, const float *x, const float *dy, float *dx, bool accumulate)
 {
     for (int64_t r = 0; r < rows; r++) {
-        const float *a = x + r * 2 * c, *gate = a + c, *g = dy + r * c;
-        float *da = dx + r * 2 * c, *dgate = da + c;
-        IVDEP for (int64_t i = 0; i < c; i++)
-        {
-            float v = gate[i], p = normal_cdf(v);
-            da[i] = (accumulate ? da[i] : 0.0f) + g[i] * v * p;
-            dgate[i] = (accumulate ? dgate[i] : 0.0f) + g[i] * a[i] * (p + v * normal_density(v));
-        }
+        const float *restrict a = x + r * 2 * c, *restrict gate = a + c, *restrict g = dy + r * c;
+        float *restrict da = dx + r * 2 * c, *restrict dgate = da + c;
+        if (accumulate)
+            GEGLU_BACKWARD(+=);
+        else
+            GEGLU_BACKWARD(=);
     }
 }
 

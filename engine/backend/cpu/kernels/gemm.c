@@ -129,14 +129,47 @@ void ISA(pack_panel)(int64_t k, int64_t columns, const float *b, int64_t ldb, bo
     }
 }
 
-/* ROWS rows against N columns, both read along k. */
+/* --- Few columns: dot products ------------------------------------------------------------------------------------ */
+
+typedef float v4 __attribute__((vector_size(16)));
+#if defined(__AVX2__)
+typedef float v8 __attribute__((vector_size(32)));
+#endif
+
+/* The lanes of v added down to four. */
+INLINE v4 quarter(vf v)
+{
+#if defined(__AVX512F__)
+    v8 half = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+              __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    return __builtin_shufflevector(half, half, 0, 1, 2, 3) + __builtin_shufflevector(half, half, 4, 5, 6, 7);
+#elif defined(__AVX2__)
+    return __builtin_shufflevector((v8)v, (v8)v, 0, 1, 2, 3) + __builtin_shufflevector((v8)v, (v8)v, 4, 5, 6, 7);
+#else
+    return v;
+#endif
+}
+
+/* The sums of four vectors. */
+INLINE v4 four_sums(v4 a, v4 b, v4 c, v4 d)
+{
+    v4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    v4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
+enum { THIN_COLUMNS = 4, THIN_ROWS = VL == 16 ? 4 : 2 };
+
+typedef void (*thin_fn)(int64_t k, const float *restrict a, int64_t lda, const float *restrict b, int64_t ldb, v4 *dot);
+
+/* dot[row] = a's row against N <= 4 rows of b. */
 #define THIN(ROWS, N)                                                                                                  \
     static __attribute__((noinline)) void thin_##ROWS##x##N(int64_t k, const float *restrict a, int64_t lda,           \
-                                                            const float *restrict b, int64_t ldb, float *dot)          \
+                                                            const float *restrict b, int64_t ldb, v4 *dot)             \
     {                                                                                                                  \
-        vf s[ROWS][N];                                                                                                 \
-        _Pragma("GCC unroll 8") for (int i = 0; i < ROWS; i++) _Pragma("GCC unroll 8") for (int j = 0; j < N; j++)     \
-            s[i][j] = (vf){0};                                                                                         \
+        vf s[ROWS][THIN_COLUMNS];                                                                                      \
+        _Pragma("GCC unroll 8") for (int i = 0; i < ROWS; i++)                                                         \
+            _Pragma("GCC unroll 8") for (int j = 0; j < THIN_COLUMNS; j++) s[i][j] = (vf){0};                          \
         int64_t p = 0;                                                                                                 \
         for (; p + VL <= k; p += VL) {                                                                                 \
             vf x[ROWS];                                                                                                \
@@ -148,43 +181,47 @@ void ISA(pack_panel)(int64_t k, int64_t columns, const float *b, int64_t ldb, bo
             }                                                                                                          \
         }                                                                                                              \
         if (p < k)                                                                                                     \
-            for (int i = 0; i < ROWS; i++) {                                                                           \
+            _Pragma("GCC unroll 8") for (int i = 0; i < ROWS; i++)                                                     \
+            {                                                                                                          \
                 vf x = load_part(a + i * lda + p, k - p);                                                              \
-                for (int j = 0; j < N; j++)                                                                            \
-                    s[i][j] += x * load_part(b + j * ldb + p, k - p);                                                  \
+                _Pragma("GCC unroll 8") for (int j = 0; j < N; j++) s[i][j] += x * load_part(b + j * ldb + p, k - p);  \
             }                                                                                                          \
-        for (int i = 0; i < ROWS; i++)                                                                                 \
-            for (int j = 0; j < N; j++)                                                                                \
-                dot[i * N + j] = sum_lanes(s[i][j]);                                                                   \
+        _Pragma("GCC unroll 8") for (int i = 0; i < ROWS; i++) dot[i] =                                                \
+            four_sums(quarter(s[i][0]), quarter(s[i][1]), quarter(s[i][2]), quarter(s[i][3]));                         \
     }
 
 THIN(1, 1)
 THIN(1, 2)
 THIN(1, 3)
 THIN(1, 4)
+#if defined(__AVX512F__)
 THIN(4, 1)
 THIN(4, 2)
 THIN(4, 3)
+THIN(4, 4)
+static const thin_fn several[THIN_COLUMNS + 1] = {NULL, thin_4x1, thin_4x2, thin_4x3, thin_4x4};
+#else
+THIN(2, 1)
+THIN(2, 2)
+THIN(2, 3)
 THIN(2, 4)
+static const thin_fn several[THIN_COLUMNS + 1] = {NULL, thin_2x1, thin_2x2, thin_2x3, thin_2x4};
+#endif
+static const thin_fn one[THIN_COLUMNS + 1] = {NULL, thin_1x1, thin_1x2, thin_1x3, thin_1x4};
 
 void ISA(thin)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
                int64_t ldc, float alpha, const float *bias, bool accumulate)
 {
-    static void (*const one[5])(int64_t, const float *restrict, int64_t, const float *restrict, int64_t,
-                                float *) = {NULL, thin_1x1, thin_1x2, thin_1x3, thin_1x4};
-    static void (*const several[5])(int64_t, const float *restrict, int64_t, const float *restrict, int64_t,
-                                    float *) = {NULL, thin_4x1, thin_4x2, thin_4x3, thin_2x4};
-    for (int64_t j = 0; j < n; j += 4) {
-        int columns = (int)(n - j < 4 ? n - j : 4);
-        int step = columns == 4 ? 2 : 4;
+    for (int64_t j = 0; j < n; j += THIN_COLUMNS) {
+        int64_t columns = n - j < THIN_COLUMNS ? n - j : THIN_COLUMNS;
         for (int64_t i = 0; i < m;) {
-            float dot[16];
-            int rows = m - i >= step ? step : 1;
+            v4 dot[THIN_ROWS];
+            int64_t rows = m - i >= THIN_ROWS ? THIN_ROWS : 1;
             (rows == 1 ? one : several)[columns](k, a + i * lda, lda, b + j * ldb, ldb, dot);
-            for (int r = 0; r < rows; r++)
-                for (int q = 0; q < columns; q++) {
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t q = 0; q < columns; q++) {
                     float *out = c + (i + r) * ldc + j + q;
-                    float v = alpha * dot[r * columns + q] + (bias ? bias[j + q] : 0.0f);
+                    float v = alpha * dot[r][q] + (bias ? bias[j + q] : 0.0f);
                     *out = accumulate ? *out + v : v;
                 }
             i += rows;

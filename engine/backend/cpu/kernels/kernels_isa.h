@@ -19,7 +19,8 @@ void ISA(softmax_backward_rows)(int64_t rows, int64_t padded, int64_t step, cons
                                 const float *lse, const float *delta);
 void ISA(scale_rows)(int64_t rows, int64_t c, int64_t step, const float *factor, float *y);
 
-void ISA(group_moments)(int64_t rows, int64_t c, int64_t groups, const float *x, double *moments, float *scratch);
+void ISA(group_moments)(int64_t rows, int64_t c, int64_t repeat, int64_t groups, const float *x, double *moments,
+                        float *scratch);
 void ISA(norm_apply)(int64_t rows, int64_t c, const float *x, const float *mean, const float *scale, const float *beta,
                      bool silu, float *y);
 void ISA(norm_sums)(int64_t rows, int64_t c, const float *x, const float *mean, const float *rstd, const float *gamma,

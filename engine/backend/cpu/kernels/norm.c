@@ -55,24 +55,40 @@ static void sum_squares(int64_t rows, int64_t c, const float *x, const float *sh
     }
 }
 
-void ISA(group_moments)(int64_t rows, int64_t c, int64_t groups, const float *x, double *moments, float *scratch)
+/* sum[c] of `repeat` rows lying side by side */
+static void fold(int64_t c, int64_t repeat, float *sum)
 {
-    int64_t width = c / groups;
-    float *sum = scratch, *shift = scratch + c;
-    ISA(sum_rows)(rows, c, x, sum);
+    for (int64_t r = 1; r < repeat; r++)
+        for (int64_t i = 0; i < c; i++)
+            sum[i] += sum[r * c + i];
+}
+
+void ISA(group_moments)(int64_t rows, int64_t c, int64_t repeat, int64_t groups, const float *x, double *moments,
+                        float *scratch)
+{
+    int64_t width = c / groups, wide = rows / repeat, rest = rows - wide * repeat;
+    float *sum = scratch, *shift = sum + repeat * c, *rest_sum = shift + repeat * c;
+    const float *rest_x = x + wide * repeat * c;
+    ISA(sum_rows)(wide, repeat * c, x, sum);
+    ISA(sum_rows)(rest, c, rest_x, rest_sum);
+    fold(c, repeat, sum);
     for (int64_t g = 0; g < groups; g++) {
         double s = 0;
-        for (int64_t i = 0; i < width; i++)
-            s += (double)sum[g * width + i];
+        for (int64_t i = g * width; i < (g + 1) * width; i++)
+            s += (double)sum[i] + (double)rest_sum[i];
         moments[2 * g] = s / (double)(rows * width);
-        for (int64_t i = 0; i < width; i++)
-            shift[g * width + i] = (float)moments[2 * g];
+        for (int64_t i = g * width; i < (g + 1) * width; i++)
+            shift[i] = (float)moments[2 * g];
     }
-    sum_squares(rows, c, x, shift, sum);
+    for (int64_t r = 1; r < repeat; r++)
+        memcpy(shift + r * c, shift, (size_t)c * sizeof(float));
+    sum_squares(wide, repeat * c, x, shift, sum);
+    sum_squares(rest, c, rest_x, shift, rest_sum);
+    fold(c, repeat, sum);
     for (int64_t g = 0; g < groups; g++) {
         double s = 0;
-        for (int64_t i = 0; i < width; i++)
-            s += (double)sum[g * width + i];
+        for (int64_t i = g * width; i < (g + 1) * width; i++)
+            s += (double)sum[i] + (double)rest_sum[i];
         moments[2 * g + 1] = s;
     }
 }
@@ -163,7 +179,6 @@ void ISA(norm_dx)(int64_t rows, int64_t c, const float *x, const float *mean, co
     }
 }
 
-/* Sum along a row: f(i) for whole vectors, then the rest; four sums in flight. */
 void ISA(layer_norm)(int64_t rows, int64_t c, float eps, const float *x, const float *gamma, const float *beta,
                      float *y, float *stats)
 {
