@@ -1,15 +1,13 @@
 #include "base/json.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "base/read_file.h"
 
 enum { MAX_FILE = 16 << 20 };
 
@@ -78,49 +76,10 @@ struct draft_json *draft_json_parse(const char *text, size_t length, const char 
     return json;
 }
 
-/* The whole of a regular file of at most MAX_FILE bytes; malloc'd. */
-static char *read_file(const char *path, size_t *length, struct draft_error *err)
-{
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
-    if (descriptor < 0) {
-        draft_fail_errno(err, "cannot open %s", path);
-        return NULL;
-    }
-    struct stat status;
-    char *text = NULL;
-    if (fstat(descriptor, &status) != 0)
-        draft_fail_errno(err, "cannot read %s", path);
-    else if (!S_ISREG(status.st_mode))
-        draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s is not a regular file", path);
-    else if (status.st_size > MAX_FILE)
-        draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s is %lld bytes long, at most %d are read", path,
-                   (long long)status.st_size, MAX_FILE);
-    else if ((text = malloc((size_t)status.st_size + 1)) == NULL)
-        draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory while reading %s", path);
-    size_t have = 0;
-    while (text != NULL && have < (size_t)status.st_size) {
-        ssize_t got = read(descriptor, text + have, (size_t)status.st_size - have);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got == 0)
-            break;
-        if (got < 0) {
-            draft_fail_errno(err, "cannot read %s", path);
-            free(text);
-            text = NULL;
-            break;
-        }
-        have += (size_t)got;
-    }
-    close(descriptor);
-    *length = have;
-    return text;
-}
-
 struct draft_json *draft_json_open(const char *path, struct draft_error *err)
 {
     size_t length;
-    char *text = read_file(path, &length, err);
+    char *text = draft_read_file(path, MAX_FILE, &length, err);
     if (text == NULL)
         return NULL;
     struct draft_json *json = draft_json_parse(text, length, path, err);

@@ -1,12 +1,11 @@
 #include "models/bpe.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "base/read_file.h"
 
 enum { MAX_VOCABULARY = 1 << 20, MAX_MERGES_FILE = 16 << 20 };
 
@@ -143,44 +142,6 @@ static void name_bytes(struct draft_bpe *bpe)
 /* --- Merges --------------------------------------------------------------------------------------------------------
  */
 
-static char *read_merges_file(const char *path, size_t *length, struct draft_error *err)
-{
-    FILE *file = fopen(path, "rbe");
-    char *text = NULL;
-    if (file == NULL) {
-        draft_fail_errno(err, "cannot open %s", path);
-        return NULL;
-    }
-    size_t have = 0, room = 1 << 16;
-    while (true) {
-        char *more = realloc(text, room + 1);
-        if (more == NULL) {
-            draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory while reading %s", path);
-            break;
-        }
-        text = more;
-        have += fread(text + have, 1, room - have, file);
-        if (ferror(file)) {
-            draft_fail_errno(err, "cannot read %s", path);
-            break;
-        }
-        if (have < room) {
-            fclose(file);
-            text[have] = '\0';
-            *length = have;
-            return text;
-        }
-        if (room >= MAX_MERGES_FILE) {
-            draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s is longer than %d bytes", path, MAX_MERGES_FILE);
-            break;
-        }
-        room *= 2;
-    }
-    fclose(file);
-    free(text);
-    return NULL;
-}
-
 /* "left right" -> a merge. The line is written into. */
 static bool read_merge(const struct draft_bpe *bpe, char *line, struct merge *merge)
 {
@@ -262,7 +223,8 @@ struct draft_bpe *draft_bpe_open(const char *vocab_path, const char *merges_path
     size_t length = 0;
     char *merges = NULL;
     bpe->unknown = -1;
-    bool ok = read_vocabulary(bpe, vocab_path, err) && (merges = read_merges_file(merges_path, &length, err)) != NULL &&
+    bool ok = read_vocabulary(bpe, vocab_path, err) &&
+              (merges = draft_read_file(merges_path, MAX_MERGES_FILE, &length, err)) != NULL &&
               parse_merges(bpe, merges_path, merges, length, err);
     free(merges);
     if (!ok) {

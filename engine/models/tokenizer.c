@@ -19,6 +19,7 @@ struct special {
     char *text; /* as searched for: normalised itself when `normalized` */
     int32_t id;
     bool normalized; /* searched for after normalisation of the text, else in the text as it is written */
+    bool changed;    /* while opening: two opinions about `normalized` were seen */
 };
 
 struct draft_tokenizer {
@@ -290,6 +291,7 @@ static bool read_named(struct draft_json *json, struct named *named, struct draf
     return draft_json_string(json, named->key, NULL, &named->text, err);
 }
 
+/* Of two opinions about one token (eos_token and pad_token are often the same) transformers keeps the later one. */
 static bool add_special(struct draft_tokenizer *tokenizer, const char *folder, const char *key, const char *text,
                         bool normalized, int32_t *id, struct draft_error *err)
 {
@@ -297,16 +299,25 @@ static bool add_special(struct draft_tokenizer *tokenizer, const char *folder, c
     if (*id < 0 || text[0] == '\0')
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: the %s is not in vocab.json, expected one that is", folder,
                           key);
+    struct special *special = NULL;
     for (int i = 0; i < tokenizer->special_count; i++)
         if (tokenizer->special[i].id == *id)
-            return true; /* the first that names it decides, as in the tokenizers library */
+            special = &tokenizer->special[i];
+    if (special != NULL && special->normalized != normalized && !special->changed) {
+        special->changed = true;
+        special->normalized = normalized;
+    }
+    if (special != NULL)
+        return true;
     if (tokenizer->special_count == MAX_SPECIAL)
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s names more than %d special tokens", folder, MAX_SPECIAL);
-    size_t length;
-    char *copy = normalized ? normalize(text, strlen(text), &length) : strdup(text);
-    if (copy == NULL)
+    special = &tokenizer->special[tokenizer->special_count];
+    special->text = strdup(text);
+    special->id = *id;
+    special->normalized = normalized;
+    if (special->text == NULL)
         return draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory while reading %s", folder);
-    tokenizer->special[tokenizer->special_count++] = (struct special){copy, *id, normalized};
+    tokenizer->special_count++;
     return true;
 }
 
@@ -424,6 +435,16 @@ static bool read_special(struct draft_tokenizer *tokenizer, struct draft_json *c
         if (!add_special(tokenizer, folder, "additional_special_tokens' token", more[i], false, &id, err))
             return false;
     }
+    for (int i = 0; i < tokenizer->special_count; i++) {
+        struct special *special = &tokenizer->special[i];
+        size_t length;
+        char *normal = special->normalized ? normalize(special->text, strlen(special->text), &length) : special->text;
+        if (normal == NULL)
+            return draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory while reading %s", folder);
+        if (normal != special->text)
+            free(special->text);
+        special->text = normal;
+    }
     tokenizer->begin = ids[BOS];
     tokenizer->end = ids[EOS];
     tokenizer->pad = ids[PAD];
@@ -456,7 +477,11 @@ static bool open_optional(const char *folder, const char *name, struct draft_jso
 static bool open_bpe(struct draft_tokenizer *tokenizer, const char *folder, struct draft_error *err)
 {
     char *vocab = join(folder, "vocab.json", err), *merges = join(folder, "merges.txt", err);
-    if (vocab != NULL && merges != NULL)
+    if (vocab != NULL && merges != NULL && (access(vocab, F_OK) != 0 || access(merges, F_OK) != 0))
+        draft_fail(err, DRAFT_NOT_FOUND,
+                   "%s is no CLIP tokenizer's folder: it needs vocab.json and merges.txt (tokenizer.json is not read)",
+                   folder);
+    else if (vocab != NULL && merges != NULL)
         tokenizer->bpe = draft_bpe_open(vocab, merges, err);
     free(vocab);
     free(merges);
