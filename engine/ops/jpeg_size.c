@@ -18,6 +18,7 @@
  *
  *   dx: through the transposes of all these steps (the DCT is orthonormal: its transpose is its inverse).
  */
+#include "ops/jpeg.h"
 #include "ops/op.h"
 
 #include <assert.h>
@@ -76,6 +77,13 @@ static double scaled_step(int base, int quality)
     return step < 1 ? 1 : step > 255 ? 255 : step;
 }
 
+static void fill_cosines(struct work *k)
+{
+    for (int i = 0; i < 8; i++)
+        for (int j = 0; j < 8; j++)
+            k->cosine[i][j] = (i == 0 ? sqrt(0.125) : 0.5) * cos((2 * j + 1) * i * acos(-1) / 16);
+}
+
 static struct work prepare(struct draft_graph *g, const struct draft_call *call)
 {
     const struct jpeg_args *args = call->args;
@@ -87,9 +95,7 @@ static struct work prepare(struct draft_graph *g, const struct draft_call *call)
         k.step[0][i] = scaled_step(LUMA_TABLE[ZIGZAG[i]], args->quality);
         k.step[1][i] = scaled_step(CHROMA_TABLE[ZIGZAG[i]], args->quality);
     }
-    for (int i = 0; i < 8; i++)
-        for (int j = 0; j < 8; j++)
-            k.cosine[i][j] = (i == 0 ? sqrt(0.125) : 0.5) * cos((2 * j + 1) * i * acos(-1) / 16);
+    fill_cosines(&k);
     return k;
 }
 
@@ -104,6 +110,14 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+void draft_jpeg_ycbcr(const float *rgb, double *ycbcr)
+{
+    for (int c = 0; c < 3; c++)
+        ycbcr[c] =
+            255 * (COLOUR[c][0] * (double)rgb[0] + COLOUR[c][1] * (double)rgb[1] + COLOUR[c][2] * (double)rgb[2]);
+    ycbcr[0] -= 128; /* chroma is centred already */
+}
+
 static void to_planes(const struct work *k, const float *x, float *planes)
 {
     float *luma = planes, *chroma[2] = {planes + k->height * k->width, planes + k->height * k->width * 5 / 4};
@@ -112,10 +126,8 @@ static void to_planes(const struct work *k, const float *x, float *planes)
         for (int64_t j = 0; j < k->width; j++) {
             const float *p = x + (least(i, k->h - 1) * k->w + least(j, k->w - 1)) * 3;
             double value[3];
-            for (int c = 0; c < 3; c++)
-                value[c] =
-                    255 * (COLOUR[c][0] * (double)p[0] + COLOUR[c][1] * (double)p[1] + COLOUR[c][2] * (double)p[2]);
-            luma[i * k->width + j] = (float)(value[0] - 128); /* chroma is centred already */
+            draft_jpeg_ycbcr(p, value);
+            luma[i * k->width + j] = (float)value[0];
             for (int c = 0; c < 2; c++)
                 chroma[c][i / 2 * (k->width / 2) + j / 2] += (float)(value[c + 1] / 4);
         }
@@ -157,6 +169,13 @@ static void transform(const struct work *k, const double *in, double *out, bool 
                 sum += middle[i * 8 + l] * (transpose ? k->cosine[l][j] : k->cosine[j][l]);
             out[i * 8 + j] = sum;
         }
+}
+
+void draft_jpeg_dct(const double *block, double *frequencies)
+{
+    struct work k;
+    fill_cosines(&k);
+    transform(&k, block, frequencies, false);
 }
 
 /* block of a plane -> 64 coefficients divided by their steps, in zigzag order */
