@@ -238,6 +238,53 @@ static void test_unet__without_gradient_needs_little_memory(void **state)
     bench_close(&b);
 }
 
+/* Gradients of all adapter matrices and of x for a fixed upstream gradient; returns the arena's bytes after forward. */
+static size_t backward(struct bench *b, struct draft_unet *unet, const struct draft_adapter *adapter, bool recompute,
+                       float *out, size_t *count)
+{
+    struct draft_graph *g = &b->g;
+    draft_graph_reset(g, 0);
+    draft_unet_set_recompute(unet, recompute);
+    struct draft_tensor *x = waves(g, 4, (const int64_t[]){1, 8, 8, 4}, 0.1);
+    x->needs_grad = true;
+    struct draft_unet_call call = {.t = 100, .context = waves(g, 3, (const int64_t[]){1, 5, 24}, 0.7)};
+    struct draft_tensor *seed = waves(g, 4, x->dim, 1.3), *y = draft_unet_forward(g, unet, x, &call);
+    size_t bytes = draft_arena_live(b->step);
+    if (!draft_graph_backward(g, y, draft_f32(seed)))
+        fail_msg("%s", g->error.message);
+    *count = 0;
+    for (int i = -1; i < 2 * adapter->count; i++) {
+        const struct draft_lora *lora = i >= 0 ? &adapter->entry[i / 2].lora : NULL;
+        const struct draft_tensor *of = lora == NULL ? x : i % 2 == 0 ? lora->down : lora->up;
+        size_t n = (size_t)draft_tensor_count(of);
+        assert_true(of->grad != NULL && of->grad_written);
+        memcpy(out + *count, of->grad, n * sizeof *out);
+        *count += n;
+    }
+    return bytes;
+}
+
+static void test_unet__recompute_gives_the_same_gradients_bit_for_bit_in_less_memory(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    struct draft_adapter *adapter = draft_adapter_create(b.weights, 2, 2, 1, &b.err);
+    struct draft_unet *unet = draft_unet_open(UNET, b.weights, adapter, &b.err);
+    for (int i = 0; i < adapter->count; i++)
+        memset(adapter->entry[i].lora.up->data, 0x3c, (size_t)draft_tensor_count(adapter->entry[i].lora.up) * 4);
+    size_t numbers = draft_adapter_parameters(adapter) + 8 * 8 * 4, n, again;
+    float *plain = malloc(numbers * sizeof *plain), *twice = malloc(numbers * sizeof *twice);
+    size_t kept = backward(&b, unet, adapter, false, plain, &n);
+    size_t little = backward(&b, unet, adapter, true, twice, &again);
+    assert_true(n == numbers && again == numbers);
+    assert_memory_equal(plain, twice, n * sizeof *plain);
+    assert_true(3 * little < kept);
+    free(plain);
+    free(twice);
+    bench_close(&b);
+}
+
 static bool refuse(void *context)
 {
     return --*(int *)context > 0;
@@ -283,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_unet__refuses_weights_that_do_not_fit),
         cmocka_unit_test(test_unet__adapter_has_ten_linears_a_block_in_load_order_and_starts_as_nothing),
         cmocka_unit_test(test_unet__without_gradient_needs_little_memory),
+        cmocka_unit_test(test_unet__recompute_gives_the_same_gradients_bit_for_bit_in_less_memory),
         cmocka_unit_test(test_unet__stops_between_blocks_when_told),
         cmocka_unit_test(test_unet__refuses_inputs_of_other_widths_in_a_sentence),
     };
