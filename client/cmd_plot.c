@@ -89,6 +89,8 @@ static int draw(struct draft_context *cx, const struct draft_arguments *argument
     for (int i = 0; i < figure.count; i++) {
         figure.axes[i].title = draft_series_words(names[i]);
         draft_curves_fill(&figure.axes[i], runs, arguments->operand_count, names[i], x, &memory);
+        if (figure.count > 1)
+            figure.axes[i].y_label = draft_series_short(names[i]);
         if (figure.axes[i].count == 0)
             fprintf(cx->err.out,
                     "draft: no job here has the series \"%s\"%s%s; `draft metrics JOB --list` names them\n", names[i],

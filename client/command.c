@@ -46,7 +46,8 @@ struct draft_rpc *draft_connect(struct draft_context *cx)
 int draft_report(const struct draft_context *cx, const struct draft_status *st)
 {
     fprintf(cx->err.out, "%sdraft:%s ", draft_ink(&cx->err, DRAFT_RED), draft_ink(&cx->err, DRAFT_PLAIN));
-    if (*st->field && !strstr(st->message, st->field))
+    /* "job_id" adds nothing to "there is no job-3"; a field of a spec does. */
+    if (strchr(st->field, '.') && !strstr(st->message, st->field))
         fprintf(cx->err.out, "%s: ", st->field);
     fprintf(cx->err.out, "%s\n", st->message);
     return draft_status_exit(st);

@@ -20,23 +20,32 @@ static double *block(struct draft_curve_memory *memory, size_t count)
     return values;
 }
 
+static const struct {
+    const char *name, *words, *brief;
+} known[] = {
+    {"step", "step (updates)", "step"},
+    {"reward", "reward, training batches", "reward"},
+    {"kl", "KL to the base, training batches", "KL"},
+    {"loss", "loss", "loss"},
+    {"grad_norm", "gradient norm before clipping", "gradient norm"},
+    {"eval/reward", "reward, evaluation set", "reward"},
+    {"eval/kl", "KL to the base, evaluation set", "KL"},
+    {"eval/lpips", "diversity (mean pairwise LPIPS)", "LPIPS"},
+};
+
 const char *draft_series_words(const char *name)
 {
-    static const struct {
-        const char *name, *words;
-    } known[] = {
-        {"step", "step (updates)"},
-        {"reward", "reward, training batch"},
-        {"kl", "KL to the base, training batch"},
-        {"loss", "loss"},
-        {"grad_norm", "gradient norm before clipping"},
-        {"eval/reward", "reward, evaluation set"},
-        {"eval/kl", "KL to the base, evaluation set"},
-        {"eval/lpips", "diversity (mean pairwise LPIPS)"},
-    };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (!strcmp(known[i].name, name))
             return known[i].words;
+    return name;
+}
+
+const char *draft_series_short(const char *name)
+{
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (!strcmp(known[i].name, name))
+            return known[i].brief;
     return name;
 }
 

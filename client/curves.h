@@ -26,6 +26,7 @@ void draft_curves_fill(struct draft_axes *axes, const struct draft_run *runs, in
 
 /* "eval/lpips" -> "diversity: mean pairwise LPIPS"; unknown names stay what they are. */
 const char *draft_series_words(const char *name);
+const char *draft_series_short(const char *name); /* for an axis: "LPIPS" */
 
 /* The value of `wanted` where `level_of` first reaches `level`, interpolated between two evaluations; NaN when it never
  * does. So two runs can be compared at equal reward. */

@@ -94,7 +94,7 @@ static void fill_figure(struct draft_figure *figure, const struct draft_run *run
         draft_curves_fill(&figure->axes[i], run, 1, names[i], NULL, memory);
         for (int l = 0; l < figure->axes[i].count; l++)
             figure->axes[i].lines[l].colour = draft_palette(i);
-        figure->axes[i].y_label = i == 0 ? "reward" : i == 1 ? "KL" : "LPIPS";
+        figure->axes[i].y_label = draft_series_short(names[i]);
     }
     /* The training batches' reward behind the evaluation's, faint: they are other pictures, so only the course counts.
      */

@@ -107,12 +107,10 @@ static void smooth(const struct draft_line *line, double *out)
 {
     long reach = (long)line->count / 20;
     for (long i = 0; i < (long)line->count; i++) {
-        long r = reach < i ? reach : i;
-        r = r < (long)line->count - 1 - i ? r : (long)line->count - 1 - i;
         double sum = 0;
         int n = 0;
-        for (long k = i - r; k <= i + r; k++)
-            if (isfinite(line->y[k])) {
+        for (long k = i - reach; k <= i + reach; k++)
+            if (k >= 0 && k < (long)line->count && isfinite(line->y[k])) {
                 sum += line->y[k];
                 n++;
             }
@@ -216,7 +214,7 @@ static void draw_axes(cairo_t *cr, const struct draft_axes *axes, double left, d
         return;
     }
     struct draft_ticks x = draft_ticks(p.x0, p.x1, (int)fmax(p.width / 90, 2), axes->whole_x);
-    struct draft_ticks y = draft_ticks(p.y0, p.y1, (int)fmax(p.height / 48, 2), false);
+    struct draft_ticks y = draft_ticks(p.y0, p.y1, (int)fmax(p.height / 40, 3), false);
     draw_grid(cr, &p, &x, &y);
     for (int l = 0; l < axes->count; l++)
         draw_line(cr, &p, &axes->lines[l]);

@@ -182,7 +182,7 @@ void draft_axes_print(const struct draft_axes *axes, const struct draft_terminal
     bool letters = !t->utf8 || (!t->colour && axes->count > 1);
     if (labels > 0 && axes->count > 1)
         print_legend(axes, t, letters, INDENT + 1, c.columns);
-    struct draft_ticks y = draft_ticks(range[2], range[3], c.rows / 4 > 2 ? c.rows / 4 : 2, false);
+    struct draft_ticks y = draft_ticks(range[2], range[3], c.rows / 3 > 2 ? c.rows / 3 : 2, false);
     struct draft_ticks x = draft_ticks(range[0], range[1], c.columns / 14 > 2 ? c.columns / 14 : 2, axes->whole_x);
     print_rows(&c, &y, range, t, INDENT, letters);
     print_x_axis(&x, range, t, INDENT, c.columns, axes->x_label);

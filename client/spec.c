@@ -163,16 +163,21 @@ bool draft_spec_from_file(Draftd__V1__JobSpec *spec, const char *path, struct dr
 /* --- The command line ----------------------------------------------------------------------------------------------
  */
 
-/* Where ",key=value" begins in a reward's text: a comma followed by letters and '='. Paths may hold other commas. */
+static bool is_key_value(const char *text)
+{
+    size_t key = strspn(text, "abcdefghijklmnopqrstuvwxyz_0123456789");
+    return key > 0 && text[key] == '=';
+}
+
+/* Where ",key=value" begins in a reward's text, or ":key=value" of a kind without a folder. Paths may hold commas. */
 static size_t options_at(const char *text)
 {
-    for (size_t i = 0; text[i]; i++) {
-        if (text[i] != ',')
-            continue;
-        size_t key = strspn(text + i + 1, "abcdefghijklmnopqrstuvwxyz_0123456789");
-        if (key > 0 && text[i + 1 + key] == '=')
+    size_t kind = strcspn(text, ":");
+    if (text[kind] && is_key_value(text + kind + 1) && !strchr(text, '/'))
+        return kind;
+    for (size_t i = 0; text[i]; i++)
+        if (text[i] == ',' && is_key_value(text + i + 1))
             return i;
-    }
     return strlen(text);
 }
 
@@ -205,7 +210,7 @@ bool draft_spec_parse_reward(const char *text, Draftd__V1__Reward *reward, struc
     if (kind == 0)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.rewards", "--reward \"%s\": %s", text, form);
     set_string(&reward->kind, rest, kind);
-    if (rest[kind] == ':') {
+    if (rest[kind] == ':' && end != kind) {
         if (end <= kind + 1)
             return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.rewards",
                                     "--reward \"%s\": the folder after \"%s:\" is missing", text, reward->kind);

@@ -235,6 +235,8 @@ static void test_spec__rewards_may_have_commas_in_their_paths(void **state)
     assert_string_equal(r->path, "a,b/c");
     assert_string_equal(r->options, "scale=100");
     assert_int_equal(r->weight_opt_case, 0);
+    assert_true(draft_spec_parse_reward("jpeg:quality=50,mode=compressibility", r, &err));
+    assert_string_equal(r->options, "quality=50,mode=compressibility");
     static const char *const bad[] = {"", ":x", "2*", "x*clip:y"};
     for (int i = 0; i < 3; i++)
         assert_false(draft_spec_parse_reward(bad[i], r, &err));
