@@ -14,6 +14,15 @@
 #include "picture_grid.h"
 #include "plot.h"
 
+#ifdef __SANITIZE_ADDRESS__
+/* fontconfig keeps a cache for the life of the process. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libfontconfig";
+}
+#endif
+
 static const char out[] = BUILD "/test_pictures.png";
 
 struct bytes {
