@@ -1,6 +1,4 @@
 /* 3x3 convolution of stride 1 by Winograd F(4x4, 3x3): the weights' transform and the tasks; see kernels/winograd.c. */
-#include <string.h>
-
 #include "backend/cpu/state.h"
 
 enum { MIN_CHANNELS = 16, MIN_SIZE = 3 };
@@ -158,12 +156,12 @@ bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_s
     tasks.tiles = shape->n * g->tile_rows * g->tile_columns;
     tasks.panels = (g->o + kernels->nr - 1) / kernels->nr;
     tasks.tiles_of_block = DRAFT_TILES / kernels->mr * kernels->mr;
-    tasks.v_floats = 36 * DRAFT_TILES * draft_round_up(g->c, kernels->vector);
-    int64_t m_floats = 36 * DRAFT_TILES * kernels->nr;
+    tasks.v_floats = 36 * DRAFT_WINOGRAD_STEP(draft_round_up(g->c, kernels->vector));
+    int64_t m_floats = 36 * DRAFT_WINOGRAD_STEP(kernels->nr);
     int64_t blocks = (tasks.tiles + tasks.tiles_of_block - 1) / tasks.tiles_of_block;
     bool together = backend->threads > 1 && blocks < 4 * backend->threads;
 
-    int64_t zeros = draft_round_up(g->c, 16), shared = zeros + (together ? blocks * tasks.v_floats : 0);
+    int64_t shared = together ? blocks * tasks.v_floats : 0;
     if (!draft_scratch_reserve(backend, (size_t)shared * sizeof(float),
                                (size_t)(m_floats + (together ? 0 : tasks.v_floats)) * sizeof(float), err))
         return false;
@@ -172,10 +170,7 @@ bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_s
                                         36 * tasks.panels * kernels->nr * g->c, make_winograd, &turn, NULL, err);
     if (!g->transformed)
         return false;
-    float *zero = draft_scratch_shared(backend);
-    memset(zero, 0, (size_t)g->c * sizeof(float));
-    g->zeros = zero;
-    tasks.shared_v = zero + zeros;
+    tasks.shared_v = draft_scratch_shared(backend);
     if (!together) {
         draft_parallel(backend, blocks, block_task, &tasks);
         return true;

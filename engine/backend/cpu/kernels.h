@@ -17,6 +17,10 @@ enum {
     DRAFT_KEYS = 256,      /* attention: keys a block; a multiple of every nr */
 };
 
+/* Floats from one of the 36 matrices of a Winograd block to the next, rows being `width` long: one line more than the
+ * tiles need, or all 36 would fall into one set of the first cache. */
+#define DRAFT_WINOGRAD_STEP(width) (DRAFT_TILES * (width) + 16)
+
 /* c[m, n] = (accumulate ? c : 0) + alpha a b + bias. Element (i, p) of a is a[i*a_row + p*a_col]; one of the two steps
  * is 1. Panel j of b starts at b + j*b_panel, its rows are b_row apart: packed (k*nr, nr) or, when n is a multiple of
  * nr, a plain row-major matrix (nr, ldb). */
@@ -40,7 +44,6 @@ struct draft_winograd {
     int64_t oh, ow, o;
     int64_t pad_top, pad_left;
     int64_t tile_rows, tile_columns;
-    const float *zeros;       /* c floats */
     const float *transformed; /* [o panels][36][c][nr] */
     const float *bias;        /* [o] or NULL */
     float *y;                 /* [n, oh, ow, o] */
@@ -59,9 +62,10 @@ struct draft_kernels {
     void (*thin)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
                  int64_t ldc, float alpha, const float *bias, bool accumulate);
 
-    /* Input transform of tiles first .. first+count-1 into v[36][DRAFT_TILES][c rounded up to a vector]. */
+    /* Input transform of tiles first .. first+count-1 into v[36][DRAFT_TILES][c rounded up to a vector], the 36 a
+     * DRAFT_WINOGRAD_STEP apart; c and o are at least a vector. */
     void (*winograd_input)(const struct draft_winograd *w, int64_t first, int64_t count, float *v);
-    /* Products and output transform of one panel of output channels; m is scratch [36][DRAFT_TILES][nr]. */
+    /* Products and output transform of one panel of output channels; m is scratch [36][DRAFT_TILES][nr], as v. */
     void (*winograd_output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
                             float *m);
 

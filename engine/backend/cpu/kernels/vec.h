@@ -26,6 +26,8 @@ enum { NR = 2 * VL };
 typedef float vf __attribute__((vector_size(VL * 4), may_alias));
 typedef float vu __attribute__((vector_size(VL * 4), aligned(4), may_alias)); /* unaligned */
 
+typedef int32_t vi __attribute__((vector_size(VL * 4), may_alias));
+
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vf load(const float *p)

@@ -30,101 +30,140 @@ INLINE void output_transform(const vf *m, int step, vf *out, int out_step)
     out[3 * out_step] = A * A * A * q + B * B * B * t + m[5 * step];
 }
 
+/* The patch of a tile at the border, zeros outside the image, for the VL channels from `from`. */
+static void gather_patch(const struct draft_winograd *w, const float *image, int64_t y0, int64_t x0, int64_t from,
+                         float *patch)
+{
+    for (int64_t i = 0; i < 6; i++)
+        for (int64_t j = 0; j < 6; j++) {
+            int64_t y = y0 + i, x = x0 + j;
+            bool inside = y >= 0 && x >= 0 && y < w->h && x < w->w;
+            store(patch + (i * 6 + j) * VL, inside ? load(image + (y * w->w + x) * w->c + from) : (vf){0});
+        }
+}
+
 void ISA(winograd_input)(const struct draft_winograd *w, int64_t first, int64_t count, float *v)
 {
-    int64_t c_step = (w->c + VL - 1) / VL * VL, tiles = w->tile_rows * w->tile_columns;
+    int64_t c_step = (w->c + VL - 1) / VL * VL, k_step = DRAFT_WINOGRAD_STEP(c_step);
+    int64_t tiles = w->tile_rows * w->tile_columns, channels = w->c;
     for (int64_t t = 0; t < count; t++) {
-        int64_t tile = first + t, image = tile / tiles;
-        int64_t y0 = tile % tiles / w->tile_columns * 4 - w->pad_top, x0 = tile % w->tile_columns * 4 - w->pad_left;
-        const float *source[36];
-        for (int64_t i = 0; i < 6; i++)
-            for (int64_t j = 0; j < 6; j++) {
-                int64_t y = y0 + i, x = x0 + j;
-                bool inside = y >= 0 && x >= 0 && y < w->h && x < w->w;
-                source[i * 6 + j] = inside ? w->x + ((image * w->h + y) * w->w + x) * w->c : w->zeros;
+        int64_t tile = first + t, inner = tile % tiles;
+        int64_t y0 = inner / w->tile_columns * 4 - w->pad_top, x0 = inner % w->tile_columns * 4 - w->pad_left;
+        const float *image = w->x + tile / tiles * w->h * w->w * channels;
+        bool interior = y0 >= 0 && x0 >= 0 && y0 + 6 <= w->h && x0 + 6 <= w->w;
+        float patch[36 * VL] __attribute__((aligned(64)));
+        for (int64_t step = 0; step < channels; step += VL) {
+            int64_t c = step + VL <= channels ? step : channels - VL; /* the last vector may overlap the one before */
+            const float *from = patch;
+            int64_t row = 6 * VL, column = VL;
+            if (interior) {
+                from = image + (y0 * w->w + x0) * channels + c;
+                row = w->w * channels;
+                column = channels;
+            } else {
+                gather_patch(w, image, y0, x0, c, patch);
             }
-        for (int64_t c = 0; c < w->c; c += VL) {
             vf d[36], e[6];
-            int64_t n = w->c - c < VL ? w->c - c : VL;
 #pragma GCC unroll 6
             for (int j = 0; j < 6; j++) {
-                vf column[6];
-                if (n == VL) {
+                vf in[6];
 #pragma GCC unroll 6
-                    for (int i = 0; i < 6; i++)
-                        column[i] = load(source[i * 6 + j] + c);
-                } else {
-                    for (int i = 0; i < 6; i++)
-                        column[i] = load_part(source[i * 6 + j] + c, n);
-                }
-                input_transform(column, 1, d + j, 6);
+                for (int i = 0; i < 6; i++)
+                    in[i] = load(from + i * row + j * column);
+                input_transform(in, 1, d + j, 6);
             }
+            float *out = v + t * c_step + c;
 #pragma GCC unroll 6
             for (int i = 0; i < 6; i++) {
                 input_transform(d + i * 6, 1, e, 1);
 #pragma GCC unroll 6
                 for (int j = 0; j < 6; j++)
-                    store(v + ((i * 6 + j) * DRAFT_TILES + t) * c_step + c, e[j]);
+                    store(out + (i * 6 + j) * k_step, e[j]);
             }
         }
+    }
+}
+
+static void multiply(const struct draft_winograd *w, int64_t count, int64_t panel, int64_t columns, const float *v,
+                     float *m)
+{
+    int64_t c_step = (w->c + VL - 1) / VL * VL;
+    struct draft_block product = {.m = count,
+                                  .n = columns <= VL ? VL : NR,
+                                  .k = w->c,
+                                  .a_row = c_step,
+                                  .a_col = 1,
+                                  .b_row = NR,
+                                  .ldc = NR,
+                                  .alpha = 1.0f};
+    for (int64_t k = 0; k < 36; k++) {
+        product.a = v + k * DRAFT_WINOGRAD_STEP(c_step);
+        product.b = w->transformed + (panel * 36 + k) * w->c * NR;
+        product.c = m + k * DRAFT_WINOGRAD_STEP(NR);
+        ISA(block)(&product);
     }
 }
 
 void ISA(winograd_output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
                           float *m)
 {
-    int64_t c_step = (w->c + VL - 1) / VL * VL, tiles = w->tile_rows * w->tile_columns;
-    int64_t columns = w->o - panel * NR < NR ? w->o - panel * NR : NR;
-    for (int64_t k = 0; k < 36; k++) {
-        struct draft_block product = {
-            .m = count,
-            .n = columns <= VL ? VL : NR,
-            .k = w->c,
-            .a = v + k * DRAFT_TILES * c_step,
-            .a_row = c_step,
-            .a_col = 1,
-            .b = w->transformed + (panel * 36 + k) * w->c * NR,
-            .b_panel = 0,
-            .b_row = NR,
-            .c = m + k * DRAFT_TILES * NR,
-            .ldc = NR,
-            .alpha = 1.0f,
-        };
-        ISA(block)(&product);
-    }
-    for (int64_t t = 0; t < count; t++) {
-        int64_t tile = first + t, image = tile / tiles;
-        int64_t y0 = tile % tiles / w->tile_columns * 4, x0 = tile % w->tile_columns * 4;
-        int64_t rows = w->oh - y0 < 4 ? w->oh - y0 : 4, width = w->ow - x0 < 4 ? w->ow - x0 : 4;
-        for (int64_t half = 0; half * VL < columns; half++) {
-            int64_t channel = panel * NR + half * VL;
-            int64_t n = w->o - channel < VL ? w->o - channel : VL;
-            const float *in = m + t * NR + half * VL;
+    int64_t tiles = w->tile_rows * w->tile_columns, channels = w->o;
+    int64_t columns = channels - panel * NR < NR ? channels - panel * NR : NR;
+    multiply(w, count, panel, columns, v, m);
+    for (int64_t done = 0; done < columns; done += VL) {
+        /* A last vector that is not full overlaps the one before; lanes already written add nothing. */
+        int64_t from = columns < VL ? 0 : done + VL <= columns ? done : columns - VL;
+        int64_t channel = panel * NR + from, n = columns < VL ? columns : VL;
+        vi fresh;
+        for (int l = 0; l < VL; l++)
+            fresh[l] = from + l >= done ? -1 : 0;
+        vf bias = {0};
+        if (w->bias)
+            bias = n == VL ? load(w->bias + channel) : load_part(w->bias + channel, n);
+        bool accumulate = w->accumulate;
+        for (int64_t t = 0; t < count; t++) {
+            int64_t tile = first + t, inner = tile % tiles;
+            int64_t y0 = inner / w->tile_columns * 4, x0 = inner % w->tile_columns * 4;
+            int64_t rows = w->oh - y0 < 4 ? w->oh - y0 : 4, width = w->ow - x0 < 4 ? w->ow - x0 : 4;
+            float *y = w->y + ((tile / tiles * w->oh + y0) * w->ow + x0) * channels + channel;
+            int64_t row_step = w->ow * channels;
+            const float *in = m + t * NR + from;
             vf d[24], out[16];
 #pragma GCC unroll 6
             for (int j = 0; j < 6; j++) {
                 vf column[6];
 #pragma GCC unroll 6
                 for (int i = 0; i < 6; i++)
-                    column[i] = load(in + (i * 6 + j) * DRAFT_TILES * NR);
+                    column[i] = load(in + (i * 6 + j) * DRAFT_WINOGRAD_STEP(NR));
                 output_transform(column, 1, d + j, 6);
             }
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++)
                 output_transform(d + i * 6, 1, out + i * 4, 1);
-            vf bias = w->bias ? (n == VL ? load(w->bias + channel) : load_part(w->bias + channel, n)) : (vf){0};
-            for (int64_t i = 0; i < rows; i++) {
-                float *y = w->y + ((image * w->oh + y0 + i) * w->ow + x0) * w->o + channel;
-                for (int64_t j = 0; j < width; j++, y += w->o) {
-                    vf value = out[i * 4 + j] + bias;
-                    if (w->accumulate)
-                        value += n == VL ? load(y) : load_part(y, n);
-                    if (n == VL)
-                        store(y, value);
-                    else
-                        store_part(y, value, n);
-                }
+            if (rows == 4 && width == 4 && n == VL) {
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++)
+#pragma GCC unroll 4
+                    for (int j = 0; j < 4; j++) {
+                        float *to = y + i * row_step + j * channels;
+                        vf value = out[i * 4 + j] + bias;
+                        if (accumulate)
+                            value = (vf)((vi)value & fresh) + load(to);
+                        store(to, value);
+                    }
+                continue;
             }
+            for (int64_t i = 0; i < rows; i++)
+                for (int64_t j = 0; j < width; j++) {
+                    float *to = y + i * row_step + j * channels;
+                    vf value = out[i * 4 + j] + bias;
+                    if (accumulate)
+                        value = (vf)((vi)value & fresh) + (n == VL ? load(to) : load_part(to, n));
+                    if (n == VL)
+                        store(to, value);
+                    else
+                        store_part(to, value, n);
+                }
         }
     }
 }
