@@ -30,8 +30,8 @@ size_t draft_memory_limit(void)
 
 /* --- What the job needs ------------------------------------------------------------------------------------------- */
 
-/* The step arena's high-water mark of one sample on latents of `height` x `width` with the job's K steps. */
-static bool trial(struct draft_engine *e, struct draft_arena *arena, int64_t height, int64_t width, size_t *bytes,
+/* The step arena's high-water mark of one sample on square latents with the job's K steps. */
+static bool trial(struct draft_engine *e, struct draft_arena *arena, int64_t side, size_t *bytes,
                   struct draft_error *err)
 {
     struct draft_graph graph;
@@ -41,10 +41,9 @@ static bool trial(struct draft_engine *e, struct draft_arena *arena, int64_t hei
     dp.graph = &graph;
     dp.sampling_steps = dp.truncation_steps;
     dp.steps = e->steps + e->config.sampling_steps - dp.truncation_steps;
-    dp.height = height;
-    dp.width = width;
+    dp.height = dp.width = side;
     dp.micro_batch = 1;
-    size_t numbers = (size_t)(height * width * e->pipeline.unet_info.in_channels);
+    size_t numbers = (size_t)(side * side * e->pipeline.unet_info.in_channels);
     float *noise = calloc(numbers, sizeof *noise);
     const float **renoise = calloc((size_t)dp.lv_copies + 1, sizeof *renoise);
     bool ok = noise && renoise;
@@ -64,22 +63,24 @@ static bool trial(struct draft_engine *e, struct draft_arena *arena, int64_t hei
 }
 
 /* Activations grow with the area and have a part that does not (contexts, the reward model's own picture size): two
- * sizes give both. */
+ * sizes give both. The larger one is such that the backend prepares the weights in the forms it will use. */
 bool draft_memory_estimate(struct draft_engine *e, uint64_t *bytes, struct draft_error *err)
 {
-    int64_t side = e->pipeline.unet_info.side_multiple;
+    int64_t small = e->pipeline.unet_info.side_multiple;
+    int64_t side[2] = {small, e->latent_height < 4 * small || e->latent_width < 4 * small ? 2 * small : 4 * small};
     size_t limit = draft_memory_limit(), at[2];
     for (int i = 0; i < 2; i++) {
         struct draft_arena *arena = draft_arena_create("trial", limit, err);
-        bool ok = arena && trial(e, arena, side, side << i, &at[i], err);
+        bool ok = arena && trial(e, arena, side[i], &at[i], err);
         draft_arena_destroy(arena);
         if (!ok) {
             draft_error_prefix(err, "a trial step: ");
             return false;
         }
     }
-    double slope = at[1] > at[0] ? (double)(at[1] - at[0]) / (double)(side * side) : 0;
-    double rest = (double)at[0] - slope * (double)(side * side);
+    double area[2] = {(double)(side[0] * side[0]), (double)(side[1] * side[1])};
+    double slope = at[1] > at[0] ? (double)(at[1] - at[0]) / (area[1] - area[0]) : 0;
+    double rest = (double)at[0] - slope * area[0];
     double sample = slope * (double)(e->latent_height * e->latent_width) + (rest > 0 ? rest : 0);
     double step = sample * e->config.micro_batch;
     *bytes = (uint64_t)step + draft_arena_live(e->weights) + draft_backend_prepared_bytes(e->backend);

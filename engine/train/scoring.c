@@ -58,13 +58,13 @@ struct draft_tensor *draft_score(struct draft_scoring *s, struct draft_graph *g,
                                  const char *const *prompts, struct draft_tensor **term)
 {
     struct draft_tensor *sum = NULL;
-    for (int i = 0; i < s->terms; i++) {
+    for (int i = 0; draft_graph_ok(g) && i < s->terms; i++) {
         struct draft_tensor *r = s->term[i]->kind->score(s->term[i], g, images, prompts);
         if (term)
             term[i] = r;
         sum = draft_axpby(g, (float)s->weight[i], r, 1, sum);
     }
-    return sum;
+    return draft_graph_ok(g) ? sum : NULL;
 }
 
 bool draft_score_measures(struct draft_scoring *s, const struct draft_tensor *images, double *sum,
