@@ -19,6 +19,7 @@ struct attention {
     const struct draft_attention_gradients *gradients;
     int64_t step;                  /* from token to token: heads * d */
     int64_t keys, depth;           /* t and d rounded up to a panel */
+    int64_t width;                 /* d rounded up to a vector: the columns worth computing */
     int64_t query_blocks, queries; /* tasks of a head, queries of a task */
 };
 
@@ -90,7 +91,7 @@ static void forward_task(void *context, int64_t task, int thread)
     const struct draft_attention_shape *s = a->shape;
     const struct draft_kernels *kernels = a->backend->kernels;
     int64_t head = task / a->query_blocks, from = task % a->query_blocks * a->queries;
-    int64_t to = least(s->s, from + a->queries), nr = kernels->nr, d = s->d;
+    int64_t to = least(s->s, from + a->queries), nr = kernels->nr, vector = kernels->vector, d = s->d;
     int64_t image = head / s->heads, column = head % s->heads * d;
     float *kt = draft_scratch_of(a->backend, thread);
     float *v = kt + a->keys * d, *scores = v + s->t * a->depth, *sum_out = scores + DRAFT_QUERIES * DRAFT_KEYS;
@@ -107,22 +108,22 @@ static void forward_task(void *context, int64_t task, int thread)
         const float *q = a->q + (image * s->s + query) * a->step + column;
         for (int64_t key = 0; key < seen; key += DRAFT_KEYS) {
             int64_t count = least(DRAFT_KEYS, seen - key);
-            product(a, rows, draft_round_up(count, nr), d, q, a->step, 1, kt + key * d, d * nr, scores, DRAFT_KEYS,
+            product(a, rows, draft_round_up(count, vector), d, q, a->step, 1, kt + key * d, d * nr, scores, DRAFT_KEYS,
                     s->scale, false);
             limits_of(a, query, rows, key, count, limit);
             kernels->softmax_rows(rows, count, DRAFT_KEYS, limit, scores, maximum, sum, factor);
             if (key > 0)
-                kernels->scale_rows(rows, a->depth, a->depth, factor, sum_out);
-            product(a, rows, a->depth, count, scores, DRAFT_KEYS, 1, v + key * nr, s->t * nr, sum_out, a->depth, 1.0f,
+                kernels->scale_rows(rows, a->width, a->depth, factor, sum_out);
+            product(a, rows, a->width, count, scores, DRAFT_KEYS, 1, v + key * nr, s->t * nr, sum_out, a->depth, 1.0f,
                     key > 0);
         }
         for (int64_t i = 0; i < rows; i++) {
-            float *out = a->result + (image * s->s + query + i) * a->step + column, inverse = 1.0f / sum[i];
-            for (int64_t c = 0; c < d; c++)
-                out[c] = sum_out[i * a->depth + c] * inverse;
             if (a->lse)
                 a->lse[head * s->s + query + i] = maximum[i] + logf(sum[i]);
+            factor[i] = 1.0f / sum[i];
         }
+        kernels->move_rows(rows, d, sum_out, a->depth, factor, a->result + (image * s->s + query) * a->step + column,
+                           a->step, false);
     }
 }
 
@@ -134,6 +135,7 @@ static void measure(struct attention *a)
     a->step = s->heads * s->d;
     a->keys = draft_round_up(s->t, nr);
     a->depth = draft_round_up(s->d, nr);
+    a->width = draft_round_up(s->d, a->backend->kernels->vector);
 }
 
 bool draft_cpu_attention(struct draft_backend *backend, const struct draft_attention_shape *shape, const float *q,
@@ -161,15 +163,6 @@ static int64_t backward_scratch(const struct attention *a)
     return packed + sums + block;
 }
 
-static void write_rows(const struct attention *a, int64_t count, const float *x, float *out, bool accumulate)
-{
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t c = 0; c < a->shape->d; c++) {
-            float *o = out + i * a->step + c;
-            *o = accumulate ? *o + x[i * a->depth + c] : x[i * a->depth + c];
-        }
-}
-
 static void backward_task(void *context, int64_t head, int thread)
 {
     const struct attention *a = context;
@@ -193,37 +186,32 @@ static void backward_task(void *context, int64_t head, int thread)
         int64_t at = (image * s->s + query) * a->step + column, limit[DRAFT_QUERIES];
         const float *q = a->q + at, *dout = a->dout + at, *lse = a->lse + head * s->s + query;
         float delta[DRAFT_QUERIES];
-        for (int64_t i = 0; i < rows; i++) {
-            double sum = 0;
-            for (int64_t c = 0; c < d; c++)
-                sum += (double)dout[i * a->step + c] * (double)a->out[at + i * a->step + c];
-            delta[i] = (float)sum;
-        }
+        kernels->row_dots(rows, d, dout, a->out + at, a->step, delta);
         pack_rows(a, rows, q, q_packed);
         pack_rows(a, rows, dout, dout_packed);
         for (int64_t key = 0; key < seen; key += DRAFT_KEYS) {
-            int64_t count = least(DRAFT_KEYS, seen - key), wide = draft_round_up(count, nr);
+            int64_t count = least(DRAFT_KEYS, seen - key), wide = draft_round_up(count, kernels->vector);
             product(a, rows, wide, d, q, a->step, 1, kt + key * d, d * nr, p, DRAFT_KEYS, s->scale, false);
             product(a, rows, wide, d, dout, a->step, 1, vt + key * d, d * nr, ds, DRAFT_KEYS, 1.0f, false);
             limits_of(a, query, rows, key, count, limit);
             kernels->softmax_backward_rows(rows, count, DRAFT_KEYS, limit, p, ds, lse, delta);
             if (g->dv)
-                product(a, count, depth, rows, p, 1, DRAFT_KEYS, dout_packed, rows * nr, dv + key * depth, depth, 1.0f,
-                        true);
+                product(a, count, a->width, rows, p, 1, DRAFT_KEYS, dout_packed, rows * nr, dv + key * depth, depth,
+                        1.0f, true);
             if (g->dk)
-                product(a, count, depth, rows, ds, 1, DRAFT_KEYS, q_packed, rows * nr, dk + key * depth, depth,
+                product(a, count, a->width, rows, ds, 1, DRAFT_KEYS, q_packed, rows * nr, dk + key * depth, depth,
                         s->scale, true);
             if (g->dq)
-                product(a, rows, depth, count, ds, DRAFT_KEYS, 1, k + key * nr, s->t * nr, dq, depth, s->scale,
+                product(a, rows, a->width, count, ds, DRAFT_KEYS, 1, k + key * nr, s->t * nr, dq, depth, s->scale,
                         key > 0);
         }
         if (g->dq)
-            write_rows(a, rows, dq, g->dq + at, g->accumulate_q);
+            kernels->move_rows(rows, d, dq, depth, NULL, g->dq + at, a->step, g->accumulate_q);
     }
     if (g->dk)
-        write_rows(a, s->t, dk, g->dk + key_base, g->accumulate_k);
+        kernels->move_rows(s->t, d, dk, depth, NULL, g->dk + key_base, a->step, g->accumulate_k);
     if (g->dv)
-        write_rows(a, s->t, dv, g->dv + key_base, g->accumulate_v);
+        kernels->move_rows(s->t, d, dv, depth, NULL, g->dv + key_base, a->step, g->accumulate_v);
 }
 
 bool draft_cpu_attention_backward(struct draft_backend *backend, const struct draft_attention_shape *shape,

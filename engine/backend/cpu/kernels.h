@@ -79,6 +79,11 @@ struct draft_kernels {
                                   const float *lse, const float *delta);
     /* y[rows, c] *= factor[row] */
     void (*scale_rows)(int64_t rows, int64_t c, int64_t step, const float *factor, float *y);
+    /* y[rows, c] = factor[row] x (+ y); factor NULL: 1 */
+    void (*move_rows)(int64_t rows, int64_t c, const float *x, int64_t x_step, const float *factor, float *y,
+                      int64_t y_step, bool accumulate);
+    /* dot[row] = sum over c of a b */
+    void (*row_dots)(int64_t rows, int64_t c, const float *a, const float *b, int64_t step, float *dot);
 
     /* Mean and sum of squared deviations of each group over `rows` rows, worked on `repeat` rows side by side; scratch
      * [3 repeat c]. */

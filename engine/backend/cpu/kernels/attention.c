@@ -3,35 +3,43 @@
 
 #define IVDEP _Pragma("GCC ivdep")
 
+INLINE float max_lanes(vf v)
+{
+    float top = v[0];
+    for (int l = 1; l < VL; l++)
+        top = v[l] > top ? v[l] : top;
+    return top;
+}
+
 /* A NaN among the scores must reach the output: the comparisons below pass over it, exp does not. */
 void ISA(softmax_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *maximum,
                        float *sum, float *factor)
 {
     for (int64_t r = 0; r < rows; r++) {
         float *row = s + r * step;
-        int64_t n = limit[r], i = 0;
-        float top = maximum[r];
-        float lane[VL];
-        for (int l = 0; l < VL; l++)
-            lane[l] = top;
-        for (; i + VL <= n; i += VL)
-            for (int l = 0; l < VL; l++)
-                lane[l] = row[i + l] > lane[l] ? row[i + l] : lane[l];
-        for (; i < n; i++)
+        int64_t n = limit[r], whole = n / VL * VL;
+        float top = maximum[r], before = top;
+        vf tops = (vf){0} + top, total = {0};
+        for (int64_t i = 0; i < whole; i += VL) {
+            vf x = load(row + i);
+            tops = choose(x > tops, x, tops);
+        }
+        top = max_lanes(tops);
+        for (int64_t i = whole; i < n; i++)
             top = row[i] > top ? row[i] : top;
-        for (int l = 0; l < VL; l++)
-            top = lane[l] > top ? lane[l] : top;
-        factor[r] = n > 0 ? expf(maximum[r] - top) : 1.0f;
+        factor[r] = top > before ? fast_exp(before - top) : 1.0f;
         maximum[r] = top;
-        IVDEP for (int64_t j = 0; j < n; j++) row[j] = fast_exp(row[j] - top);
-        for (int64_t j = n; j < padded; j++)
-            row[j] = 0.0f;
-        vf total = {0};
-        for (i = 0; i + VL <= n; i += VL)
-            total += load(row + i);
-        if (i < n)
-            total += load_part(row + i, n - i);
-        sum[r] = sum[r] * factor[r] + sum_lanes(total);
+        for (int64_t i = 0; i < whole; i += VL) {
+            vf e = vector_exp(load(row + i) - top);
+            store(row + i, e);
+            total += e;
+        }
+        float rest = 0.0f;
+        for (int64_t i = whole; i < n; i++)
+            rest += row[i] = fast_exp(row[i] - top);
+        for (int64_t i = n; i < padded; i++)
+            row[i] = 0.0f;
+        sum[r] = sum[r] * factor[r] + (sum_lanes(total) + rest);
     }
 }
 
@@ -40,16 +48,19 @@ void ISA(softmax_backward_rows)(int64_t rows, int64_t padded, int64_t step, cons
 {
     for (int64_t r = 0; r < rows; r++) {
         float *p = s + r * step, *ds = dp + r * step;
-        int64_t n = limit[r];
+        int64_t n = limit[r], whole = n / VL * VL;
         float l = lse[r], d = delta[r];
-        IVDEP for (int64_t j = 0; j < n; j++)
-        {
-            float e = fast_exp(p[j] - l);
-            p[j] = e;
-            ds[j] = e * (ds[j] - d);
+        for (int64_t i = 0; i < whole; i += VL) {
+            vf e = vector_exp(load(p + i) - l);
+            store(p + i, e);
+            store(ds + i, e * (load(ds + i) - d));
         }
-        for (int64_t j = n; j < padded; j++)
-            p[j] = ds[j] = 0.0f;
+        for (int64_t i = whole; i < n; i++) {
+            p[i] = fast_exp(p[i] - l);
+            ds[i] = p[i] * (ds[i] - d);
+        }
+        for (int64_t i = n; i < padded; i++)
+            p[i] = ds[i] = 0.0f;
     }
 }
 
@@ -60,5 +71,34 @@ void ISA(scale_rows)(int64_t rows, int64_t c, int64_t step, const float *factor,
         if (f == 1.0f)
             continue;
         IVDEP for (int64_t i = 0; i < c; i++) out[i] *= f;
+    }
+}
+
+void ISA(move_rows)(int64_t rows, int64_t c, const float *x, int64_t x_step, const float *factor, float *y,
+                    int64_t y_step, bool accumulate)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        const float *in = x + r * x_step;
+        float *out = y + r * y_step, f = factor ? factor[r] : 1.0f;
+        if (accumulate) {
+            IVDEP for (int64_t i = 0; i < c; i++) out[i] += f * in[i];
+        } else {
+            IVDEP for (int64_t i = 0; i < c; i++) out[i] = f * in[i];
+        }
+    }
+}
+
+void ISA(row_dots)(int64_t rows, int64_t c, const float *a, const float *b, int64_t step, float *dot)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        const float *x = a + r * step, *y = b + r * step;
+        int64_t i = 0;
+        vf total = {0};
+        for (; i + VL <= c; i += VL)
+            total += load(x + i) * load(y + i);
+        float rest = 0.0f;
+        for (; i < c; i++)
+            rest += x[i] * y[i];
+        dot[r] = sum_lanes(total) + rest;
     }
 }

@@ -108,55 +108,56 @@ void ISA(block)(const struct draft_block *g)
     }
 }
 
+/* Four rows of four turned: out[p*NR + j] = b[j*ldb + p]. */
+INLINE void turn_four(const float *b, int64_t ldb, float *out)
+{
+    v4 r0 = *(const v4u *)b, r1 = *(const v4u *)(b + ldb), r2 = *(const v4u *)(b + 2 * ldb),
+       r3 = *(const v4u *)(b + 3 * ldb);
+    v4 a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
+    v4 d = __builtin_shufflevector(r0, r1, 2, 6, 3, 7), e = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+    *(v4u *)out = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+    *(v4u *)(out + NR) = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    *(v4u *)(out + 2 * NR) = __builtin_shufflevector(d, e, 0, 1, 4, 5);
+    *(v4u *)(out + 3 * NR) = __builtin_shufflevector(d, e, 2, 3, 6, 7);
+}
+
+static void pack_turned(int64_t k, int64_t columns, const float *b, int64_t ldb, float *panel)
+{
+    int64_t quads = columns / 4 * 4, whole = k / 4 * 4;
+    for (int64_t j = 0; j < quads; j += 4)
+        for (int64_t p = 0; p < whole; p += 4)
+            turn_four(b + j * ldb + p, ldb, panel + p * NR + j);
+    for (int64_t p = whole; p < k; p++)
+        for (int64_t j = 0; j < quads; j++)
+            panel[p * NR + j] = b[j * ldb + p];
+    for (int64_t p = 0; p < k && quads < NR; p++) {
+        for (int64_t j = quads; j < columns; j++)
+            panel[p * NR + j] = b[j * ldb + p];
+        for (int64_t j = columns; j < NR; j++)
+            panel[p * NR + j] = 0.0f;
+    }
+}
+
 void ISA(pack_panel)(int64_t k, int64_t columns, const float *b, int64_t ldb, bool transposed, float *panel)
 {
-    if (!transposed) {
-        for (int64_t p = 0; p < k; p++) {
-            memcpy(panel + p * NR, b + p * ldb, (size_t)columns * sizeof(float));
-            for (int64_t j = columns; j < NR; j++)
-                panel[p * NR + j] = 0.0f;
-        }
+    if (transposed) {
+        pack_turned(k, columns, b, ldb, panel);
         return;
     }
-    for (int64_t p0 = 0; p0 < k; p0 += 16) { /* 16 floats of a source row are one cache line */
-        int64_t p1 = p0 + 16 < k ? p0 + 16 : k;
-        for (int64_t j = 0; j < columns; j++)
-            for (int64_t p = p0; p < p1; p++)
-                panel[p * NR + j] = b[j * ldb + p];
-        for (int64_t p = p0; p < p1; p++)
-            for (int64_t j = columns; j < NR; j++)
-                panel[p * NR + j] = 0.0f;
+    for (int64_t p = 0; p < k; p++) {
+        float *out = panel + p * NR;
+        const float *in = b + p * ldb;
+        if (columns == NR || columns == VL) {
+            store(out, load(in));
+            store(out + VL, columns == NR ? load(in + VL) : (vf){0});
+            continue;
+        }
+        for (int64_t j = 0; j < NR; j++)
+            out[j] = j < columns ? in[j] : 0.0f;
     }
 }
 
 /* --- Few columns: dot products ------------------------------------------------------------------------------------ */
-
-typedef float v4 __attribute__((vector_size(16)));
-#if defined(__AVX2__)
-typedef float v8 __attribute__((vector_size(32)));
-#endif
-
-/* The lanes of v added down to four. */
-INLINE v4 quarter(vf v)
-{
-#if defined(__AVX512F__)
-    v8 half = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-              __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-    return __builtin_shufflevector(half, half, 0, 1, 2, 3) + __builtin_shufflevector(half, half, 4, 5, 6, 7);
-#elif defined(__AVX2__)
-    return __builtin_shufflevector((v8)v, (v8)v, 0, 1, 2, 3) + __builtin_shufflevector((v8)v, (v8)v, 4, 5, 6, 7);
-#else
-    return v;
-#endif
-}
-
-/* The sums of four vectors. */
-INLINE v4 four_sums(v4 a, v4 b, v4 c, v4 d)
-{
-    v4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    v4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-}
 
 enum { THIN_COLUMNS = 4, THIN_ROWS = VL == 16 ? 4 : 2 };
 

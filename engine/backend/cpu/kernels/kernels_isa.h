@@ -18,6 +18,9 @@ void ISA(softmax_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t
 void ISA(softmax_backward_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *dp,
                                 const float *lse, const float *delta);
 void ISA(scale_rows)(int64_t rows, int64_t c, int64_t step, const float *factor, float *y);
+void ISA(move_rows)(int64_t rows, int64_t c, const float *x, int64_t x_step, const float *factor, float *y,
+                    int64_t y_step, bool accumulate);
+void ISA(row_dots)(int64_t rows, int64_t c, const float *a, const float *b, int64_t step, float *dot);
 
 void ISA(group_moments)(int64_t rows, int64_t c, int64_t repeat, int64_t groups, const float *x, double *moments,
                         float *scratch);

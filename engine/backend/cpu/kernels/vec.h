@@ -53,14 +53,44 @@ INLINE void store_part(float *p, vf v, int64_t n)
     memcpy(p, &v, (size_t)n * sizeof(float));
 }
 
+typedef float v4 __attribute__((vector_size(16), may_alias));
+typedef float v4u __attribute__((vector_size(16), aligned(4), may_alias));
+#if defined(__AVX2__)
+typedef float v8 __attribute__((vector_size(32), may_alias));
+#endif
+
+/* mask ? a : b, lane by lane; mask is all ones or zero */
+INLINE vf choose(vi mask, vf a, vf b)
+{
+    return (vf)((mask & (vi)a) | (~mask & (vi)b));
+}
+
+/* The lanes of v added down to four. */
+INLINE v4 quarter(vf v)
+{
+#if defined(__AVX512F__)
+    v8 half = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+              __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    return __builtin_shufflevector(half, half, 0, 1, 2, 3) + __builtin_shufflevector(half, half, 4, 5, 6, 7);
+#elif defined(__AVX2__)
+    return __builtin_shufflevector((v8)v, (v8)v, 0, 1, 2, 3) + __builtin_shufflevector((v8)v, (v8)v, 4, 5, 6, 7);
+#else
+    return v;
+#endif
+}
+
+/* The sums of four vectors. */
+INLINE v4 four_sums(v4 a, v4 b, v4 c, v4 d)
+{
+    v4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    v4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
 INLINE float sum_lanes(vf v)
 {
-    float lane[VL] __attribute__((aligned(64)));
-    *(vf *)lane = v;
-    for (int half = VL / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            lane[i] += lane[i + half];
-    return lane[0];
+    v4 q = quarter(v);
+    return (q[0] + q[2]) + (q[1] + q[3]);
 }
 
 /* exp within 1e-7, branch-free so that loops of it vectorise: 2^n e^r with |r| <= ln 2 / 2. Below -87 it is exp(-87),
@@ -86,6 +116,23 @@ INLINE float fast_exp(float x)
     bits += (int32_t)((uint32_t)shift << 23);
     memcpy(&p, &bits, sizeof(p));
     return p;
+}
+
+/* The same on a vector. */
+INLINE vf vector_exp(vf x)
+{
+    x = choose(x < -87.0f, (vf){0} - 87.0f, x);
+    x = choose(x > 88.0f, (vf){0} + 88.0f, x);
+    vf t = x * 1.44269504f + 12582912.0f, n = t - 12582912.0f;
+    vf r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    return (vf)((vi)p + ((vi)t << 23));
 }
 
 INLINE float sigmoid(float x)
