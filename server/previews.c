@@ -173,6 +173,11 @@ static void finish(struct draftd *d, struct draftd_live_preview *preview, const 
 {
     char message[512];
     preview->worker = NULL;
+    if (report->code == DRAFT_CANCELLED) { /* its worker stops, not the preview */
+        preview->not_before_ms = draftd_now_ms() + 500;
+        change(d, preview, PENDING, DRAFT_OK, "waits for another worker");
+        return;
+    }
     if (report->code != DRAFT_OK) {
         bool known = report->code > DRAFT_OK && report->code <= DRAFT_INTERNAL;
         draftd_clean_text(message, sizeof message, report->message);

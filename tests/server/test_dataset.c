@@ -1,0 +1,197 @@
+/* Datasets: what is read, and every refusal with its line. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "dataset.h"
+
+static char path[128];
+
+static void write_bytes(const char *extension, const void *bytes, size_t size)
+{
+    snprintf(path, sizeof path, "/tmp/draftd-dataset-%d%s", (int)getpid(), extension);
+    FILE *file = fopen(path, "we");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    fclose(file);
+}
+
+static struct draftd_dataset read_good(const char *extension, const char *text)
+{
+    struct draftd_dataset dataset;
+    struct draft_error err = {0};
+    write_bytes(extension, text, strlen(text));
+    if (!draftd_dataset_read(path, &dataset, &err))
+        fail_msg("%s", err.message);
+    unlink(path);
+    return dataset;
+}
+
+static void expect_refusal_bytes(const char *extension, const void *bytes, size_t size, const char *words)
+{
+    struct draftd_dataset dataset;
+    struct draft_error err = {0};
+    write_bytes(extension, bytes, size);
+    assert_false(draftd_dataset_read(path, &dataset, &err));
+    assert_int_equal(err.code, DRAFT_INVALID_ARGUMENT);
+    if (strstr(err.message, words) == NULL || strstr(err.message, path) == NULL)
+        fail_msg("expected \"%s\" in: %s", words, err.message);
+    assert_null(dataset.prompts);
+    unlink(path);
+}
+
+static void expect_refusal(const char *extension, const char *text, const char *words)
+{
+    expect_refusal_bytes(extension, text, strlen(text), words);
+}
+
+static void test_dataset__text_is_a_prompt_a_line(void **state)
+{
+    (void)state;
+    struct draftd_dataset d = read_good(".txt", "\xEF\xBB\xBF  a cat \r\n\r\nein Bär\n\n a dog");
+    assert_int_equal(d.count, 3);
+    assert_string_equal(d.prompts[0], "a cat");
+    assert_string_equal(d.prompts[1], "ein Bär");
+    assert_string_equal(d.prompts[2], "a dog");
+    draftd_dataset_free(&d);
+}
+
+static void test_dataset__jsonl_takes_strings_and_objects(void **state)
+{
+    (void)state;
+    struct draftd_dataset d = read_good(
+        ".jsonl", "\"a \\\"quoted\\\" cat\"\n{\"prompt\": \"a dog\", \"id\": 3}\r\n\n{\"text\": \"\\u00e4\"}\n");
+    assert_int_equal(d.count, 3);
+    assert_string_equal(d.prompts[0], "a \"quoted\" cat");
+    assert_string_equal(d.prompts[1], "a dog");
+    assert_string_equal(d.prompts[2], "ä");
+    draftd_dataset_free(&d);
+}
+
+static void test_dataset__csv_follows_rfc_4180(void **state)
+{
+    (void)state;
+    struct draftd_dataset d = read_good(
+        ".CSV", "id,Caption,\"n\"\r\n1,\"a cat, sitting\",x\r\n2,\"the \"\"big\"\" dog\",\n\n3,plain,\"y\nz\"");
+    assert_int_equal(d.count, 3);
+    assert_string_equal(d.prompts[0], "a cat, sitting");
+    assert_string_equal(d.prompts[1], "the \"big\" dog");
+    assert_string_equal(d.prompts[2], "plain");
+    draftd_dataset_free(&d);
+}
+
+static void test_dataset__refusals_name_the_line(void **state)
+{
+    (void)state;
+    expect_refusal(".txt", "", "no prompt in it");
+    expect_refusal(".txt", "\n  \n", "no prompt in it");
+    expect_refusal(".txt", "good\nbad \xff\xfe\n", "line 2: byte 5");
+    expect_refusal(".txt", "a\x01", "line 1: the prompt has the control character 0x01");
+    expect_refusal(".txt", "a\tb", "0x09");
+    expect_refusal_bytes(".txt", "x\ny\0z\n", 6, "line 2: a NUL byte");
+    expect_refusal(".md", "a cat", "must end with .txt, .jsonl or .csv");
+    expect_refusal(".jsonl", "\"ok\"\n{\"caption\": \"no\"}\n", "line 2: neither a string nor an object");
+    expect_refusal(".jsonl", "{\"prompt\": 3}", "line 1: neither");
+    expect_refusal(".jsonl", "\"ok\"\n{broken\n", "line 2: no JSON");
+    expect_refusal(".jsonl", "\"a\\u0000b\"", "line 1: a NUL byte");
+    expect_refusal(".jsonl", "\"\"", "line 1: the prompt is empty");
+    expect_refusal(".csv", "id,name\n1,x\n", "no column \"prompt\"");
+    expect_refusal(".csv", "prompt\n\"open\nline", "line 2: a quoted field has no closing quote");
+    expect_refusal(".csv", "prompt,n\na cat\n", "line 2: 1 fields, the header has 2");
+    expect_refusal(".csv", "prompt\na \"cat\n", "line 2: a quote stands inside");
+    expect_refusal(".csv", "prompt\n\"a\"b\n", "line 2: text follows a closing quote");
+    expect_refusal(".csv", "prompt,n\n ,1\n", "line 2: the prompt is empty");
+    expect_refusal(".csv", "", "no column");
+}
+
+static void test_dataset__limits_are_held(void **state)
+{
+    (void)state;
+    char *line = malloc(2002);
+    memset(line, 'x', 2001);
+    line[2001] = '\0';
+    expect_refusal(".txt", line, "line 1: the prompt is 2001 bytes long");
+    line[2000] = '\0';
+    struct draftd_dataset d = read_good(".txt", line);
+    assert_int_equal(d.bytes, 2000);
+    draftd_dataset_free(&d);
+    free(line);
+
+    size_t many = 2 * ((size_t)DRAFTD_DATASET_PROMPTS + 1);
+    char *text = malloc(many);
+    for (size_t i = 0; i < many; i++)
+        text[i] = i % 2 ? '\n' : 'a';
+    expect_refusal_bytes(".txt", text, many, "more than 1000000 prompts");
+    free(text);
+
+    struct draft_error err = {0};
+    write_bytes(".txt", "a", 1);
+    assert_int_equal(truncate(path, (off_t)DRAFTD_DATASET_BYTES + 1), 0); /* sparse */
+    assert_false(draftd_dataset_read(path, &d, &err));
+    assert_non_null(strstr(err.message, "at most 67108864"));
+    unlink(path);
+}
+
+static void test_dataset__only_regular_files_are_read(void **state)
+{
+    (void)state;
+    struct draftd_dataset d;
+    struct draft_error err = {0};
+    snprintf(path, sizeof path, "/tmp/draftd-dataset-%d.txt", (int)getpid());
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_false(draftd_dataset_read(path, &d, &err)); /* and does not block */
+    assert_non_null(strstr(err.message, "not a regular file"));
+    unlink(path);
+    err = (struct draft_error){0};
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_false(draftd_dataset_read(path, &d, &err));
+    rmdir(path);
+    err = (struct draft_error){0};
+    assert_false(draftd_dataset_read("/nowhere/at/all.txt", &d, &err));
+    assert_int_equal(err.code, DRAFT_NOT_FOUND);
+}
+
+static void test_dataset__the_copy_gives_the_prompts_back(void **state)
+{
+    (void)state;
+    struct draftd_dataset d = read_good(".txt", "a \"cat\"\nback\\slash\nä 猫 🐱\na \"cat\"\n"), again, first;
+    struct draft_error err = {0};
+    snprintf(path, sizeof path, "/tmp/draftd-dataset-%d.jsonl", (int)getpid());
+    assert_true(draftd_dataset_write(&d, path, &err));
+    assert_true(draftd_dataset_read(path, &again, &err));
+    assert_int_equal(again.count, 4);
+    for (size_t i = 0; i < 4; i++)
+        assert_string_equal(again.prompts[i], d.prompts[i]);
+    assert_true(draftd_dataset_first(path, 8, &first, &err));
+    assert_int_equal(first.count, 3); /* different ones */
+    assert_string_equal(first.prompts[2], "ä 猫 🐱");
+    draftd_dataset_free(&first);
+    assert_true(draftd_dataset_first(path, 2, &first, &err));
+    assert_int_equal(first.count, 2);
+    draftd_dataset_free(&first);
+    draftd_dataset_free(&again);
+    draftd_dataset_free(&d);
+    unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dataset__text_is_a_prompt_a_line),
+        cmocka_unit_test(test_dataset__jsonl_takes_strings_and_objects),
+        cmocka_unit_test(test_dataset__csv_follows_rfc_4180),
+        cmocka_unit_test(test_dataset__refusals_name_the_line),
+        cmocka_unit_test(test_dataset__limits_are_held),
+        cmocka_unit_test(test_dataset__only_regular_files_are_read),
+        cmocka_unit_test(test_dataset__the_copy_gives_the_prompts_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
