@@ -42,8 +42,8 @@ struct draft_tensor *draft_slice_batch(struct draft_graph *g, struct draft_tenso
     assert(x != NULL);
     if (x->rank < 1 || first < 0 || count < 0 || first > x->dim[0] || count > x->dim[0] - first) {
         char expected[96];
-        snprintf(expected, sizeof expected, "rows %lld to %lld of the first dimension", (long long)first,
-                 (long long)(first + count - 1));
+        snprintf(expected, sizeof expected, "%lld rows from %lld on in the first dimension", (long long)count,
+                 (long long)first);
         return DRAFT_REFUSE(g, "slice_batch", expected, x);
     }
     int64_t dim[DRAFT_MAX_RANK];

@@ -43,8 +43,8 @@ struct draft_tensor *draft_slice_channels(struct draft_graph *g, struct draft_te
     if (x->dtype != DRAFT_F32 || x->rank < 1 || first < 0 || count < 0 || first > draft_last(x) ||
         count > draft_last(x) - first) {
         char expected[96];
-        snprintf(expected, sizeof expected, "channels %lld to %lld of the last dimension", (long long)first,
-                 (long long)(first + count - 1));
+        snprintf(expected, sizeof expected, "%lld channels from %lld on in the last dimension", (long long)count,
+                 (long long)first);
         return DRAFT_REFUSE(g, "slice_channels", expected, x);
     }
     int64_t dim[DRAFT_MAX_RANK];
