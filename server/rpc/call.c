@@ -102,14 +102,15 @@ static bool schedule(struct draftd_call *call, enum draftd_lane lane, bool limit
 {
     pthread_mutex_lock(&call->mutex);
     bool push = call->work == WORK_IDLE;
-    if (push)
+    if (push) {
         call->work = WORK_QUEUED;
-    else if (call->work == WORK_RUNNING)
+        call_ref(call); /* with the state: whoever sees it QUEUED may leave the rest to it and let go of the call */
+    } else if (call->work == WORK_RUNNING) {
         call->work = WORK_AGAIN;
+    }
     pthread_mutex_unlock(&call->mutex);
     if (!push)
         return true;
-    call_ref(call);
     if (draftd_lane_push(&call->rpc->lanes[lane], call, limited))
         return true;
     pthread_mutex_lock(&call->mutex);

@@ -16,6 +16,15 @@ DRAFTD_CALL(draftd_rpc_create_job)
     return true;
 }
 
+/* A file that the spec names and that is not there is a wrong argument: NOT_FOUND is for draftd's own things. */
+void draftd_rpc_refine_create_job(const struct draft_error *err, struct draftd_status *status)
+{
+    if (err->code != DRAFT_NOT_FOUND || strncmp(err->field, "spec.", 5) != 0)
+        return;
+    status->code = GRPC_STATUS_INVALID_ARGUMENT;
+    status->reason = "FILE_NOT_FOUND";
+}
+
 DRAFTD_CALL(draftd_rpc_get_job)
 {
     const Draftd__V1__GetJobRequest *in = (const void *)request;

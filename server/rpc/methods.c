@@ -25,8 +25,9 @@ enum { HALF_MINUTE = 30 * 1000, FIVE_MINUTES = 5 * 60 * 1000 };
 
 #define JOBS "draftd.v1.JobService"
 static const struct draftd_method job_methods[] = {
-    UNARY(JOBS, "CreateJob", SLOW, USE, HALF_MINUTE, draftd__v1__create_job_request, draftd__v1__create_job_response,
-          draftd_rpc_create_job),
+    {"/" JOBS "/CreateJob", DRAFTD_UNARY, SLOW, USE, HALF_MINUTE, &draftd__v1__create_job_request__descriptor,
+     &draftd__v1__create_job_response__descriptor, draftd_rpc_create_job, NULL, NULL, NULL,
+     draftd_rpc_refine_create_job},
     UNARY(JOBS, "GetJob", QUICK, VIEW, 0, draftd__v1__get_job_request, draftd__v1__get_job_response,
           draftd_rpc_get_job),
     UNARY(JOBS, "ListJobs", QUICK, VIEW, 0, draftd__v1__list_jobs_request, draftd__v1__list_jobs_response,

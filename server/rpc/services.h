@@ -38,6 +38,7 @@ bool draftd_require(const char *value, const char *field, const char *example, s
 
 /* job_service.c */
 DRAFTD_CALL(draftd_rpc_create_job);
+void draftd_rpc_refine_create_job(const struct draft_error *err, struct draftd_status *status);
 DRAFTD_CALL(draftd_rpc_get_job);
 DRAFTD_CALL(draftd_rpc_list_jobs);
 DRAFTD_CALL(draftd_rpc_cancel_job);

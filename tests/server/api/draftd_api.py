@@ -78,6 +78,12 @@ class Error:
         return f"{self.code} {self.reason} {self.fields}: {self.message}"
 
 
+def sanitizers(build):
+    """What `build` was compiled with: "", "address,undefined" or "thread"."""
+    with open(os.path.join(build, "CMakeCache.txt")) as cache:
+        return next((line.split("=", 1)[1].strip() for line in cache if line.startswith("DRAFT_SANITIZE")), "")
+
+
 class Daemon:
     """A private draftd in a temporary folder."""
 

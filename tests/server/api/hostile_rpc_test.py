@@ -20,11 +20,11 @@ import unittest
 import grpc
 from google.protobuf.descriptor import FieldDescriptor
 
-from draftd_api import ENDED, SECONDS, Daemon, Error, eventually, pb, tiny_spec
+from draftd_api import ENDED, SECONDS, Daemon, Error, eventually, pb, sanitizers, tiny_spec
 
 BUILD = None
 Code = grpc.StatusCode
-MEMORY_KIB = 96 * 1024  # what all of it together may add; RSS is not given back by malloc at once
+MIB = 1024  # KiB
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FILES = [pb.jobs, pb.metrics, pb.previews, pb.checkpoints, pb.system, pb.health, pb.reflection]
 METHODS = [(f"/{service.full_name}/{method.name}", method) for file in FILES
@@ -86,20 +86,27 @@ class Hostile(unittest.TestCase):
     def tearDownClass(cls):
         cls.quiet()
         eventually(lambda: cls.daemon.descriptors() <= cls.first_descriptors + 2)
-        grown = cls.daemon.memory_kib() - cls.first_memory
-        assert grown < MEMORY_KIB, f"memory grew by {grown} KiB"
+        cls.grew_at_most(cls.first_memory, 96 * MIB)  # malloc does not give back at once
         log = cls.daemon.log()
         assert "Sanitizer" not in log and "Assertion" not in log, log[-4000:]
         status = cls.daemon.stop()
         assert status == 0, f"draftd left with {status}:\n" + cls.daemon.log()[-4000:]
 
     def tearDown(self):
-        self.assertIsNone(self.daemon.process.poll(), self.daemon.log()[-4000:])
+        if self.daemon.process.poll() is not None:
+            print(f"{self.id()}: draftd is gone: {self.daemon.process.poll()}\n" + self.daemon.log()[-8000:], flush=True)
+            os._exit(1)
         self.info()
 
     @classmethod
     def info(cls, timeout=SECONDS):
         return cls.daemon.system.GetServerInfo(pb.system.GetServerInfoRequest(), timeout=timeout)
+
+    @classmethod
+    def grew_at_most(cls, before, limit):
+        """Sanitizers keep freed memory and shadows of it: no measure of ours."""
+        grown = cls.daemon.memory_kib() - before
+        assert grown < limit or sanitizers(BUILD), f"draftd's memory grew by {grown} KiB"
 
     @classmethod
     def quiet(cls):
@@ -188,7 +195,7 @@ class Hostile(unittest.TestCase):
         for _ in range(10):
             found = self.send("/draftd.v1.JobService/CreateJob", bomb)
             self.assertEqual((found.code, found.reason), (Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"), found)
-        self.assertLess(self.daemon.memory_kib() - begin, 64 * 1024)
+        self.grew_at_most(begin, 64 * MIB)
 
     def test_compressed_messages_are_not_unpacked(self):
         call = self.daemon.channel.unary_unary("/draftd.v1.JobService/GetJob")
@@ -272,7 +279,7 @@ class Hostile(unittest.TestCase):
         s.settimeout(5)
         self.throw(s, frame(9, 0, 1, more) * 1000)
         self.info(timeout=10)
-        self.assertLess(self.daemon.memory_kib() - begin, 32 * 1024)
+        self.grew_at_most(begin, 32 * MIB)
 
     def test_hundreds_of_connections(self):
         sockets = []
@@ -344,7 +351,7 @@ class Hostile(unittest.TestCase):
         job = self.daemon.submit(tiny_spec(self.daemon.folder, steps=6))
         ended = self.daemon.wait(job.id, lambda j: j.state in ENDED)
         self.assertEqual(ended.state, pb.jobs.Job.STATE_SUCCEEDED, ended)
-        self.assertLess(self.daemon.memory_kib() - begin, 32 * 1024)
+        self.grew_at_most(begin, 32 * MIB)
         # the silent ones lost nothing: they read it all later
         last = None
         for message in streams[0]:
