@@ -3,12 +3,25 @@
 
 #define IVDEP _Pragma("GCC ivdep")
 
+INLINE v4 larger(v4 a, v4 b)
+{
+    typedef int32_t v4i __attribute__((vector_size(16)));
+    v4i m = a > b;
+    return (v4)((m & (v4i)a) | (~m & (v4i)b));
+}
+
 INLINE float max_lanes(vf v)
 {
-    float top = v[0];
-    for (int l = 1; l < VL; l++)
-        top = v[l] > top ? v[l] : top;
-    return top;
+#if defined(__AVX512F__)
+    v4 q = larger(larger(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7)),
+                  larger(__builtin_shufflevector(v, v, 8, 9, 10, 11), __builtin_shufflevector(v, v, 12, 13, 14, 15)));
+#elif defined(__AVX2__)
+    v4 q = larger(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7));
+#else
+    v4 q = v;
+#endif
+    q = larger(q, __builtin_shufflevector(q, q, 2, 3, 0, 1));
+    return q[0] > q[1] ? q[0] : q[1];
 }
 
 /* A NaN among the scores must reach the output: the comparisons below pass over it, exp does not. */
