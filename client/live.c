@@ -262,6 +262,8 @@ static void tell(struct draft_live *live, const draft_job *before, const Draftd_
 {
     const draft_job *job = live->job;
     bool plain = !live->terminal->tty;
+    if (plain && job->progress && job->progress->step > 0 && job->progress->step != live->said_step)
+        say_step(live, job->progress->step);
     if (plain && (!before || before->state != job->state || strcmp(before->reason, job->reason) != 0))
         say_state(live);
     if (event && event->kind == DRAFTD__V1__JOB_EVENT__KIND__KIND_NOTICE)
@@ -270,8 +272,6 @@ static void tell(struct draft_live *live, const draft_job *before, const Draftd_
         draft_live_say(live, "%s checkpoint of step %lld", job->id, (long long)event->step);
     if (event && plain && event->kind == DRAFTD__V1__JOB_EVENT__KIND__KIND_PREVIEW)
         draft_live_say(live, "%s %s %s", job->id, event->preview_id, event->message);
-    if (plain && job->progress && job->progress->step > 0 && job->progress->step != live->said_step)
-        say_step(live, job->progress->step);
 }
 
 bool draft_live_update(void *context, const draft_job *job, const Draftd__V1__JobEvent *event)

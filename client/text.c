@@ -145,7 +145,11 @@ char *draft_format_duration(double seconds, char *out, size_t size)
         return out;
     }
     long whole = (long)(seconds + 0.5);
-    if (seconds < 9.95)
+    if (seconds < 0.005)
+        snprintf(out, size, "0 s");
+    else if (seconds < 0.995)
+        snprintf(out, size, "%.2f s", seconds);
+    else if (seconds < 9.95)
         snprintf(out, size, "%.1f s", seconds);
     else if (whole < 60)
         snprintf(out, size, "%ld s", whole);

@@ -20,9 +20,9 @@ void draft_wrap(const char *text, int at, int indent, int width, FILE *out);
 /* Each writes into out[size] and returns it. */
 char *draft_format_number(double value, char *out, size_t size);              /* 4 significant digits; NaN "-" */
 char *draft_format_fixed(double value, int decimals, char *out, size_t size); /* NaN "-" */
-char *draft_format_duration(double seconds, char *out, size_t size);          /* "4.2 s", "3m12s", "1h04m", "2d03h" */
-char *draft_format_bytes(uint64_t bytes, char *out, size_t size);             /* "1.4 MiB" */
-char *draft_format_time(int64_t time_us, char *out, size_t size);             /* local, "2025-03-01 12:30:05"; 0: "-" */
+char *draft_format_duration(double seconds, char *out, size_t size); /* "0.15 s", "4.2 s", "3m12s", "1h04m", "2d03h" */
+char *draft_format_bytes(uint64_t bytes, char *out, size_t size);    /* "1.4 MiB" */
+char *draft_format_time(int64_t time_us, char *out, size_t size);    /* local, "2025-03-01 12:30:05"; 0: "-" */
 char *draft_format_ago(int64_t time_us, int64_t now_us, char *out, size_t size); /* "3m12s ago"; 0: "-" */
 
 int64_t draft_now_us(void);

@@ -241,6 +241,10 @@ enum draft_stream_event draft_stream_next(struct draft_stream *s, int timeout_ms
     *message = NULL;
     if (s->ended)
         return DRAFT_STREAM_END;
+    if (draft_interrupted()) { /* also when messages come so fast that nothing ever waits */
+        draft_status_fail(st, DRAFT_STATUS_CANCELLED, "interrupted");
+        return DRAFT_STREAM_END;
+    }
     if (!s->reading) {
         grpc_op read = {.op = GRPC_OP_RECV_MESSAGE};
         read.data.recv_message.recv_message = &s->in;
