@@ -5,8 +5,8 @@
  *   - forward against the twin;
  *   - the gradient of sum(seed * y), with a random seed, against central differences of the twin (step 1e-5 in double,
  *     so the reference is good to about 1e-9), for every element of every input;
- *   - overwrite and accumulate: into a leaf with numbers in its buffer, and into an activation that has another
- *     consumer;
+ *   - overwrite and accumulate: into a leaf with numbers in its buffer, into an activation that has another consumer,
+ *     and into one that has none (where an op may work in the buffer of its own output's gradient);
  *   - frozen: each input in turn needs no gradient and gets no buffer; the others' gradients are checked again, since a
  *     frozen weight may take another way through the backend.
  * Tolerances are relative to the largest reference value of a tensor, or to 0.01 where all are smaller.
@@ -234,6 +234,24 @@ static inline void op_check_accumulate(struct op_test *t, const struct op_case *
     free(seed);
 }
 
+static inline void op_check_activation(struct op_test *t, const struct op_case *c, const struct op_expected *e,
+                                       double tolerance, size_t mark)
+{
+    struct draft_tensor *activation[DRAFT_MAX_INPUTS] = {0};
+    for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
+        activation[i] = e->x[i] != NULL ? draft_axpby(&t->g, 1, c->in[i], 0, NULL) : c->in[i];
+    struct draft_tensor *y = c->run(&t->g, activation, c->context);
+    assert_ok(t);
+    assert_true(draft_graph_backward(&t->g, y, e->seed) || (assert_ok(t), false));
+    for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
+        if (e->x[i] != NULL) {
+            assert_null(activation[i]->grad);
+            assert_near("gradient through activation", i, c->in[i]->grad, e->dx[i], draft_tensor_count(c->in[i]),
+                        tolerance);
+        }
+    draft_graph_reset(&t->g, mark);
+}
+
 static inline void op_check_frozen(struct op_test *t, const struct op_case *c, const struct op_expected *e,
                                    double tolerance, size_t mark)
 {
@@ -295,6 +313,7 @@ static inline void check_op(struct op_test *t, const struct op_case *c)
         }
     draft_graph_reset(&t->g, mark);
     op_check_accumulate(t, c, &e, gradient, mark);
+    op_check_activation(t, c, &e, gradient, mark);
     op_check_frozen(t, c, &e, gradient, mark);
 
     assert_int_equal(draft_arena_live(t->arena), mark);
