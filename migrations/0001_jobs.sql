@@ -1,4 +1,5 @@
--- The first schema. Times are microseconds since the epoch; uint64 values are kept as the int64 with the same bits.
+-- Jobs, who ran them, what they saved, what was told about them. Times are microseconds since the epoch; uint64 values
+-- are kept as the int64 with the same bits.
 
 CREATE TABLE jobs (
   job INTEGER PRIMARY KEY AUTOINCREMENT,     -- never used again: "job-<job>"
@@ -28,16 +29,6 @@ CREATE TABLE jobs (
 ) STRICT;
 CREATE INDEX jobs_by_state ON jobs (state, queue_rank);
 
-CREATE TABLE requests (
-  request_id TEXT PRIMARY KEY,
-  hash TEXT NOT NULL,                        -- of what was asked: the same id with another wish is refused
-  job INTEGER REFERENCES jobs (job) ON DELETE SET NULL,
-  preview INTEGER REFERENCES previews (preview) ON DELETE SET NULL,
-  time_us INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX requests_by_job ON requests (job);
-CREATE INDEX requests_by_preview ON requests (preview);
-
 CREATE TABLE attempts (
   job INTEGER NOT NULL REFERENCES jobs (job) ON DELETE CASCADE,
   attempt INTEGER NOT NULL,
@@ -61,50 +52,6 @@ CREATE TABLE checkpoints (
   checksum TEXT NOT NULL,
   create_us INTEGER NOT NULL,
   PRIMARY KEY (job, step)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE series (
-  series INTEGER PRIMARY KEY,
-  name TEXT NOT NULL UNIQUE
-) STRICT;
-
-CREATE TABLE metrics (
-  job INTEGER NOT NULL REFERENCES jobs (job) ON DELETE CASCADE,
-  series INTEGER NOT NULL REFERENCES series (series),
-  step INTEGER NOT NULL,
-  attempt INTEGER NOT NULL,
-  time_us INTEGER NOT NULL,
-  value REAL,                                -- NULL unless kind = 0: SQLite has no NaN
-  kind INTEGER NOT NULL,                     -- 0 finite, 1 NaN, 2 +infinity, 3 -infinity
-  PRIMARY KEY (job, series, step)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE previews (
-  preview INTEGER PRIMARY KEY AUTOINCREMENT, -- "preview-<preview>"
-  job INTEGER NOT NULL REFERENCES jobs (job) ON DELETE CASCADE,
-  spec BLOB NOT NULL,                        -- draftd.v1.PreviewSpec, prompts filled in
-  state INTEGER NOT NULL,                    -- draftd.v1.Preview.State
-  reason TEXT NOT NULL DEFAULT '',
-  code INTEGER NOT NULL DEFAULT 0,           -- enum draft_code of a failure
-  step INTEGER NOT NULL DEFAULT 0,
-  create_us INTEGER NOT NULL,
-  end_us INTEGER NOT NULL DEFAULT 0,
-  total INTEGER NOT NULL,
-  tries INTEGER NOT NULL DEFAULT 0           -- workers that began it and ended without finishing
-) STRICT;
-CREATE INDEX previews_by_job ON previews (job, preview);
-CREATE INDEX previews_by_state ON previews (state);
-
-CREATE TABLE pictures (
-  preview INTEGER NOT NULL REFERENCES previews (preview) ON DELETE CASCADE,
-  picture INTEGER NOT NULL,
-  prompt TEXT NOT NULL,
-  seed INTEGER NOT NULL,
-  height INTEGER NOT NULL,
-  width INTEGER NOT NULL,
-  reward REAL,
-  bytes INTEGER NOT NULL,
-  PRIMARY KEY (preview, picture)
 ) STRICT, WITHOUT ROWID;
 
 -- What watchers are told. No reference to jobs: the event of a deletion outlives its job.

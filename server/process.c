@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -155,8 +156,8 @@ void draftd_process_end(const struct draftd_store_process *process, const char *
     if (now.start == process->start && now.start != 0 && strcmp(now.boot, process->boot) == 0) {
         draftd_log(DRAFTD_WARNING, about, "worker %d of an earlier daemon is still there; it is ended", process->pid);
         pidfd_send_signal(fd, SIGKILL, NULL, 0);
-        for (int i = 0; i < 500 && start_of(process->pid) == process->start; i++)
-            usleep(10000); /* its parent is gone: init reaps it in a moment */
+        struct pollfd gone = {.fd = fd, .events = POLLIN};
+        poll(&gone, 1, 5000);
     }
     close(fd);
 }
