@@ -22,15 +22,20 @@ struct draft_reward;
 struct draft_reward_kind {
     const char *name;
     const char *help; /* a line for --help: what it measures, path and options */
+    bool takes_path;  /* "kind:PATH"; otherwise "kind:key=value,key=value" */
     struct draft_reward *(*open)(const struct draft_reward_spec *spec, struct draft_arena *arena, struct draft_error *err);
-    /* images [n, h, w, 3] in [0, 1], prompts[n] -> [n], differentiable in the images. */
+    /* images [n, h, w, 3] in [0, 1], prompts[n] -> [n], differentiable in the images. A failure is g->error. */
     struct draft_tensor *(*score)(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
                                   const char *const *prompts);
-    /* A true measure reported beside the differentiable one (the encoded JPEG size in kB), or NULL. */
+    /* A true measure reported beside the differentiable one (the encoded JPEG size in kB), or NULL. images as above. */
     const char *measure_name;
     bool (*measure)(struct draft_reward *reward, const float *images, int n, int h, int w, double *out, struct draft_error *err);
     void (*close)(struct draft_reward *reward);
 };
+#define DRAFT_REWARD(name) extern const struct draft_reward_kind draft_reward_##name;
+#include "rewards/rewards.def"
+#undef DRAFT_REWARD
+/* open: `arena` is the engine's (weights); what it returns is freed by close. One reward, one thread. */
 
 /* Every implementation's struct begins with this. */
 struct draft_reward {
@@ -39,7 +44,13 @@ struct draft_reward {
 
 const struct draft_reward_kind *draft_reward_kind_find(const char *name);        /* NULL when unknown */
 const struct draft_reward_kind *draft_reward_kind_at(int index);                 /* NULL at the end */
-/* Parses "clip:/path", "jpeg:quality=50", "0.5*clip:/path" ; `mix` is several terms with weights. Refuses what no kind knows. */
+/* Parses "clip:/path", "jpeg", "jpeg:quality=50", "0.5*clip:/path" (a mix is several terms, each with its weight; 1 when
+ * absent). Refuses kinds that are not in the table, a path where none is taken, and texts that do not fit. */
 bool draft_reward_spec_parse(const char *text, struct draft_reward_spec *spec, struct draft_error *err);
+
+/* For implementations: walks "key=value,key=value". visit returns false to refuse (and sets err). */
+bool draft_reward_options_each(const char *options, void *context,
+                               bool (*visit)(void *context, const char *key, const char *value, struct draft_error *err),
+                               struct draft_error *err);
 
 #endif
