@@ -19,26 +19,10 @@ bool draft_winograd_wins(const struct draft_conv_shape *s)
     return s->n * tiles >= 16 || s->c * s->o <= 512 * 512;
 }
 
-/* Rows of G: filter values at the points 0, +-a, +-b and at infinity, over the points' norms. */
-static void filter_matrix(double g[6][3])
-{
-    const double a = 0.625, b = 1.5, a2 = a * a, b2 = b * b;
-    const double point[5] = {0, a, -a, b, -b};
-    const double norm[5] = {a2 * b2, 2 * a2 * (a2 - b2), 2 * a2 * (a2 - b2), 2 * b2 * (b2 - a2), 2 * b2 * (b2 - a2)};
-    for (int j = 0; j < 5; j++) {
-        g[j][0] = 1 / norm[j];
-        g[j][1] = point[j] / norm[j];
-        g[j][2] = point[j] * point[j] / norm[j];
-    }
-    g[5][0] = g[5][1] = 0;
-    g[5][2] = 1;
-}
-
 struct transform {
-    int64_t nr;
-    int64_t in, out;                            /* channels of this direction */
-    const float *w;                             /* [o, 3, 3, c] */
-    int64_t in_step, out_step, tap, tap_origin; /* w[out*out_step + in*in_step + tap_origin + i*tap] */
+    const struct draft_kernels *kernels;
+    struct draft_winograd_weights weights;
+    int64_t columns;
     float *form;
 };
 
@@ -46,40 +30,26 @@ static void transform_panel(void *context, int64_t panel, int thread)
 {
     (void)thread;
     const struct transform *t = context;
-    double g[6][3];
-    filter_matrix(g);
-    for (int64_t c = 0; c < t->in; c++)
-        for (int64_t j = 0; j < t->nr; j++) {
-            int64_t o = panel * t->nr + j;
-            double half[6][3];
-            for (int x = 0; x < 3; x++) {
-                double column[3] = {0, 0, 0};
-                for (int y = 0; y < 3 && o < t->out; y++)
-                    column[y] = (double)t->w[o * t->out_step + c * t->in_step + t->tap_origin + (y * 3 + x) * t->tap];
-                for (int i = 0; i < 6; i++)
-                    half[i][x] = g[i][0] * column[0] + g[i][1] * column[1] + g[i][2] * column[2];
-            }
-            for (int i = 0; i < 6; i++)
-                for (int q = 0; q < 6; q++)
-                    t->form[((panel * 36 + i * 6 + q) * t->in + c) * t->nr + j] =
-                        (float)(g[q][0] * half[i][0] + g[q][1] * half[i][1] + g[q][2] * half[i][2]);
-        }
+    int64_t nr = t->kernels->nr, left = t->columns - panel * nr;
+    struct draft_winograd_weights weights = t->weights;
+    weights.w += panel * nr * weights.out_step;
+    t->kernels->winograd_weights(&weights, left < nr ? left : nr, t->form + panel * 36 * weights.in * nr);
 }
 
 static void make_winograd(struct draft_backend *backend, const struct draft_tensor *w, void *context, float *form)
 {
     bool backward = *(const bool *)context;
     int64_t o = w->dim[0], c = w->dim[3];
-    struct transform t = {.nr = backend->kernels->nr,
-                          .in = backward ? o : c,
-                          .out = backward ? c : o,
-                          .w = draft_f32(w),
-                          .in_step = backward ? 9 * c : 1,
-                          .out_step = backward ? 1 : 9 * c,
-                          .tap = backward ? -c : c,
-                          .tap_origin = backward ? 8 * c : 0,
+    struct transform t = {.kernels = backend->kernels,
+                          .weights = {.w = draft_f32(w) + (backward ? 8 * c : 0),
+                                      .in = backward ? o : c,
+                                      .in_step = backward ? 9 * c : 1,
+                                      .out_step = backward ? 1 : 9 * c,
+                                      .tap_step = backward ? -c : c},
+                          .columns = backward ? c : o,
                           .form = form};
-    draft_parallel(backend, (t.out + t.nr - 1) / t.nr, transform_panel, &t);
+    int64_t nr = backend->kernels->nr;
+    draft_parallel(backend, (t.columns + nr - 1) / nr, transform_panel, &t);
 }
 
 struct winograd_tasks {

@@ -50,6 +50,12 @@ struct draft_winograd {
     bool accumulate;
 };
 
+/* A 3x3 weight seen from one side: element (in, out, tap 0..8) is w[in*in_step + out*out_step + tap*tap_step]. */
+struct draft_winograd_weights {
+    const float *w;
+    int64_t in, in_step, out_step, tap_step;
+};
+
 struct draft_kernels {
     const char *isa;
     int vector; /* floats in a vector */
@@ -62,6 +68,8 @@ struct draft_kernels {
     void (*thin)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
                  int64_t ldc, float alpha, const float *bias, bool accumulate);
 
+    /* Transformed weights of `columns` <= nr output channels: panel[36][in][nr]. */
+    void (*winograd_weights)(const struct draft_winograd_weights *w, int64_t columns, float *panel);
     /* Input transform of tiles first .. first+count-1 into v[36][DRAFT_TILES][c rounded up to a vector], the 36 a
      * DRAFT_WINOGRAD_STEP apart; c and o are at least a vector. */
     void (*winograd_input)(const struct draft_winograd *w, int64_t first, int64_t count, float *v);

@@ -9,6 +9,7 @@ void ISA(pack_panel)(int64_t k, int64_t columns, const float *b, int64_t ldb, bo
 void ISA(thin)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
                int64_t ldc, float alpha, const float *bias, bool accumulate);
 
+void ISA(winograd_weights)(const struct draft_winograd_weights *w, int64_t columns, float *panel);
 void ISA(winograd_input)(const struct draft_winograd *w, int64_t first, int64_t count, float *v);
 void ISA(winograd_output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
                           float *m);

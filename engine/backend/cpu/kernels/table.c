@@ -10,6 +10,7 @@ const struct draft_kernels ISA(kernels) = {
     .block = ISA(block),
     .pack_panel = ISA(pack_panel),
     .thin = ISA(thin),
+    .winograd_weights = ISA(winograd_weights),
     .winograd_input = ISA(winograd_input),
     .winograd_output = ISA(winograd_output),
     .softmax_rows = ISA(softmax_rows),

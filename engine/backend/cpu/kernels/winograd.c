@@ -1,11 +1,47 @@
 /*
  * Winograd F(4x4, 3x3) (Lavin and Gray 2015) on NHWC, points 0, +-a, +-b, infinity with a = 0.625, b = 1.5: fp32 error
  * of a few 1e-7, a quarter of the multiplications. A 6x6 patch of input gives a 4x4 tile of output; the 36 products
- * between are plain matrix products over channels. The weights' transform is in backend/cpu/conv_winograd.c.
+ * between are plain matrix products over channels. Weights are transformed in double, once.
  */
 #include "backend/cpu/kernels/kernels_isa.h"
 
 static const float A = 0.625f, B = 1.5f;
+
+/* Rows of G: the filter's values at the points, over the points' norms; the last is its leading coefficient. */
+static void filter_matrix(double g[6][3])
+{
+    const double a = 0.625, b = 1.5, a2 = a * a, b2 = b * b;
+    const double point[5] = {0, a, -a, b, -b};
+    const double norm[5] = {a2 * b2, 2 * a2 * (a2 - b2), 2 * a2 * (a2 - b2), 2 * b2 * (b2 - a2), 2 * b2 * (b2 - a2)};
+    for (int j = 0; j < 5; j++) {
+        g[j][0] = 1 / norm[j];
+        g[j][1] = point[j] / norm[j];
+        g[j][2] = point[j] * point[j] / norm[j];
+    }
+    g[5][0] = g[5][1] = 0;
+    g[5][2] = 1;
+}
+
+void ISA(winograd_weights)(const struct draft_winograd_weights *w, int64_t columns, float *panel)
+{
+    double g[6][3], tap[9][NR] = {{0}}, half[6][3][NR];
+    filter_matrix(g);
+    for (int64_t c = 0; c < w->in; c++) {
+        for (int64_t j = 0; j < columns; j++)
+            for (int t = 0; t < 9; t++)
+                tap[t][j] = (double)w->w[c * w->in_step + j * w->out_step + t * w->tap_step];
+        for (int i = 0; i < 6; i++)
+            for (int x = 0; x < 3; x++)
+                for (int j = 0; j < NR; j++)
+                    half[i][x][j] = g[i][0] * tap[x][j] + g[i][1] * tap[3 + x][j] + g[i][2] * tap[6 + x][j];
+        for (int i = 0; i < 6; i++)
+            for (int q = 0; q < 6; q++) {
+                float *out = panel + ((i * 6 + q) * w->in + c) * NR;
+                for (int j = 0; j < NR; j++)
+                    out[j] = (float)(g[q][0] * half[i][0][j] + g[q][1] * half[i][1][j] + g[q][2] * half[i][2][j]);
+            }
+    }
+}
 
 INLINE void input_transform(const vf *d, int step, vf *out, int out_step)
 {
