@@ -57,8 +57,8 @@ static cairo_surface_t *decode(const struct draft_grid_cell *cell, struct draft_
     cairo_surface_t *surface = cairo_image_surface_create_from_png_stream(read_piece, &reader);
     if (cairo_surface_status(surface) == CAIRO_STATUS_SUCCESS)
         return surface;
-    draft_fail(err, DRAFT_DATA_LOSS, "a picture is not a readable PNG: %s",
-               cairo_status_to_string(cairo_surface_status(surface)));
+    /* cairo's own words are about its internals ("out of memory" for bytes that are no PNG) */
+    draft_fail(err, DRAFT_DATA_LOSS, "a picture of %zu bytes is not a readable PNG", cell->bytes);
     cairo_surface_destroy(surface);
     return NULL;
 }

@@ -145,8 +145,10 @@ char *draft_format_duration(double seconds, char *out, size_t size)
         return out;
     }
     long whole = (long)(seconds + 0.5);
-    if (seconds < 0.005)
+    if (seconds < 0.0005)
         snprintf(out, size, "0 s");
+    else if (seconds < 0.0995)
+        snprintf(out, size, "%.0f ms", 1000 * seconds);
     else if (seconds < 0.995)
         snprintf(out, size, "%.2f s", seconds);
     else if (seconds < 9.95)

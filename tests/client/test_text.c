@@ -32,9 +32,9 @@ static void test_text__durations_and_sizes_read_well(void **state)
     static const struct {
         double seconds;
         const char *text;
-    } durations[] = {{0, "0 s"},      {0.153, "0.15 s"}, {0.9999, "1.0 s"}, {4.24, "4.2 s"},
-                     {9.97, "10 s"},  {59.6, "1m00s"},   {192, "3m12s"},    {3599.7, "1h00m"},
-                     {3840, "1h04m"}, {183600, "2d03h"}, {-1, "-"},         {NAN, "-"}};
+    } durations[] = {{0, "0 s"},        {0.0023, "2 ms"}, {0.153, "0.15 s"}, {0.9999, "1.0 s"}, {4.24, "4.2 s"},
+                     {9.97, "10 s"},    {59.6, "1m00s"},  {192, "3m12s"},    {3599.7, "1h00m"}, {3840, "1h04m"},
+                     {183600, "2d03h"}, {-1, "-"},        {NAN, "-"}};
     static const struct {
         uint64_t bytes;
         const char *text;

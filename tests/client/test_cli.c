@@ -1,0 +1,345 @@
+/* The program itself, against a real draftd with a worker that only pretends to train. */
+#include <jansson.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#define DRAFT  BUILD "/draft"
+#define DRAFTD BUILD "/draftd"
+#define WORKER BUILD "/tests/fakes/fake_worker"
+
+static char folder[] = "/tmp/test_cli_XXXXXX";
+static pid_t daemon_pid;
+static char out[1 << 20], errors[1 << 16];
+
+static void slurp(const char *name, char *text, size_t size)
+{
+    FILE *file = fopen(name, "r");
+    size_t n = file ? fread(text, 1, size - 1, file) : 0;
+    text[n] = 0;
+    if (file)
+        fclose(file);
+}
+
+/* What the last command printed, kept over the next ones. */
+static char *kept(void)
+{
+    char *copy = strdup(out);
+    assert_non_null(copy);
+    return copy;
+}
+
+/* Runs `draft` with these words (a shell reads them); stdout is in `out`, stderr in `errors`. Returns the exit code. */
+static int draft(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static int draft(const char *format, ...)
+{
+    char words[1024], line[1400];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(words, sizeof words, format, args);
+    va_end(args);
+    snprintf(line, sizeof line, DRAFT " %s >out 2>err </dev/null", words);
+    int how = system(line);
+    slurp("out", out, sizeof out);
+    slurp("err", errors, sizeof errors);
+    return WIFEXITED(how) ? WEXITSTATUS(how) : 200;
+}
+
+/* Submits a job of the fake worker; its name tells the worker what to do. Returns its id. */
+static const char *submit(const char *name, int steps)
+{
+    static char id[32];
+    assert_int_equal(draft("submit -m model -d prompts.txt --reward clip:model --steps %d --name '%s'", steps, name),
+                     0);
+    assert_int_equal(sscanf(out, "%31s", id), 1);
+    return id;
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    if (access(DRAFTD, X_OK) != 0 || access(WORKER, X_OK) != 0 || access(DRAFT, X_OK) != 0) {
+        fprintf(stderr, "draft, draftd or the fake worker are not built: skipped\n");
+        exit(77);
+    }
+    if (!mkdtemp(folder) || chdir(folder) != 0 || mkdir("model", 0755) != 0)
+        return -1;
+    FILE *weights = fopen("model/weights", "w"), *prompts = fopen("prompts.txt", "w");
+    if (!weights || !prompts)
+        return -1;
+    fputs("1", weights);
+    fputs("an owl\na lion\n", prompts);
+    fclose(weights);
+    fclose(prompts);
+    setenv("DRAFTD_SOCKET", "d.sock", 1);
+    daemon_pid = fork();
+    if (daemon_pid == 0) {
+        if (!freopen("draftd.log", "w", stderr))
+            _exit(127);
+        execl(DRAFTD, DRAFTD, "--state-dir", "state", "--socket", "d.sock", "--worker", WORKER, (char *)NULL);
+        _exit(127);
+    }
+    for (int i = 0; i < 200; i++) {
+        if (draft("jobs") == 0)
+            return 0;
+        usleep(50000);
+    }
+    return -1;
+}
+
+static int end(void **state)
+{
+    char line[64];
+    (void)state;
+    kill(daemon_pid, SIGTERM);
+    waitpid(daemon_pid, NULL, 0);
+    snprintf(line, sizeof line, "rm -rf %s", folder);
+    return chdir("/") || system(line);
+}
+
+static void test_cli__submit_prints_the_id_alone(void **state)
+{
+    (void)state;
+    const char *id = submit("", 3);
+    char expected[64];
+    snprintf(expected, sizeof expected, "%s\n", id);
+    assert_string_equal(out, expected);
+    assert_string_equal(errors, "");
+    assert_int_equal(strncmp(id, "job-", 4), 0);
+}
+
+static void test_cli__the_exit_code_is_the_job_s_result(void **state)
+{
+    (void)state;
+    assert_int_equal(draft("watch %s", submit("", 3)), 0);
+    assert_int_equal(draft("watch %s", submit("nonfinite@2x9", 5)), 1);
+    assert_non_null(strstr(out, "failed"));
+    const char *id = submit("ms=100", 100);
+    assert_int_equal(draft("cancel %s", id), 0);
+    assert_int_equal(draft("watch %s", id), 9);
+    assert_int_equal(draft("submit -m model -d prompts.txt --reward clip:model --steps 3 --watch"), 0);
+    assert_int_equal(strncmp(out, "job-", 4), 0); /* the id alone on stdout, the rest on stderr */
+    assert_ptr_equal(strchr(out, '\n'), out + strlen(out) - 1);
+    assert_non_null(strstr(errors, "succeeded"));
+}
+
+static void test_cli__documented_exit_codes(void **state)
+{
+    (void)state;
+    assert_int_equal(draft("%s", ""), 2);
+    assert_int_equal(draft("frobnicate"), 2);
+    assert_int_equal(draft("show"), 2);
+    assert_int_equal(draft("jobs extra"), 2);
+    assert_int_equal(draft("submit --steps x"), 2);
+    assert_int_equal(draft("submit -m model -d prompts.txt --reward clip:model"), 2); /* no length */
+    assert_int_equal(draft("submit -m nowhere -d prompts.txt --reward clip:model --steps 1"), 3);
+    assert_int_equal(draft("show job-999"), 3);
+    assert_int_equal(draft("preview job-999"), 3);
+    const char *id = submit("", 2);
+    assert_int_equal(draft("watch %s", id), 0);
+    assert_int_equal(draft("cancel %s", id), 5);
+    assert_int_equal(draft("jobs --socket /nowhere/d.sock"), 7);
+    assert_non_null(strstr(errors, "draftd &"));
+    assert_int_equal(WEXITSTATUS(system(DRAFT " help >/dev/full 2>err")), 1);
+}
+
+static void test_cli__a_refused_field_names_its_flag(void **state)
+{
+    (void)state;
+    assert_int_equal(draft("submit -m model -d prompts.txt --reward clip:model --steps 3 --lr -1"), 2);
+    assert_non_null(strstr(errors, "(--lr)"));
+    assert_string_equal(out, "");
+}
+
+static void test_cli__one_request_id_makes_one_job(void **state)
+{
+    (void)state;
+    static const char words[] = "submit -m model -d prompts.txt --reward clip:model --steps 2 --request-id %s";
+    static const char id[] = "0b53a2a5-5b7e-4c2f-9d59-000000000001";
+    assert_int_equal(draft(words, id), 0);
+    char *first = kept();
+    assert_int_equal(draft(words, id), 0);
+    assert_string_equal(out, first);
+    free(first);
+}
+
+static void test_cli__validate_only_queues_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(draft("jobs -q"), 0);
+    char *before = kept();
+    assert_int_equal(draft("submit -m model -d prompts.txt --reward clip:model --steps 2 --validate-only"), 0);
+    assert_non_null(strstr(errors, "valid"));
+    assert_string_equal(out, "");
+    assert_int_equal(draft("jobs -q"), 0);
+    assert_string_equal(out, before);
+    free(before);
+}
+
+static void test_cli__a_job_shown_as_json_can_be_submitted_again(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        draft("submit -m model -d prompts.txt --reward 0.5*clip:model --reward jpeg,quality=70 --kl-coeff 0 "
+              "--epochs 1.5 --seed 18446744073709551615 --name again --eval-prompt käse"),
+        0);
+    char id[32];
+    assert_int_equal(sscanf(out, "%31s", id), 1);
+    assert_int_equal(draft("show %s --json", id), 0);
+    json_t *first = json_loads(out, 0, NULL);
+    assert_non_null(first);
+    assert_int_equal(system("cp out job.json"), 0);
+    assert_int_equal(draft("submit --config job.json --json"), 0);
+    json_t *second = json_loads(out, 0, NULL);
+    assert_non_null(second);
+    assert_true(json_equal(json_object_get(first, "spec"), json_object_get(second, "spec")));
+    assert_string_not_equal(json_string_value(json_object_get(first, "id")),
+                            json_string_value(json_object_get(second, "id")));
+    json_decref(first);
+    json_decref(second);
+}
+
+static void test_cli__plain_output_has_no_escape_sequences(void **state)
+{
+    char id[32];
+    (void)state;
+    snprintf(id, sizeof id, "%s", submit("notice@2", 4));
+    assert_int_equal(draft("watch %s", id), 0);
+    assert_null(strchr(out, '\033'));
+    assert_non_null(strstr(out, "step 4/4"));
+    static const char *const commands[] = {"jobs", "help submit", "version", "help"};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(draft("%s", commands[i]), 0);
+        assert_null(strchr(out, '\033'));
+        assert_string_equal(errors, "");
+    }
+    assert_int_equal(draft("show %s", id), 0);
+    assert_null(strchr(out, '\033'));
+    assert_int_equal(draft("plot %s", id), 0);
+    assert_null(strchr(out, '\033'));
+}
+
+static void test_cli__metrics_come_as_csv_and_json_with_nan(void **state)
+{
+    char id[32];
+    (void)state;
+    snprintf(id, sizeof id, "%s", submit("nan@2 inf@3", 4));
+    assert_int_equal(draft("watch %s", id), 0);
+    assert_int_equal(draft("metrics %s --names reward,kl --since 1 -f csv", id), 0);
+    int rows = 0;
+    for (const char *c = out; *c; c++)
+        rows += *c == '\n';
+    assert_int_equal(rows, 5);
+    assert_int_equal(strncmp(out, "step,reward,kl\n1,", 17), 0);
+    assert_non_null(strstr(out, "\n2,NaN,"));
+    assert_non_null(strstr(out, "\n3,Infinity,-Infinity\n"));
+    assert_int_equal(draft("metrics %s --names reward --json", id), 0);
+    json_t *json = json_loads(out, 0, NULL);
+    assert_non_null(json);
+    const json_t *values = json_object_get(json_object_get(json_object_get(json, "series"), "reward"), "values");
+    assert_int_equal(json_array_size(values), 4);
+    assert_string_equal(json_string_value(json_array_get(values, 1)), "NaN");
+    json_decref(json);
+}
+
+static void test_cli__watch_as_json_is_one_message_a_line(void **state)
+{
+    char id[32];
+    (void)state;
+    snprintf(id, sizeof id, "%s", submit("ms=20", 10));
+    assert_int_equal(draft("watch %s --json", id), 0);
+    json_int_t last = -1;
+    for (char *save, *line = strtok_r(out, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        json_t *json = json_loads(line, 0, NULL);
+        assert_non_null(json);
+        json_int_t revision = json_integer_value(json_object_get(json, "revision"));
+        assert_true(revision >= last);
+        last = revision;
+        json_decref(json);
+    }
+    assert_true(last > 0);
+}
+
+static void test_cli__pictures_and_the_lora_are_saved(void **state)
+{
+    char id[32];
+    struct stat info;
+    (void)state;
+    snprintf(id, sizeof id, "%s", submit("", 3));
+    assert_int_equal(draft("watch %s", id), 0);
+    assert_int_equal(draft("preview %s -p owl -p lion -n 2 --seed 0 -o pictures", id), 0);
+    int names = 0;
+    for (char *save, *line = strtok_r(out, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char expected[64];
+        snprintf(expected, sizeof expected, "pictures/%s-3-%d-%d.png", id, 1 + names / 2, names % 2);
+        assert_string_equal(line, expected);
+        assert_int_equal(stat(line, &info), 0);
+        names++;
+    }
+    assert_int_equal(names, 4);
+    assert_int_equal(draft("export %s -o lora.safetensors", id), 0);
+    assert_string_equal(out, "lora.safetensors\n");
+    assert_int_equal(stat("lora.safetensors", &info), 0);
+    assert_int_equal(draft("checkpoints %s --json", id), 0);
+    assert_non_null(strstr(out, "\"checksum\""));
+}
+
+static void test_cli__several_jobs_are_deleted_and_the_first_failure_is_told(void **state)
+{
+    char a[32], b[32];
+    (void)state;
+    snprintf(a, sizeof a, "%s", submit("", 1));
+    snprintf(b, sizeof b, "%s", submit("", 1));
+    assert_int_equal(draft("watch %s", b), 0);
+    assert_int_equal(draft("delete %s job-999 %s", a, b), 3);
+    assert_int_equal(draft("show %s", a), 3);
+    assert_int_equal(draft("show %s", b), 3);
+}
+
+static void test_cli__every_command_has_help(void **state)
+{
+    static const char *const names[] = {"demo",   "submit",      "jobs",   "show",    "cancel", "pause",
+                                        "resume", "delete",      "watch",  "metrics", "plot",   "preview",
+                                        "grid",   "checkpoints", "export", "version", "help"};
+    (void)state;
+    assert_int_equal(draft("--help"), 0);
+    char *overview = kept();
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        assert_non_null(strstr(overview, names[i]));
+        assert_int_equal(draft("%s --help", names[i]), 0);
+        assert_non_null(strstr(out, "Usage: draft"));
+        assert_non_null(strstr(out, "Examples:"));
+    }
+    free(overview);
+    assert_int_equal(draft("help exit-codes"), 0);
+    assert_non_null(strstr(out, "130"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cli__submit_prints_the_id_alone),
+        cmocka_unit_test(test_cli__the_exit_code_is_the_job_s_result),
+        cmocka_unit_test(test_cli__documented_exit_codes),
+        cmocka_unit_test(test_cli__a_refused_field_names_its_flag),
+        cmocka_unit_test(test_cli__one_request_id_makes_one_job),
+        cmocka_unit_test(test_cli__validate_only_queues_nothing),
+        cmocka_unit_test(test_cli__a_job_shown_as_json_can_be_submitted_again),
+        cmocka_unit_test(test_cli__plain_output_has_no_escape_sequences),
+        cmocka_unit_test(test_cli__metrics_come_as_csv_and_json_with_nan),
+        cmocka_unit_test(test_cli__watch_as_json_is_one_message_a_line),
+        cmocka_unit_test(test_cli__pictures_and_the_lora_are_saved),
+        cmocka_unit_test(test_cli__several_jobs_are_deleted_and_the_first_failure_is_told),
+        cmocka_unit_test(test_cli__every_command_has_help),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}
