@@ -138,6 +138,17 @@ static void measure(struct attention *a)
     a->width = draft_round_up(s->d, a->backend->kernels->vector);
 }
 
+/* Packing keys and values is paid once a task, so a task is a whole head unless that leaves threads idle. */
+static void cut_queries(struct attention *a)
+{
+    int64_t heads = a->shape->n * a->shape->heads, want = 4 * a->backend->threads;
+    int64_t blocks = (a->shape->s + DRAFT_QUERIES - 1) / DRAFT_QUERIES, of_task = blocks;
+    if (heads < want && a->backend->threads > 1)
+        of_task = (blocks * heads + want - 1) / want;
+    a->queries = (of_task > 0 ? of_task : 1) * DRAFT_QUERIES;
+    a->query_blocks = (a->shape->s + a->queries - 1) / a->queries;
+}
+
 bool draft_cpu_attention(struct draft_backend *backend, const struct draft_attention_shape *shape, const float *q,
                          const float *k, const float *v, float *out, float *logsumexp, struct draft_error *err)
 {
@@ -145,15 +156,21 @@ bool draft_cpu_attention(struct draft_backend *backend, const struct draft_atten
     measure(&a);
     if (!draft_scratch_reserve(backend, 0, (size_t)forward_scratch(&a) * sizeof(float), err))
         return false;
-    int64_t heads = shape->n * shape->heads, blocks = (shape->s + DRAFT_QUERIES - 1) / DRAFT_QUERIES;
-    int64_t blocks_of_task = blocks; /* packing keys and values is paid once a task */
-    if (heads < 4 * backend->threads && backend->threads > 1)
-        blocks_of_task = (blocks * heads + 4 * backend->threads - 1) / (4 * backend->threads);
-    a.queries = (blocks_of_task > 0 ? blocks_of_task : 1) * DRAFT_QUERIES;
-    a.query_blocks = (shape->s + a.queries - 1) / a.queries;
-    draft_parallel(backend, heads * a.query_blocks, forward_task, &a);
+    cut_queries(&a);
+    draft_parallel(backend, shape->n * shape->heads * a.query_blocks, forward_task, &a);
     return true;
 }
+
+/*
+ * Backward: one task does a whole head, so that every block of probabilities is made once. With fewer heads than keep
+ * the threads busy (a VAE's single head), the head is cut twice: into ranges of queries for dq, and into ranges of keys
+ * for dk and dv. Sums run over the same blocks in the same order either way.
+ */
+struct backward_part {
+    int64_t head;
+    int64_t query, query_end, key, key_end; /* multiples of DRAFT_QUERIES and DRAFT_KEYS, or the ends */
+    bool dq, dk, dv;
+};
 
 static int64_t backward_scratch(const struct attention *a)
 {
@@ -163,55 +180,98 @@ static int64_t backward_scratch(const struct attention *a)
     return packed + sums + block;
 }
 
-static void backward_task(void *context, int64_t head, int thread)
+static void backward_part(const struct attention *a, const struct backward_part *part, float *scratch)
 {
-    const struct attention *a = context;
     const struct draft_attention_shape *s = a->shape;
     const struct draft_kernels *kernels = a->backend->kernels;
     const struct draft_attention_gradients *g = a->gradients;
-    int64_t nr = kernels->nr, d = s->d, depth = a->depth;
-    int64_t image = head / s->heads, column = head % s->heads * d;
-    int64_t key_base = image * s->t * a->step + column;
-    float *kt = draft_scratch_of(a->backend, thread), *vt = kt + a->keys * d, *k = vt + a->keys * d;
+    int64_t nr = kernels->nr, d = s->d, depth = a->depth, width = a->width, keys = part->key_end - part->key;
+    int64_t image = part->head / s->heads, column = part->head % s->heads * d;
+    int64_t key_base = (image * s->t + part->key) * a->step + column;
+    float *kt = scratch, *vt = kt + a->keys * d, *k = vt + a->keys * d;
     float *dk = k + s->t * depth, *dv = dk + s->t * depth;
     float *p = dv + s->t * depth, *ds = p + DRAFT_QUERIES * DRAFT_KEYS;
     float *q_packed = ds + DRAFT_QUERIES * DRAFT_KEYS, *dout_packed = q_packed + DRAFT_QUERIES * depth;
     float *dq = dout_packed + DRAFT_QUERIES * depth;
-    pack_columns(a, s->t, a->k + key_base, kt);
-    pack_columns(a, s->t, a->v + key_base, vt);
-    pack_rows(a, s->t, a->k + key_base, k);
-    memset(dk, 0, (size_t)(2 * s->t * depth) * sizeof(float)); /* dk and dv */
-    for (int64_t query = 0; query < s->s; query += DRAFT_QUERIES) {
-        int64_t rows = least(DRAFT_QUERIES, s->s - query), seen = keys_seen(a, query + rows);
+    pack_columns(a, keys, a->k + key_base, kt);
+    pack_columns(a, keys, a->v + key_base, vt);
+    if (part->dq)
+        pack_rows(a, keys, a->k + key_base, k);
+    memset(dk, 0, (size_t)(keys * depth) * sizeof(float));
+    memset(dv, 0, (size_t)(keys * depth) * sizeof(float));
+    for (int64_t query = part->query; query < part->query_end; query += DRAFT_QUERIES) {
+        int64_t rows = least(DRAFT_QUERIES, part->query_end - query);
+        int64_t seen = least(part->key_end, keys_seen(a, query + rows)) - part->key;
         int64_t at = (image * s->s + query) * a->step + column, limit[DRAFT_QUERIES];
-        const float *q = a->q + at, *dout = a->dout + at, *lse = a->lse + head * s->s + query;
+        const float *q = a->q + at, *dout = a->dout + at, *lse = a->lse + part->head * s->s + query;
         float delta[DRAFT_QUERIES];
+        if (seen <= 0)
+            continue;
         kernels->row_dots(rows, d, dout, a->out + at, a->step, delta);
-        pack_rows(a, rows, q, q_packed);
-        pack_rows(a, rows, dout, dout_packed);
+        if (part->dk)
+            pack_rows(a, rows, q, q_packed);
+        if (part->dv)
+            pack_rows(a, rows, dout, dout_packed);
         for (int64_t key = 0; key < seen; key += DRAFT_KEYS) {
             int64_t count = least(DRAFT_KEYS, seen - key), wide = draft_round_up(count, kernels->vector);
             product(a, rows, wide, d, q, a->step, 1, kt + key * d, d * nr, p, DRAFT_KEYS, s->scale, false);
             product(a, rows, wide, d, dout, a->step, 1, vt + key * d, d * nr, ds, DRAFT_KEYS, 1.0f, false);
-            limits_of(a, query, rows, key, count, limit);
+            limits_of(a, query, rows, part->key + key, count, limit);
             kernels->softmax_backward_rows(rows, count, DRAFT_KEYS, limit, p, ds, lse, delta);
-            if (g->dv)
-                product(a, count, a->width, rows, p, 1, DRAFT_KEYS, dout_packed, rows * nr, dv + key * depth, depth,
-                        1.0f, true);
-            if (g->dk)
-                product(a, count, a->width, rows, ds, 1, DRAFT_KEYS, q_packed, rows * nr, dk + key * depth, depth,
+            if (part->dv)
+                product(a, count, width, rows, p, 1, DRAFT_KEYS, dout_packed, rows * nr, dv + key * depth, depth, 1.0f,
+                        true);
+            if (part->dk)
+                product(a, count, width, rows, ds, 1, DRAFT_KEYS, q_packed, rows * nr, dk + key * depth, depth,
                         s->scale, true);
-            if (g->dq)
-                product(a, rows, a->width, count, ds, DRAFT_KEYS, 1, k + key * nr, s->t * nr, dq, depth, s->scale,
+            if (part->dq)
+                product(a, rows, width, count, ds, DRAFT_KEYS, 1, k + key * nr, keys * nr, dq, depth, s->scale,
                         key > 0);
         }
-        if (g->dq)
+        if (part->dq)
             kernels->move_rows(rows, d, dq, depth, NULL, g->dq + at, a->step, g->accumulate_q);
     }
-    if (g->dk)
-        kernels->move_rows(s->t, d, dk, depth, NULL, g->dk + key_base, a->step, g->accumulate_k);
-    if (g->dv)
-        kernels->move_rows(s->t, d, dv, depth, NULL, g->dv + key_base, a->step, g->accumulate_v);
+    if (part->dk)
+        kernels->move_rows(keys, d, dk, depth, NULL, g->dk + key_base, a->step, g->accumulate_k);
+    if (part->dv)
+        kernels->move_rows(keys, d, dv, depth, NULL, g->dv + key_base, a->step, g->accumulate_v);
+}
+
+static void head_task(void *context, int64_t head, int thread)
+{
+    const struct attention *a = context;
+    struct backward_part part = {.head = head,
+                                 .query_end = a->shape->s,
+                                 .key_end = a->shape->t,
+                                 .dq = a->gradients->dq,
+                                 .dk = a->gradients->dk,
+                                 .dv = a->gradients->dv};
+    backward_part(a, &part, draft_scratch_of(a->backend, thread));
+}
+
+static void queries_task(void *context, int64_t task, int thread)
+{
+    const struct attention *a = context;
+    int64_t query = task % a->query_blocks * a->queries;
+    struct backward_part part = {.head = task / a->query_blocks,
+                                 .query = query,
+                                 .query_end = least(a->shape->s, query + a->queries),
+                                 .key_end = a->shape->t,
+                                 .dq = true};
+    backward_part(a, &part, draft_scratch_of(a->backend, thread));
+}
+
+static void keys_task(void *context, int64_t task, int thread)
+{
+    const struct attention *a = context;
+    int64_t blocks = (a->shape->t + DRAFT_KEYS - 1) / DRAFT_KEYS, key = task % blocks * DRAFT_KEYS;
+    struct backward_part part = {.head = task / blocks,
+                                 .query_end = a->shape->s,
+                                 .key = key,
+                                 .key_end = least(a->shape->t, key + DRAFT_KEYS),
+                                 .dk = a->gradients->dk,
+                                 .dv = a->gradients->dv};
+    backward_part(a, &part, draft_scratch_of(a->backend, thread));
 }
 
 bool draft_cpu_attention_backward(struct draft_backend *backend, const struct draft_attention_shape *shape,
@@ -231,6 +291,15 @@ bool draft_cpu_attention_backward(struct draft_backend *backend, const struct dr
     measure(&a);
     if (!draft_scratch_reserve(backend, 0, (size_t)backward_scratch(&a) * sizeof(float), err))
         return false;
-    draft_parallel(backend, shape->n * shape->heads, backward_task, &a);
+    int64_t heads = shape->n * shape->heads, key_blocks = (shape->t + DRAFT_KEYS - 1) / DRAFT_KEYS;
+    if (heads >= 2 * backend->threads || heads % backend->threads == 0 || key_blocks == 1) {
+        draft_parallel(backend, heads, head_task, &a);
+        return true;
+    }
+    cut_queries(&a);
+    if (gradients->dq)
+        draft_parallel(backend, heads * a.query_blocks, queries_task, &a);
+    if (gradients->dk || gradients->dv)
+        draft_parallel(backend, heads * key_blocks, keys_task, &a);
     return true;
 }

@@ -4,7 +4,8 @@
  * Backward to data is the same thing turned around. With stride s the input pixels fall into s*s phases by
  * (row + pad_top) mod s and (column + pad_left) mod s; the pixels of one phase see the same taps of the kernel, one
  * every s, so each phase is a stride-1 convolution of dy with a part of the weight: no scattering, every pixel is
- * written once. 3x3 convolutions of stride 1 mostly go to conv_winograd.c, 1x1 ones to the linear layer.
+ * written once. 3x3 convolutions of stride 1 mostly go to conv_winograd.c, 1x1 ones to the linear layer, patches
+ * (stride = kernel) to conv_patch.c on the way back.
  */
 #include <assert.h>
 #include <string.h>
@@ -300,6 +301,8 @@ bool draft_cpu_conv2d_dx(struct draft_backend *backend, const struct draft_conv_
         return draft_cpu_linear_dx(backend, shape->n * shape->h * shape->w, dy, w, dx, accumulate, err);
     if (!w->needs_grad && draft_winograd_wins(shape))
         return draft_winograd_run(backend, shape, true, dy, w, NULL, dx, accumulate, err);
+    if (draft_patch_applies(shape))
+        return draft_patch_dx(backend, shape, dy, w, dx, accumulate, err);
     const struct draft_conv_shape *s = shape;
     struct backward_form form = {.shape = s, .thin = is_thin(backend, s->c, s->o)};
     int64_t floats = 0;

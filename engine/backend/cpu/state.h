@@ -76,6 +76,11 @@ bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_s
                         const float *x, struct draft_tensor *w, const float *bias, float *y, bool accumulate,
                         struct draft_error *err);
 
+/* Backward to data of non-overlapping patches (conv_patch.c). */
+bool draft_patch_applies(const struct draft_conv_shape *shape);
+bool draft_patch_dx(struct draft_backend *backend, const struct draft_conv_shape *shape, const float *dy,
+                    struct draft_tensor *w, float *dx, bool accumulate, struct draft_error *err);
+
 static inline int64_t draft_round_up(int64_t n, int64_t unit)
 {
     return (n + unit - 1) / unit * unit;

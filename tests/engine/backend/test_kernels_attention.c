@@ -121,6 +121,7 @@ static void test_kernels_attention__a_causal_mask_hides_later_keys(void **state)
     (void)state;
     static const struct draft_attention_shape shapes[] = {{2, 77, 77, 4, 32, true, 0},
                                                           {1, 300, 300, 2, 24, true, 0},
+                                                          {1, 530, 530, 1, 16, true, 0},
                                                           {1, 1, 1, 2, 8, true, 0},
                                                           {1, 65, 65, 1, 20, true, 0}};
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
