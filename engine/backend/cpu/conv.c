@@ -159,12 +159,6 @@ static void run(struct conv_tasks *t)
     draft_parallel(t->backend, row_tasks * t->column_tasks, conv_task, t);
 }
 
-/* So few output channels that dot products along the depth beat vectors across channels. */
-static bool is_thin(const struct draft_backend *backend, int64_t n, int64_t depth)
-{
-    return n <= backend->kernels->vector / 2 && n <= 8 && depth >= backend->kernels->vector;
-}
-
 static bool is_pointwise(const struct draft_conv_shape *s)
 {
     return s->kh == 1 && s->kw == 1 && s->stride == 1 && s->pad_top == 0 && s->pad_left == 0 && s->pad_bottom == 0 &&
@@ -211,7 +205,7 @@ bool draft_cpu_conv2d(struct draft_backend *backend, const struct draft_conv_sha
                                .bias = bias,
                                .out = y,
                                .out_step = 1};
-    tasks.thin = is_thin(backend, tasks.n, tasks.depth);
+    tasks.thin = draft_is_thin(backend, tasks.n, tasks.depth);
     int64_t floats = draft_packed_size(backend, tasks.depth, tasks.n);
     if (!cut(&tasks, tasks.thin ? 0 : draft_prepared_scratch(w, floats), err))
         return false;
@@ -304,7 +298,7 @@ bool draft_cpu_conv2d_dx(struct draft_backend *backend, const struct draft_conv_
     if (draft_patch_applies(shape))
         return draft_patch_dx(backend, shape, dy, w, dx, accumulate, err);
     const struct draft_conv_shape *s = shape;
-    struct backward_form form = {.shape = s, .thin = is_thin(backend, s->c, s->o)};
+    struct backward_form form = {.shape = s, .thin = draft_is_thin(backend, s->c, s->o)};
     int64_t floats = 0;
     for (int64_t y = 0; y < s->stride; y++)
         for (int64_t x = 0; x < s->stride; x++)

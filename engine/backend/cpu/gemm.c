@@ -114,13 +114,6 @@ static void run_thin_task(void *context, int64_t task, int thread)
                          b->alpha, b->bias, b->accumulate);
 }
 
-/* A row-major times [n, k]^T with so few columns that a vector across them would be half empty. */
-static bool is_thin(const struct draft_backend *backend, int64_t n, int64_t k)
-{
-    int64_t vector = backend->kernels->vector;
-    return n <= vector / 2 && n <= 8 && k >= vector;
-}
-
 static void run_thin(struct draft_backend *backend, const struct draft_block *block)
 {
     struct thin_tasks tasks = {backend->kernels, *block};
@@ -155,7 +148,7 @@ bool draft_cpu_linear(struct draft_backend *backend, int64_t m, const float *x, 
                                               .bias = bias,
                                               .accumulate = accumulate},
                                     .batch = 1};
-    if (is_thin(backend, n, k)) {
+    if (draft_is_thin(backend, n, k)) {
         product.block.b = draft_f32(w);
         product.block.b_row = k;
         run_thin(backend, &product.block);
@@ -307,13 +300,13 @@ bool draft_cpu_gemm(struct draft_backend *backend, const struct draft_gemm *g, s
                                     .batch = g->batch,
                                     .stride_a = g->stride_a,
                                     .stride_c = g->stride_c};
-    if (g->batch == 1 && g->trans_b && !g->trans_a && is_thin(backend, g->n, g->k)) {
+    if (g->batch == 1 && g->trans_b && !g->trans_a && draft_is_thin(backend, g->n, g->k)) {
         product.block.b = g->b;
         product.block.b_row = g->ldb;
         run_thin(backend, &product.block);
         return true;
     }
-    if (g->batch == 1 && is_thin(backend, g->n, g->k))
+    if (g->batch == 1 && draft_is_thin(backend, g->n, g->k))
         return g->trans_a ? thin_result(backend, g, err) : thin_turned(backend, &product.block, g, err);
     if (!g->trans_b && g->n % nr == 0) {
         product.block.b = g->b;

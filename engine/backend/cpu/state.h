@@ -70,6 +70,12 @@ int64_t draft_packed_size(const struct draft_backend *backend, int64_t k, int64_
 void draft_pack(struct draft_backend *backend, int64_t k, int64_t n, const float *b, int64_t ldb, bool transposed,
                 float *packed);
 
+/* So few output columns that dot products along the depth beat vectors across columns. */
+static inline bool draft_is_thin(const struct draft_backend *backend, int64_t columns, int64_t depth)
+{
+    return columns <= backend->kernels->vector / 2 && columns <= 8 && depth >= backend->kernels->vector;
+}
+
 /* Convolution by Winograd (conv_winograd.c); `backward` turns the weight around: x is dy then, y is dx. */
 bool draft_winograd_wins(const struct draft_conv_shape *shape);
 bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_shape *shape, bool backward,

@@ -19,10 +19,14 @@
 
 #include "backend/cpu/cpu.h"
 
+#if defined(__x86_64__)
 enum { ISAS = 3, THREADS = 3 };
-
 static const char *const isa_names[ISAS] = {"x86-64", "x86-64-v3", "x86-64-v4"};
-static struct draft_backend *backends[ISAS][THREADS]; /* NULL where the machine lacks it; index 0 is "auto" elsewhere */
+#else
+enum { ISAS = 1, THREADS = 3 };
+static const char *const isa_names[ISAS] = {"generic"};
+#endif
+static struct draft_backend *backends[ISAS][THREADS]; /* NULL where the machine lacks the instruction set */
 
 static int create_backends(void **state)
 {
