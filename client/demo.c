@@ -10,7 +10,6 @@
 
 #include "base/atomic_file.h"
 #include "json_message.h"
-#include "live.h"
 #include "model_grid.h"
 #include "request_id.h"
 #include "spec.h"
@@ -294,9 +293,10 @@ bool draft_demo_follow(struct draft_demo *demo, const char *id, bool (*half)(voi
         .context = &f, .update = update, .tick = tick, .connection = connection, .patience_seconds = 15};
     if (!wake_up(demo, id, st))
         return false;
-    f.live = draft_live_create(&demo->cx->out, demo->rpc, id);
+    f.live = demo->live = draft_live_create(&demo->cx->out, demo->rpc, id);
     draft_job *job = draft_follow_job(demo->rpc, id, &follow, st);
     draft_live_close(f.live, true);
+    demo->live = NULL;
     if (job && job->state != DRAFTD__V1__JOB__STATE__STATE_SUCCEEDED)
         draft_status_fail(st, DRAFT_STATUS_INTERNAL, "%s %s: %s (logs: %s)", id, draft_state_name(job->state),
                           job->reason, draft_demo_path(demo, "draftd.log"));

@@ -6,6 +6,7 @@
 #include "curves.h"
 #include "demo_settings.h"
 #include "jobs.h"
+#include "live.h"
 #include "private_daemon.h"
 
 struct draft_demo {
@@ -15,6 +16,7 @@ struct draft_demo {
     char model[2048]; /* absolute: the folder with emoji-sd, emoji-clip, emoji-lpips */
     struct draft_private_daemon daemon;
     struct draft_rpc *rpc;
+    struct draft_live *live; /* while a job is followed */
 };
 
 /* Finds the model, makes the folder, starts the daemon. Close in any case. */

@@ -18,7 +18,7 @@ const struct draft_demo_settings draft_demo_single = {
     .seed = 0,
     .kl_coeff = 0.05,
     .grid_seeds = 8,
-    .minutes = 5,
+    .minutes = 2,
 };
 
 const struct draft_demo_settings draft_demo_sweep = {
@@ -38,5 +38,5 @@ const struct draft_demo_settings draft_demo_sweep = {
     .sweep = sweep,
     .sweep_count = sizeof sweep / sizeof sweep[0],
     .grid_seeds = 8,
-    .minutes = 9,
+    .minutes = 4,
 };

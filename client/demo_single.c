@@ -74,8 +74,10 @@ static void on_event(void *context, const Draftd__V1__JobEvent *event)
     Draftd__V1__GetPreviewRequest request = DRAFTD__V1__GET_PREVIEW_REQUEST__INIT;
     request.preview_id = half->preview_id;
     Draftd__V1__GetPreviewResponse *reply = draft_rpc_get_preview(half->demo->rpc, &request, &st);
-    if (reply && reply->preview && reply->preview->state == DRAFTD__V1__PREVIEW__STATE__STATE_SUCCEEDED)
-        save_halfway(half, &st);
+    if (reply && reply->preview && reply->preview->state == DRAFTD__V1__PREVIEW__STATE__STATE_SUCCEEDED &&
+        save_halfway(half, &st))
+        draft_live_say(half->demo->live, "half-way: %d pictures of step %lld in %s", reply->preview->total,
+                       (long long)reply->preview->step, draft_demo_path(half->demo, "preview-halfway.png"));
     draft_free_message(reply);
 }
 
@@ -92,8 +94,10 @@ static void fill_figure(struct draft_figure *figure, const struct draft_run *run
     for (int i = 0; i < 3; i++) {
         figure->axes[i].title = draft_series_words(names[i]);
         draft_curves_fill(&figure->axes[i], run, 1, names[i], NULL, memory);
-        for (int l = 0; l < figure->axes[i].count; l++)
-            figure->axes[i].lines[l].colour = draft_palette(i);
+        for (int l = 0; l < figure->axes[i].count; l++) {
+            figure->axes[i].lines[l].colour = draft_palette(0);
+            figure->axes[i].lines[l].label = "evaluation set";
+        }
         figure->axes[i].y_label = draft_series_short(names[i]);
     }
     /* The training batches' reward behind the evaluation's, faint: they are other pictures, so only the course counts.
@@ -104,7 +108,7 @@ static void fill_figure(struct draft_figure *figure, const struct draft_run *run
         struct draft_line *line = &figure->axes[0].lines[figure->axes[0].count - 1];
         line->label = "training batches";
         line->colour = draft_palette(6);
-        figure->axes[0].lines[0].label = "evaluation set";
+        figure->axes[0].title = "reward";
         figure->axes[0].y_label = "reward";
     }
 }

@@ -22,6 +22,7 @@ struct draft_live {
     double reward[HISTORY];
     size_t rewards;
     int64_t reward_step; /* of the last point in `reward`; -1: none */
+    int64_t eval_step;   /* of the last evaluation; -1: none */
     double base_reward, base_kl, base_lpips, eval_reward, eval_kl, eval_lpips;
     int64_t said_step; /* plain lines: the last step told of */
     bool lost, stale;  /* stale: new points are waiting to be fetched */
@@ -42,7 +43,7 @@ struct draft_live *draft_live_create(const struct draft_terminal *terminal, stru
     live->terminal = terminal;
     live->block.terminal = terminal;
     live->rpc = rpc;
-    live->reward_step = live->said_step = -1;
+    live->reward_step = live->eval_step = live->said_step = -1;
     live->stale = true;
     live->base_reward = live->base_kl = live->base_lpips = NAN;
     live->eval_reward = live->eval_kl = live->eval_lpips = NAN;
@@ -62,36 +63,46 @@ static draft_job *copy_job(const draft_job *job)
     return copy;
 }
 
-/* New points since the last look. A failure only means that the numbers stay as they are. */
+static void add_reward(struct draft_live *live, int64_t step, double value)
+{
+    if (live->rewards == HISTORY) { /* keep every second: the line shows the whole course */
+        for (size_t k = 0; k < HISTORY / 2; k++)
+            live->reward[k] = live->reward[2 * k];
+        live->rewards = HISTORY / 2;
+    }
+    live->reward[live->rewards++] = value;
+    live->reward_step = step;
+}
+
+/* New points since the last look. A failure only means that the numbers stay as they are. Evaluations of a step come
+ * after its training point, so the two kinds are asked for apart. */
 static void fetch(struct draft_live *live)
 {
-    static const char *const names[] = {"reward", "eval/reward", "eval/kl", "eval/lpips"};
+    static const char *const trained[] = {"reward"}, *const evaluated[] = {"eval/reward", "eval/kl", "eval/lpips"};
+    const struct {
+        double *base, *last;
+    } places[] = {{&live->base_reward, &live->eval_reward},
+                  {&live->base_kl, &live->eval_kl},
+                  {&live->base_lpips, &live->eval_lpips}};
     struct draft_series_set set;
     struct draft_status st = {0};
     live->stale = false;
-    if (!draft_series_fetch(live->rpc, live->job_id, names, 4, live->reward_step + 1, HISTORY, &set, &st))
+    if (!draft_series_fetch(live->rpc, live->job_id, trained, 1, live->reward_step + 1, HISTORY, &set, &st))
         return;
     const struct draft_series *reward = draft_series_find(&set, "reward");
-    for (size_t i = 0; reward && i < reward->count; i++) {
-        if (live->rewards == HISTORY) { /* keep every second: the line shows the whole course */
-            for (size_t k = 0; k < HISTORY / 2; k++)
-                live->reward[k] = live->reward[2 * k];
-            live->rewards = HISTORY / 2;
-        }
-        live->reward[live->rewards++] = reward->values[i];
-        live->reward_step = reward->steps[i];
-    }
-    struct {
-        double *base, *last;
-    } evaluated[] = {{&live->base_reward, &live->eval_reward},
-                     {&live->base_kl, &live->eval_kl},
-                     {&live->base_lpips, &live->eval_lpips}};
+    for (size_t i = 0; reward && i < reward->count; i++)
+        add_reward(live, reward->steps[i], reward->values[i]);
+    draft_series_clear(&set);
+    if (!draft_series_fetch(live->rpc, live->job_id, evaluated, 3, live->eval_step + 1, HISTORY, &set, &st))
+        return;
     for (int i = 0; i < 3; i++) {
-        const struct draft_series *series = draft_series_find(&set, names[1 + i]);
-        if (series && series->count && isnan(*evaluated[i].base) && series->steps[0] == 0)
-            *evaluated[i].base = series->values[0];
-        if (series && series->count)
-            *evaluated[i].last = draft_series_last(series);
+        const struct draft_series *series = draft_series_find(&set, evaluated[i]);
+        if (!series || !series->count)
+            continue;
+        if (series->steps[0] == 0)
+            *places[i].base = series->values[0];
+        *places[i].last = draft_series_last(series);
+        live->eval_step = series->steps[series->count - 1];
     }
     draft_series_clear(&set);
 }

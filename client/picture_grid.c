@@ -104,17 +104,33 @@ static void fit_text(cairo_t *cr, const char *text, double x, double y, double s
     draft_canvas_text(cr, text, x, y, size, bold, align);
 }
 
+/* Many seeds of few models would make a tower: the rows are cut into blocks, which stand side by side. */
 struct layout {
     double label, top, width, height, caption; /* of the row labels, of the first row, of a cell */
+    int blocks, rows;                          /* side by side; rows of each */
 };
+
+static double block_width(const struct draft_grid *grid, const struct layout *at)
+{
+    return at->label + grid->columns * (at->width + GAP) + 2 * GAP;
+}
+
+static double cell_left(const struct draft_grid *grid, const struct layout *at, int row, int column)
+{
+    return MARGIN + row / at->rows * block_width(grid, at) + at->label + column * (at->width + GAP);
+}
+
+static double cell_top(const struct layout *at, int row)
+{
+    return at->top + row % at->rows * (at->height + at->caption + GAP);
+}
 
 static bool draw_cells(cairo_t *cr, const struct draft_grid *grid, const struct layout *at, struct draft_error *err)
 {
     for (int r = 0; r < grid->rows; r++)
         for (int c = 0; c < grid->columns; c++) {
             const struct draft_grid_cell *cell = &grid->cells[r * grid->columns + c];
-            double x = MARGIN + at->label + c * (at->width + GAP);
-            double y = at->top + r * (at->height + at->caption + GAP);
+            double x = cell_left(grid, at, r, c), y = cell_top(at, r);
             if (!cell->png)
                 continue;
             cairo_surface_t *picture = decode(cell, err);
@@ -131,18 +147,19 @@ static bool draw_cells(cairo_t *cr, const struct draft_grid *grid, const struct 
 
 static void draw_labels(cairo_t *cr, const struct draft_grid *grid, const struct layout *at)
 {
-    for (int c = 0; c < grid->columns; c++) {
-        double x = MARGIN + at->label + c * (at->width + GAP) + at->width / 2;
-        dark(cr);
-        fit_text(cr, grid->column_labels[c].text, x, at->top - 18, LABEL, true, 0.5, at->width + GAP);
-        soft(cr);
-        fit_text(cr, grid->column_labels[c].more, x, at->top - 5, NOTE, false, 0.5, at->width + GAP);
-    }
-    for (int r = 0; r < grid->rows; r++) {
-        double y = at->top + r * (at->height + at->caption + GAP) + at->height / 2 + 4;
-        dark(cr);
-        draft_canvas_text(cr, grid->row_labels[r].text, MARGIN + at->label - 8, y, LABEL, false, 1);
-    }
+    for (int block = 0; block < at->blocks; block++)
+        for (int c = 0; c < grid->columns; c++) {
+            const struct draft_grid_label *label = &grid->column_labels[c];
+            double x = cell_left(grid, at, block * at->rows, c) + at->width / 2, y = at->top - 6;
+            soft(cr);
+            fit_text(cr, label->more, x, y, NOTE, false, 0.5, at->width + GAP);
+            dark(cr);
+            fit_text(cr, label->text, x, *label->more ? y - 13 : y, LABEL, true, 0.5, at->width + GAP);
+        }
+    dark(cr);
+    for (int r = 0; r < grid->rows; r++)
+        draft_canvas_text(cr, grid->row_labels[r].text, cell_left(grid, at, r, 0) - 8,
+                          cell_top(at, r) + at->height / 2 + 4, LABEL, false, 1);
 }
 
 static bool measure(const struct draft_grid *grid, struct layout *at, struct draft_error *err)
@@ -175,14 +192,20 @@ bool draft_grid_png(const struct draft_grid *grid, const char *path, struct draf
     for (int r = 0; r < grid->rows; r++)
         at.label = fmax(at.label, draft_canvas_text_width(scratch.cr, grid->row_labels[r].text, LABEL, false) + 12);
     double title = draft_canvas_text_width(scratch.cr, grid->title, TITLE, true);
-    double body = at.label + grid->columns * (at.width + GAP) - GAP;
+    at.blocks = (int)fmax(1, round(sqrt((double)grid->rows / grid->columns)));
+    at.rows = (grid->rows + at.blocks - 1) / at.blocks;
+    at.blocks = (grid->rows + at.rows - 1) / at.rows;
+    double body = at.blocks * block_width(grid, &at) - 3 * GAP;
     double width = fmax(body, fmin(title, 700)) + 2 * MARGIN;
     double note = grid->note ? draft_canvas_wrap(scratch.cr, grid->note, 0, 0, width - 2 * MARGIN, NOTE) : 0;
     cairo_destroy(scratch.cr);
     cairo_surface_destroy(scratch.surface);
 
-    at.top = MARGIN + TITLE + 8 + note + 40;
-    double height = at.top + grid->rows * (at.height + at.caption + GAP) - GAP + MARGIN;
+    double head = 0; /* of the column labels */
+    for (int c = 0; c < grid->columns; c++)
+        head = fmax(head, *grid->column_labels[c].more ? 32 : *grid->column_labels[c].text ? 19 : 0);
+    at.top = MARGIN + TITLE + 16 + note + head;
+    double height = at.top + at.rows * (at.height + at.caption + GAP) - GAP + MARGIN;
     if (!draft_canvas_open(&canvas, width, height, 2, err))
         return false;
     dark(canvas.cr);
