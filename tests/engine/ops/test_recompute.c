@@ -143,6 +143,19 @@ static void test_recompute__trains_parameters_under_inputs_that_need_no_gradient
     assert_memory_equal(b.lora.up->grad, plain, sizeof plain);
 }
 
+static void test_recompute__records_its_second_run_also_from_no_gradient_mode(void **state)
+{
+    struct op_test *t = *state;
+    struct draft_graph *g = &t->g;
+    struct block b = given_block(t, 8);
+    struct draft_tensor *in[] = {GIVEN(t, 2, 4, 8), GIVEN(t, 2, 4, 8)};
+    struct draft_tensor *loss = draft_mean(g, draft_recompute(g, run_block, &b, in, 2));
+    draft_no_grad(g);
+    assert_true(draft_graph_backward(g, loss, NULL));
+    assert_false(g->recording);
+    assert_non_null(b.lora.up->grad);
+}
+
 static void test_recompute__records_nothing_when_nothing_is_trained(void **state)
 {
     struct op_test *t = *state;
@@ -302,6 +315,7 @@ int main(void)
         op_test_case(test_recompute__keeps_the_outputs_only),
         op_test_case(test_recompute__nests),
         op_test_case(test_recompute__trains_parameters_under_inputs_that_need_no_gradient),
+        op_test_case(test_recompute__records_its_second_run_also_from_no_gradient_mode),
         op_test_case(test_recompute__records_nothing_when_nothing_is_trained),
         op_test_case(test_recompute__of_a_block_that_returns_its_input_passes_the_gradient),
         op_test_case(test_recompute__refuses_an_activation_that_is_not_among_its_inputs),
