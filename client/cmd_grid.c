@@ -65,8 +65,12 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     if (good) {
         char title[256];
         const char *path = draft_arguments_string(arguments, "output", "grid.png");
-        snprintf(title, sizeof title, "\"%.100s\": %d seeds",
-                 columns[0].pictures.count ? columns[0].pictures.items[0].prompt : "", spec->count);
+        const struct draft_pictures *first = &columns[0].pictures;
+        if (first->count > spec->count)
+            snprintf(title, sizeof title, "%d prompts, %d seeds each", first->count / spec->count, spec->count);
+        else
+            snprintf(title, sizeof title, "\"%.100s\": %d seeds", first->count ? first->items[0].prompt : "",
+                     spec->count);
         good = draft_model_grid_png(columns, count, draft_arguments_string(arguments, "title", title),
                                     "Rows: seeds, the same noise in every column. Below each picture: its reward.",
                                     path, &err) ||

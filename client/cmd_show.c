@@ -12,7 +12,7 @@ static void line(const struct draft_terminal *t, const char *name, const char *f
 static void line(const struct draft_terminal *t, const char *name, const char *format, ...)
 {
     va_list args;
-    printf("%s%-18s%s ", draft_ink(t, DRAFT_DIM), name, draft_ink(t, DRAFT_PLAIN));
+    printf("%s%-26s%s ", draft_ink(t, DRAFT_DIM), name, draft_ink(t, DRAFT_PLAIN));
     va_start(args, format);
     vprintf(format, args);
     va_end(args);
