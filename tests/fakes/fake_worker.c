@@ -151,7 +151,6 @@ static void misbehave(int64_t step, const char *folder)
 {
     if (due("crash", step)) {
         fprintf(stderr, "fake: about to crash at step %lld\n", (long long)step);
-        signal(SIGSEGV, SIG_DFL);
         raise(SIGSEGV);
     }
     if (due("kill", step))
@@ -456,6 +455,7 @@ static void export(const Draftd__Worker__Export *task)
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGSEGV, SIG_DFL); /* a sanitizer's own handler would make an exit of it */
     Draftd__Worker__Command *command = next_command(true);
     switch (command->kind_case) {
     case DRAFTD__WORKER__COMMAND__KIND_TRAIN:

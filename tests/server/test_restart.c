@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,6 +88,10 @@ static void test_restart__nothing_acknowledged_is_lost_or_doubled_by_kill_9(void
     for (int round = 0; round < 12; round++) {
         int out;
         pid_t pid = in_child(f, submit_for_ever, &out);
+        if (round % 3 > 0) { /* the others are killed while they open */
+            struct pollfd first = {.fd = out, .events = POLLIN};
+            poll(&first, 1, 10000);
+        }
         usleep(30000 + (useconds_t)(rand() % 120000));
         assert_int_equal(kill(pid, SIGKILL), 0);
         int status;
@@ -101,7 +106,7 @@ static void test_restart__nothing_acknowledged_is_lost_or_doubled_by_kill_9(void
         }
         fclose(lines);
     }
-    assert_true(acknowledged > 12); /* the loop did test something */
+    assert_true(acknowledged >= 8); /* the loop did test something */
     fixture_open(f);
     size_t there = count_jobs(f);
     /* at most one a round was committed without the child living to say so */
