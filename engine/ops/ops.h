@@ -1,6 +1,6 @@
 /*
- * Every op, as a typed wrapper. One op = one file ops/<op>.c (formulas, shapes, forward, backward, descriptor), one line
- * in ops.def, one prototype here, and its test tests/engine/ops/test_<op>.c with finite differences.
+ * Every op, as a typed wrapper. One op = one file ops/<op>.c (formulas, shapes, forward, backward, descriptor), one
+ * line in ops.def, one prototype here, and its test tests/engine/ops/test_<op>.c with finite differences.
  *
  * All wrappers: shapes in comments; result in the step arena; NULL once the graph has failed; a wrong shape fails the
  * graph with a sentence naming the op and both shapes (that is a model file's fault as often as ours).
@@ -57,14 +57,16 @@ struct draft_tensor *draft_add_positions(struct draft_graph *g, struct draft_ten
 struct draft_tensor *draft_axpby(struct draft_graph *g, float alpha, struct draft_tensor *a, float beta,
                                  struct draft_tensor *b);
 /* clip(scale * x + shift, lo, hi); gradient zero outside [lo, hi] (torch.clamp passes it at the bounds themselves) */
-struct draft_tensor *draft_scale_clamp(struct draft_graph *g, struct draft_tensor *x, float scale, float shift, float lo,
-                                       float hi);
+struct draft_tensor *draft_scale_clamp(struct draft_graph *g, struct draft_tensor *x, float scale, float shift,
+                                       float lo, float hi);
 /* (x - mean_c) / std_c per channel; x [n, h, w, c], c <= 4 */
 struct draft_tensor *draft_normalize_channels(struct draft_graph *g, struct draft_tensor *x, const float *mean,
                                               const float *std);
 
-struct draft_tensor *draft_concat_channels(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b); /* last dim */
-struct draft_tensor *draft_concat_batch(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b);    /* first dim */
+struct draft_tensor *draft_concat_channels(struct draft_graph *g, struct draft_tensor *a,
+                                           struct draft_tensor *b); /* last dim */
+struct draft_tensor *draft_concat_batch(struct draft_graph *g, struct draft_tensor *a,
+                                        struct draft_tensor *b); /* first dim */
 /* rows first .. first+count-1 of the first dimension (a view; backward adds into place) */
 struct draft_tensor *draft_slice_batch(struct draft_graph *g, struct draft_tensor *x, int64_t first, int64_t count);
 /* channels first .. first+count-1 of the last dimension */
@@ -82,8 +84,8 @@ struct draft_tensor *draft_upsample_nearest(struct draft_graph *g, struct draft_
 /* interpolate(mode="bicubic", antialias=True, align_corners=False): a = -0.5, separable */
 struct draft_tensor *draft_resize_bicubic(struct draft_graph *g, struct draft_tensor *x, int64_t h, int64_t w);
 /* x [n, h, w, c] -> [n, height, width, c] from (top, left) */
-struct draft_tensor *draft_crop(struct draft_graph *g, struct draft_tensor *x, int64_t top, int64_t left, int64_t height,
-                                int64_t width);
+struct draft_tensor *draft_crop(struct draft_graph *g, struct draft_tensor *x, int64_t top, int64_t left,
+                                int64_t height, int64_t width);
 struct draft_tensor *draft_max_pool(struct draft_graph *g, struct draft_tensor *x, int window, int stride);
 
 /* cosine of rows: a, b [n, c] -> [n] */
@@ -91,10 +93,11 @@ struct draft_tensor *draft_cosine(struct draft_graph *g, struct draft_tensor *a,
 /* mean of everything -> [1]; accumulated in double */
 struct draft_tensor *draft_mean(struct draft_graph *g, struct draft_tensor *x);
 /* mean (a - b)^2 -> [1] */
-struct draft_tensor *draft_mean_square_difference(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b);
+struct draft_tensor *draft_mean_square_difference(struct draft_graph *g, struct draft_tensor *a,
+                                                  struct draft_tensor *b);
 /* diffusers' Timesteps: t -> [n, dim] sinusoids, flip_sin_to_cos, freq_shift; no gradient */
-struct draft_tensor *draft_timestep_embedding(struct draft_graph *g, double t, int64_t n, int64_t dim, bool flip_sin_to_cos,
-                                              double freq_shift);
+struct draft_tensor *draft_timestep_embedding(struct draft_graph *g, double t, int64_t n, int64_t dim,
+                                              bool flip_sin_to_cos, double freq_shift);
 
 /* A differentiable estimate of the JPEG size of x [n, h, w, 3] in [0, 1], in kB -> [n]: RGB to YCbCr, 2x2 chroma means,
  * 8x8 DCT, the quality's tables, soft rounding, rate (reference: rewards). h, w any; edges replicated to blocks. */
