@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "worker/open_job.h"
 #include "worker/spec.h"
 #include "worker/work.h"
 
@@ -15,15 +16,28 @@ static size_t split(char *text, char *line[MAX_WARNINGS])
     return n;
 }
 
+/* The prompts come in the frame, or in the copy when they are too many for one. */
+static bool inspect(struct draftd_work *work, const Draftd__Worker__Inspect *task, struct draft_inspection *found,
+                    struct draft_error *err)
+{
+    struct draft_job_config config;
+    struct draft_watch watch = draftd_work_watch(work);
+    struct draftd_open_job copy = {.prompts = NULL};
+    bool in_file = task->n_prompts == 0 && task->dataset[0];
+    bool ok = (!in_file || draftd_open_prompts(&copy, task->dataset, err)) &&
+              draftd_spec_to_config(task->spec, in_file ? copy.prompts : task->prompts,
+                                    in_file ? copy.prompt_count : (int)task->n_prompts, &config, err) &&
+              draft_inspect(&config, &watch, found, err);
+    draftd_open_job_close(&copy);
+    return ok;
+}
+
 bool draftd_work_inspect(struct draftd_work *work, const Draftd__Worker__Inspect *task, struct draft_error *err)
 {
     if (!task->spec)
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "the task has no spec");
-    struct draft_job_config config;
     struct draft_inspection found;
-    struct draft_watch watch = draftd_work_watch(work);
-    if (!draftd_spec_to_config(task->spec, task->prompts, (int)task->n_prompts, &config, err) ||
-        !draft_inspect(&config, &watch, &found, err))
+    if (!inspect(work, task, &found, err))
         return false;
 
     char *warning[MAX_WARNINGS];

@@ -48,18 +48,24 @@ static bool read_prompts(struct draftd_open_job *job, FILE *file, const char *pa
     return ok;
 }
 
+bool draftd_open_prompts(struct draftd_open_job *job, const char *path, struct draft_error *err)
+{
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return draft_fail_errno(err, "the job's dataset %s cannot be opened", path);
+    bool ok = read_prompts(job, file, path, err);
+    fclose(file);
+    return ok;
+}
+
 bool draftd_open_job(struct draftd_open_job *job, struct draftd_work *work, const Draftd__Worker__Train *task,
                      struct draft_error *err)
 {
     *job = (struct draftd_open_job){0};
     if (!task->spec)
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "the task has no spec");
-    FILE *file = fopen(task->dataset, "re");
-    if (!file)
-        return draft_fail_errno(err, "the job's dataset %s cannot be opened", task->dataset);
-    bool ok = read_prompts(job, file, task->dataset, err);
-    fclose(file);
-    if (!ok || !draftd_spec_to_config(task->spec, job->prompts, job->prompt_count, &job->config, err))
+    if (!draftd_open_prompts(job, task->dataset, err) ||
+        !draftd_spec_to_config(task->spec, job->prompts, job->prompt_count, &job->config, err))
         return false;
     struct draft_watch watch = draftd_work_watch(work);
     job->engine = draft_engine_open(&job->config, &watch, err);

@@ -14,6 +14,8 @@ struct draftd_open_job {
     struct draft_engine *engine;
 };
 
+/* Only the prompts of a copy: one JSON string a line. Adds to a zeroed job. */
+bool draftd_open_prompts(struct draftd_open_job *job, const char *path, struct draft_error *err);
 /* Refuses weights that have changed since the job was submitted: FAILED_PRECONDITION, field "fingerprint". */
 bool draftd_open_job(struct draftd_open_job *job, struct draftd_work *work, const Draftd__Worker__Train *task,
                      struct draft_error *err);
