@@ -25,6 +25,16 @@ foreach(folder era15 shapes)
   set_tests_properties(golden.${folder} PROPERTIES LABELS "engine;golden" TIMEOUT 600)
 endforeach()
 
+add_test(NAME golden.era15-run COMMAND golden_check --threads 2 --draft-plus ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/era15
+  ${CMAKE_SOURCE_DIR}/deploy/demo/emoji-clip ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/era15_run.safetensors)
+# Micro-batches and recompute change memory and time alone.
+add_test(NAME golden.k_all-recomputed COMMAND golden_check --threads 2 --recompute --micro-batch 3
+  ${golden}/draft_plus/k_all.safetensors)
+add_test(NAME golden.lv2-recomputed COMMAND golden_check --threads 2 --recompute --micro-batch 1
+  ${golden}/draft_plus/lv2.safetensors)
+set_tests_properties(golden.era15-run golden.k_all-recomputed golden.lv2-recomputed PROPERTIES
+  LABELS "engine;golden" TIMEOUT 600)
+
 # The models again with each older instruction set (on another machine the option names what is there).
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   foreach(isa x86-64 x86-64-v3)

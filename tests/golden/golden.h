@@ -16,6 +16,8 @@ struct golden_options {
     const char *isa;  /* NULL: the best this machine has */
     const char *pipeline, *reward; /* of recorded runs and pictures; NULL: the demo's */
     int threads;                   /* 0: all */
+    int micro_batch;               /* of recorded runs; 0: the whole batch */
+    bool recompute;                /* of recorded runs */
     bool verbose;
 };
 

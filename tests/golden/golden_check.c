@@ -27,6 +27,8 @@ static const char USAGE[] =
     "  --with FOLDER    the companion: a tokenizer folder, an LPIPS folder (default: the demo's)\n"
     "  --isa NAME       x86-64, x86-64-v3 or x86-64-v4 (default: the best here)\n"
     "  --threads N      (default: all)\n"
+    "  --micro-batch N  of recorded runs (default: the whole batch)\n"
+    "  --recompute      recorded runs with gradient checkpointing\n"
     "  --verbose        also results on the way (block/...), to find where a difference starts\n";
 
 /* --- Kinds ---------------------------------------------------------------------------------------------------------
@@ -267,7 +269,16 @@ static void check_path(struct total *total, const char *path, bool must_be_known
 /* --- Command line --------------------------------------------------------------------------------------------------
  */
 
-enum { OPTION_WITH = 256, OPTION_ISA, OPTION_THREADS, OPTION_VERBOSE, OPTION_DRAFT_PLUS, OPTION_PICTURE };
+enum {
+    OPTION_WITH = 256,
+    OPTION_ISA,
+    OPTION_THREADS,
+    OPTION_VERBOSE,
+    OPTION_MICRO_BATCH,
+    OPTION_RECOMPUTE,
+    OPTION_DRAFT_PLUS,
+    OPTION_PICTURE
+};
 
 static bool parse(int count, char **argument, struct golden_options *options, int *wanted)
 {
@@ -278,6 +289,8 @@ static bool parse(int count, char **argument, struct golden_options *options, in
         {"verbose", no_argument, NULL, OPTION_VERBOSE},
         {"draft-plus", no_argument, NULL, OPTION_DRAFT_PLUS},
         {"picture", no_argument, NULL, OPTION_PICTURE},
+        {"micro-batch", required_argument, NULL, OPTION_MICRO_BATCH},
+        {"recompute", no_argument, NULL, OPTION_RECOMPUTE},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -291,6 +304,10 @@ static bool parse(int count, char **argument, struct golden_options *options, in
             options->threads = atoi(optarg);
         else if (option == OPTION_VERBOSE)
             options->verbose = true;
+        else if (option == OPTION_MICRO_BATCH)
+            options->micro_batch = atoi(optarg);
+        else if (option == OPTION_RECOMPUTE)
+            options->recompute = true;
         else if (option == OPTION_DRAFT_PLUS)
             *wanted = 3;
         else if (option == OPTION_PICTURE)

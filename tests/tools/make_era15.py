@@ -5,6 +5,10 @@
 Configs hold only the keys of that time (diffusers 0.6.0 and 0.4.2, transformers 4.16 to 4.22), weights have the old names
 (the VAE's query, key, value, proj_attn; "text_model." and position_ids in the text encoder) and are float16. What they must
 give is computed by today's diffusers and transformers, in float64, from these same folders: case.safetensors in each.
+era15_run.safetensors beside OUT is a training run on it:
+
+    python ../peers/draft_plus.py OUT ../../deploy/demo/emoji-clip --steps 3 --batch 2 --T 4 --K 2 --rank 1 --kl 0.3 --lr 1e-2
+        --double --prompts "a lion|a small banana" --golden OUT_run.safetensors
 """
 import json, pathlib, shutil, sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "peers"))
