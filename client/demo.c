@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/atomic_file.h"
+#include "interrupt.h"
 #include "json_message.h"
 #include "model_grid.h"
 #include "request_id.h"
@@ -92,6 +93,11 @@ void draft_demo_protocol(const struct draft_demo *demo, char *out, size_t size)
         "itself); reward is the demo CLIP model's score.",
         s->prompt, s->sampling_steps, s->guidance, s->truncation_steps, s->batch, s->rank, s->learning_rate,
         s->eval_seeds);
+}
+
+int draft_demo_report(const struct draft_demo *demo, const struct draft_status *st)
+{
+    return draft_interrupted() ? DRAFT_EXIT_INTERRUPTED : draft_report(demo->cx, st);
 }
 
 /* --- Jobs ----------------------------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ bool draft_demo_job(struct draft_demo *demo, const char *name, double kl_coeff, 
 bool draft_demo_follow(struct draft_demo *demo, const char *id, bool (*half)(void *, const draft_job *),
                        void (*event)(void *, const Draftd__V1__JobEvent *), void *context, struct draft_status *st);
 
+/* draft_report(), but an interruption is told by cmd_demo.c. */
+int draft_demo_report(const struct draft_demo *demo, const struct draft_status *st);
+
 /* The protocol of the demo's numbers, for the figures' notes. */
 void draft_demo_protocol(const struct draft_demo *demo, char *out, size_t size);
 

@@ -194,17 +194,18 @@ int draft_demo_run_single(struct draft_demo *demo)
     static struct draft_run run;
     struct draft_status st = {0};
     struct halfway half = {.demo = demo};
-    char id[DRAFT_ID_BYTES];
+    char id[DRAFT_ID_BYTES], takes[32];
     bool fresh;
     FILE *out = demo->cx->out.out;
     const struct draft_demo_settings *s = demo->settings;
     if (!draft_demo_job(demo, "demo", s->kl_coeff, false, id, &fresh, &st))
-        return draft_report(demo->cx, &st);
-    fprintf(out, "%s %s: %d updates of %d pictures for \"%s\", kl_coeff %g; about %.0f minutes on 2 cores\n\n",
-            fresh ? "submitted" : "going on with", id, s->steps, s->batch, s->prompt, s->kl_coeff, s->minutes);
+        return draft_demo_report(demo, &st);
+    fprintf(out, "%s %s: %d updates of %d pictures for \"%s\", kl_coeff %g; about %s on 2 cores\n\n",
+            fresh ? "submitted" : "going on with", id, s->steps, s->batch, s->prompt, s->kl_coeff,
+            draft_format_duration(60 * s->minutes, takes, sizeof takes));
     fflush(out);
     if (!draft_demo_follow(demo, id, ask_halfway, on_event, &half, &st) || !finish_halfway(&half, &st))
-        return draft_report(demo->cx, &st);
+        return draft_demo_report(demo, &st);
     const char *ids[] = {id};
     fputc('\n', out);
     bool good = draw_curves(demo, id, &run, &st) && draft_demo_grid(demo, ids, &s->kl_coeff, 1, "grid.png", &st) &&
@@ -212,5 +213,5 @@ int draft_demo_run_single(struct draft_demo *demo)
     if (good)
         print_summary(demo, id, &run, half.saved);
     draft_series_clear(&run.set);
-    return good ? DRAFT_EXIT_OK : draft_report(demo->cx, &st);
+    return good ? DRAFT_EXIT_OK : draft_demo_report(demo, &st);
 }

@@ -29,6 +29,7 @@ static bool run_jobs(struct sweep *sweep, struct draft_status *st)
     struct draft_demo *demo = sweep->demo;
     const struct draft_demo_settings *s = demo->settings;
     FILE *out = demo->cx->out.out;
+    char takes[32];
     int kept = 0;
     for (int i = 0; i < sweep->count; i++) {
         char name[64];
@@ -38,8 +39,9 @@ static bool run_jobs(struct sweep *sweep, struct draft_status *st)
             return false;
         kept += !fresh;
     }
-    fprintf(out, "%d jobs of %d updates, one after another; about %.0f minutes each on 2 cores%s\n", sweep->count,
-            s->steps, s->minutes, kept ? "; jobs of an earlier run in this folder are taken up" : "");
+    fprintf(out, "%d jobs of %d updates, one after another; about %s each on 2 cores%s\n", sweep->count, s->steps,
+            draft_format_duration(60 * s->minutes, takes, sizeof takes),
+            kept ? "; jobs of an earlier run in this folder are taken up" : "");
     for (int i = 0; i < sweep->count; i++) {
         char left[32];
         double begin = (double)draft_now_us();
@@ -163,5 +165,5 @@ int draft_demo_run_sweep(struct draft_demo *demo)
         print_summary(&sweep);
     for (int i = 0; i < sweep.count; i++)
         draft_series_clear(&sweep.runs[i].set);
-    return good ? DRAFT_EXIT_OK : draft_report(demo->cx, &st);
+    return good ? DRAFT_EXIT_OK : draft_demo_report(demo, &st);
 }
