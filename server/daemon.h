@@ -38,6 +38,8 @@ struct draftd_config {
 struct draftd *draftd_create(const struct draftd_config *config, struct draft_error *err);
 /* Refuses new work from now on, checkpoints and stops the workers, within drain_seconds. blocks */
 void draftd_drain(struct draftd *d);
+/* No other thread is inside any more. Workers that were not drained are killed; the next start goes on from their
+ * checkpoints. NULL is fine. */
 void draftd_destroy(struct draftd *d);
 bool draftd_is_draining(struct draftd *d);
 
@@ -93,10 +95,11 @@ struct draftd_watcher;
 struct draftd_watcher *draftd_watch(struct draftd *d, const char *job_id, const char *preview_id,
                                     int64_t start_revision, void (*wake)(void *context), void *context,
                                     struct draft_error *err);
-/* The next message to send: *message stays NULL when there is none now. *end: the stream is over (with err set: by an
- * error). Job watchers get WatchJobsResponse, preview watchers WatchPreviewResponse. */
+/* The next message to send: *message stays NULL when there is none now: then wait for `wake`. *end: the stream is over
+ * (with err set and false returned: by an error); it never comes together with a message. Job watchers get
+ * WatchJobsResponse, preview watchers WatchPreviewResponse. */
 bool draftd_watch_next(struct draftd_watcher *watcher, ProtobufCMessage **message, bool *end, struct draft_error *err);
-/* After it returns, `wake` is not called any more. */
+/* After it returns, `wake` is not called any more. Every watcher must be gone before draftd_destroy(). */
 void draftd_unwatch(struct draftd_watcher *watcher);
 
 #endif

@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
+
 static struct {
     bool json;
     enum draftd_log_level least;
@@ -48,16 +50,19 @@ void draftd_log(enum draftd_log_level level, const char *about, const char *form
     char message[1536];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
+    int length = vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
+    size_t bad;
+    if (length >= (int)sizeof message && !draft_utf8_valid(message, sizeof message - 1, &bad))
+        message[bad] = '\0'; /* a character cut by the limit */
 
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     struct tm utc;
     gmtime_r(&now.tv_sec, &utc);
     char time[40];
-    size_t length = strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(time + length, sizeof time - length, ".%03ldZ", now.tv_nsec / 1000000);
+    size_t used = strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(time + used, sizeof time - used, ".%03ldZ", now.tv_nsec / 1000000);
 
     char line[4096];
     size_t n = 0;

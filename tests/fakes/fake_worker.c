@@ -7,6 +7,8 @@
  *                 nan, inf, full, nonfinite, io, badname, badpath, strange, notice
  *   inspect=WHAT  crash, hang, refuse, garbage, silent
  *   preview=WHAT  crash, fail, slow, absent
+ *   fuzz=N        after Started 60 frames of every kind, damaged at random with seed N
+ *   load          takes half a second before Started, but obeys Stop
  *   deaf          does not obey Stop; noisy: writes 3 MB to stderr; early: metrics before Started
  *
  * The fingerprint is the checksum of <model>/weights.
@@ -97,6 +99,16 @@ static _Noreturn void finish(enum draft_code code, const char *message, bool sto
     finished.code = code;
     finished.message = (char *)message;
     finished.stopped = stopped;
+    SEND(finished, FINISHED, &finished);
+    exit(0);
+}
+
+static _Noreturn void finish_field(enum draft_code code, const char *message, const char *field)
+{
+    Draftd__Worker__Finished finished = DRAFTD__WORKER__FINISHED__INIT;
+    finished.code = code;
+    finished.message = (char *)message;
+    finished.field = (char *)field;
     SEND(finished, FINISHED, &finished);
     exit(0);
 }
@@ -347,6 +359,84 @@ static void fingerprint(const Draftd__V1__JobSpec *spec, char hex[DRAFT_CHECKSUM
         finish(DRAFT_NOT_FOUND, err.message, false);
 }
 
+/* A report of any kind with numbers and words a hostile worker might choose. */
+static size_t strange_report(uint8_t *out, const Draftd__Worker__Train *task)
+{
+    static const int64_t numbers[] = {0, 1, 5, -1, INT64_MAX, INT64_MIN, 1000000};
+    static char *const words[] = {(char *)"",          (char *)"reward", (char *)"\xff\xfe", (char *)"../../etc/passwd",
+                                  (char *)"preview-1", (char *)"a\nb"};
+    int64_t number = numbers[rand() % 7];
+    char *word = words[rand() % 6];
+    char path[4096];
+    snprintf(path, sizeof path, "%s/checkpoints/%s", task->folder, word);
+    char *names[] = {word, (char *)"kl"};
+    double values[] = {NAN, 1e308};
+    Draftd__Worker__Report report = DRAFTD__WORKER__REPORT__INIT;
+    Draftd__Worker__Progress progress_ = DRAFTD__WORKER__PROGRESS__INIT;
+    Draftd__Worker__Metrics metrics = DRAFTD__WORKER__METRICS__INIT;
+    Draftd__Worker__Saved saved = DRAFTD__WORKER__SAVED__INIT;
+    Draftd__Worker__PreviewReport preview = DRAFTD__WORKER__PREVIEW_REPORT__INIT;
+    Draftd__Worker__Notice notice = DRAFTD__WORKER__NOTICE__INIT;
+    switch (rand() % 6) {
+    case 0:
+        progress_.step = number;
+        progress_.phase = word;
+        progress_.phase_total = numbers[rand() % 7];
+        report.progress = &progress_;
+        report.kind_case = DRAFTD__WORKER__REPORT__KIND_PROGRESS;
+        break;
+    case 1:
+        metrics.step = number;
+        metrics.names = names;
+        metrics.values = values;
+        metrics.n_names = 2;
+        metrics.n_values = rand() % 8 ? 2 : 1;
+        metrics.seconds = NAN;
+        report.metrics = &metrics;
+        report.kind_case = DRAFTD__WORKER__REPORT__KIND_METRICS;
+        break;
+    case 2:
+        saved.step = number;
+        saved.path = path;
+        saved.checksum = word;
+        report.saved = &saved;
+        report.kind_case = DRAFTD__WORKER__REPORT__KIND_SAVED;
+        break;
+    case 3:
+        preview.preview_id = word;
+        preview.step = number;
+        preview.index = (int32_t)number;
+        preview.has_picture = rand() % 2;
+        preview.done = rand() % 2;
+        preview.code = (int32_t)number;
+        report.preview = &preview;
+        report.kind_case = DRAFTD__WORKER__REPORT__KIND_PREVIEW;
+        break;
+    default:
+        notice.step = number;
+        notice.message = word;
+        report.notice = &notice;
+        report.kind_case = DRAFTD__WORKER__REPORT__KIND_NOTICE;
+    }
+    return draftd__worker__report__pack(&report, out);
+}
+
+static void fuzz(unsigned seed, const Draftd__Worker__Train *task)
+{
+    uint8_t frame[8192];
+    srand(seed);
+    for (int i = 0; i < 60; i++) {
+        size_t size = strange_report(frame + 4, task);
+        for (int flips = rand() % 3; flips > 0 && size > 0 && seed % 2; flips--)
+            frame[4 + (size_t)rand() % size] ^= (uint8_t)(1 << rand() % 8);
+        size_t claimed = rand() % 40 == 0 ? (size_t)rand() % 100 : size;
+        for (int b = 0; b < 4; b++)
+            frame[b] = (uint8_t)(claimed >> (8 * b));
+        write_all(frame, size + 4);
+    }
+    exit(0);
+}
+
 static void train(const Draftd__Worker__Train *task)
 {
     script = task->spec->display_name;
@@ -354,7 +444,7 @@ static void train(const Draftd__Worker__Train *task)
     char hex[DRAFT_CHECKSUM_SIZE];
     fingerprint(task->spec, hex);
     if (strcmp(hex, task->fingerprint) != 0)
-        finish(DRAFT_FAILED_PRECONDITION, "the weights have changed", false);
+        finish_field(DRAFT_FAILED_PRECONDITION, "the weights have changed", "fingerprint");
     struct model model = {0, 1};
     if (*task->checkpoint)
         restore(&model, task->checkpoint);
@@ -363,12 +453,19 @@ static void train(const Draftd__Worker__Train *task)
             fprintf(stderr, "%0100d\n", i);
     progress(model.step, "loading", 0, 1);
     misbehave(-1, task->folder);
+    if (says("load"))
+        for (int i = 0; i < 50; i++, usleep(10000))
+            for (Draftd__Worker__Command *command; (command = next_command(false));)
+                if (command->kind_case == DRAFTD__WORKER__COMMAND__KIND_STOP)
+                    finish(DRAFT_CANCELLED, "stopped while loading", true);
     if (says("early"))
         send_metrics(model.step, model.state, false);
     Draftd__Worker__Started started = DRAFTD__WORKER__STARTED__INIT;
     started.step = model.step;
     started.total_steps = total_steps(task->spec);
     SEND(started, STARTED, &started);
+    if (strstr(script, "fuzz="))
+        fuzz((unsigned)atoi(strstr(script, "fuzz=") + 5), task);
     int every = task->spec->checkpoint_every ? task->spec->checkpoint_every : 50;
     if (model.step == 0)
         send_metrics(0, model.state, true);
@@ -400,12 +497,7 @@ static void inspect(const Draftd__Worker__Inspect *task)
     if (says("inspect=hang"))
         hang();
     if (says("inspect=refuse")) {
-        Draftd__Worker__Finished finished = DRAFTD__WORKER__FINISHED__INIT;
-        finished.code = DRAFT_INVALID_ARGUMENT;
-        finished.message = (char *)"rewards[0].kind: there is no reward \"beauty\"";
-        finished.field = (char *)"spec.rewards[0].kind";
-        SEND(finished, FINISHED, &finished);
-        exit(0);
+        finish_field(DRAFT_INVALID_ARGUMENT, "rewards[0].kind: there is no reward \"beauty\"", "spec.rewards[0].kind");
     }
     if (says("inspect=garbage")) {
         write_all("\x02\x00\x00\x00\xff\xff", 6);

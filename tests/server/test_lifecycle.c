@@ -288,6 +288,76 @@ static void test_lifecycle__changed_weights_are_refused_at_resume(void **state)
     fixture_free(fixture_wait(f, id, SUCCEEDED));
 }
 
+static void test_lifecycle__weights_changed_while_it_waited_fail_the_job(void **state)
+{
+    struct fixture *f = *state;
+    char first[32], id[32], path[128];
+    fixture_submit(f, "ms=20", 1000, first);
+    fixture_free(fixture_wait(f, first, RUNNING));
+    fixture_submit(f, "", 5, id);
+    snprintf(path, sizeof path, "%s/weights", f->model);
+    fixture_write(path, "other weights");
+    Draftd__V1__Job *job = NULL;
+    assert_true(draftd_cancel_job(f->d, first, &job, NULL));
+    fixture_free(job);
+    job = fixture_wait(f, id, FAILED);
+    assert_string_equal(job->reason_code, "WEIGHTS_CHANGED");
+    assert_int_equal(job->attempt, 1); /* trying again would not help */
+    fixture_free(job);
+}
+
+static void test_lifecycle__pause_and_cancel_reach_a_job_that_still_loads(void **state)
+{
+    struct fixture *f = *state;
+    char id[32];
+    Draftd__V1__Job *job = NULL;
+    struct draft_error err = {0};
+    fixture_submit(f, "load", 10, id);
+    fixture_free(fixture_wait(f, id, PREPARING));
+    if (!draftd_pause_job(f->d, id, 5000, &job, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(job->state, PAUSED);
+    fixture_free(job);
+    assert_true(draftd_resume_job(f->d, id, 5000, &job, NULL));
+    fixture_free(job);
+    fixture_free(fixture_wait(f, id, PREPARING));
+    assert_true(draftd_cancel_job(f->d, id, &job, NULL));
+    fixture_free(job);
+    fixture_free(fixture_wait(f, id, CANCELLED));
+}
+
+static void test_lifecycle__a_pause_that_cannot_be_waited_for_still_happens(void **state)
+{
+    struct fixture *f = *state;
+    char id[32];
+    Draftd__V1__Job *job = NULL;
+    struct draft_error err = {0};
+    fixture_submit(f, "ms=300", 10, id);
+    fixture_free(fixture_wait(f, id, RUNNING));
+    assert_false(draftd_pause_job(f->d, id, 1, &job, &err));
+    assert_int_equal(err.code, DRAFT_UNAVAILABLE);
+    fixture_free(fixture_wait(f, id, PAUSED));
+}
+
+static void test_lifecycle__random_frames_end_no_daemon(void **state)
+{
+    struct fixture *f = *state;
+    char id[32], script[32];
+    struct draft_error err = {0};
+    for (int seed = 1; seed <= 40; seed++) {
+        snprintf(script, sizeof script, "fuzz=%d", seed);
+        Draftd__V1__JobSpec *spec = fixture_spec(f, script, 20);
+        spec->max_retries = -1;
+        assert_true(fixture_try_submit(f, spec, "", id, &err));
+        fixture_free(spec);
+        Draftd__V1__Job *job = fixture_wait(f, id, FAILED);
+        assert_string_equal(job->reason_code, "WORKER_CRASHED");
+        assert_true(job->progress->step >= 0 && job->progress->step <= 20);
+        fixture_free(job);
+    }
+    fixture_free(fixture_wait(f, fixture_submit(f, "", 5, id), SUCCEEDED));
+}
+
 static void test_lifecycle__a_damaged_checkpoint_is_passed_over(void **state)
 {
     struct fixture *f = *state;
@@ -444,6 +514,10 @@ int main(void)
         CASE(a_full_disk_pauses_the_job_with_its_checkpoint),
         CASE(a_failed_job_resumes_from_its_checkpoint),
         CASE(changed_weights_are_refused_at_resume),
+        CASE(weights_changed_while_it_waited_fail_the_job),
+        CASE(pause_and_cancel_reach_a_job_that_still_loads),
+        CASE(a_pause_that_cannot_be_waited_for_still_happens),
+        CASE(random_frames_end_no_daemon),
         CASE(a_damaged_checkpoint_is_passed_over),
         CASE(the_log_of_a_noisy_worker_is_bounded),
         CASE(a_full_queue_refuses_with_a_sentence),
