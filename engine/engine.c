@@ -439,9 +439,11 @@ bool draft_engine_sample(struct draft_engine *e, const struct draft_sample_reque
         return draft_fail_field(
             err, DRAFT_INVALID_ARGUMENT, request.height < 1 || request.height > 4096 ? "spec.height" : "spec.width",
             "a picture of %d x %d pixels is not possible; sides must be from 1 to 4096", request.width, request.height);
-    return check_size(e, request.height, request.width, "spec", err) &&
-           draft_progress_set(&e->progress, DRAFT_PHASE_PREVIEW, 0, request.steps) &&
-           draft_sample_picture(&e->graph, &e->pipeline, &e->scoring, &request, &e->progress, picture, err);
+    if (!check_size(e, request.height, request.width, "spec", err))
+        return false;
+    if (!draft_progress_set(&e->progress, DRAFT_PHASE_PREVIEW, 0, request.steps))
+        return draft_fail(err, DRAFT_CANCELLED, "the preview was stopped on request");
+    return draft_sample_picture(&e->graph, &e->pipeline, &e->scoring, &request, &e->progress, picture, err);
 }
 
 /* --- Checkpoints -------------------------------------------------------------------------------------------------- */

@@ -55,6 +55,20 @@ struct draft_tensor *draft_guided_frozen(struct draft_graph *g, const struct dra
     return m;
 }
 
+struct draft_unet_context *draft_frozen_context(struct draft_graph *g, const struct draft_pipeline *p,
+                                                const struct draft_conditions *conditions)
+{
+    bool was_recording = draft_no_grad(g);
+    bool was_on = p->adapter && p->adapter->on;
+    if (p->adapter)
+        p->adapter->on = false;
+    struct draft_unet_context *context = draft_unet_precompute(g, p->unet, conditions->context);
+    if (p->adapter)
+        p->adapter->on = was_on;
+    g->recording = was_recording;
+    return context;
+}
+
 struct draft_tensor *draft_epsilon(struct draft_graph *g, const struct draft_sampler_step *step, struct draft_tensor *x,
                                    struct draft_tensor *m)
 {
@@ -106,14 +120,8 @@ static struct run_contexts precompute(struct draft_graph *g, const struct draft_
     struct run_contexts out = {0};
     if (tuned)
         out.tuned = draft_unet_precompute(g, p->unet, conditions->context);
-    if (!p->adapter) {
-        out.frozen = out.tuned;
-    } else if (frozen) {
-        bool was_on = p->adapter->on;
-        p->adapter->on = false;
-        out.frozen = draft_unet_precompute(g, p->unet, conditions->context);
-        p->adapter->on = was_on;
-    }
+    if (frozen)
+        out.frozen = draft_frozen_context(g, p, conditions);
     return out;
 }
 

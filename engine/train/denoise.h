@@ -27,6 +27,11 @@ struct draft_tensor *draft_guided_frozen(struct draft_graph *g, const struct dra
                                          struct draft_tensor *x, int timestep,
                                          const struct draft_conditions *conditions, struct draft_unet_context *cached);
 
+/* Cross-attention keys and values of the frozen network for several calls; in the step arena, so that it must be made
+ * below any mark the caller goes back to. */
+struct draft_unet_context *draft_frozen_context(struct draft_graph *g, const struct draft_pipeline *pipeline,
+                                                const struct draft_conditions *conditions);
+
 /* epsilon from the network's output m at x_t, whatever it predicts. */
 struct draft_tensor *draft_epsilon(struct draft_graph *g, const struct draft_sampler_step *step, struct draft_tensor *x,
                                    struct draft_tensor *m);

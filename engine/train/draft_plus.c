@@ -20,6 +20,7 @@ struct part {
     const struct draft_plus_batch *batch;
     int first, n;
     struct draft_conditions conditions;
+    struct draft_unet_context *frozen; /* where the frozen network is called more than once; else NULL */
     const struct draft_observer *observer;
     struct sums *sums;
     double since; /* when the present phase began */
@@ -77,7 +78,8 @@ static struct draft_tensor *divergence(const struct part *part, const struct dra
 {
     struct draft_graph *g = part->dp->graph;
     struct draft_tensor *at = draft_detach(g, x);
-    struct draft_tensor *m = draft_guided_frozen(g, part->dp->pipeline, at, step->timestep, &part->conditions, NULL);
+    struct draft_tensor *m =
+        draft_guided_frozen(g, part->dp->pipeline, at, step->timestep, &part->conditions, part->frozen);
     return draft_mean_square_difference(g, eps, draft_epsilon(g, step, at, m));
 }
 
@@ -165,6 +167,8 @@ static bool micro_batch(struct part *part)
     if (!draft_conditions_make(g, dp->pipeline, part->batch->prompts + part->first, part->n, dp->negative_prompt,
                                dp->guidance, &part->conditions))
         return false;
+    if (dp->kl_coeff > 0 && K + dp->lv_copies > 1)
+        part->frozen = draft_frozen_context(g, dp->pipeline, &part->conditions);
     struct draft_tensor *stopped = NULL; /* stopgrad(x_0), for DRaFT-LV */
     if (dp->lv_copies > 0)
         stopped = draft_new(g, DRAFT_F32, 4,

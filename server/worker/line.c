@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@ struct draftd_line {
     struct waiting *first, **last;
     int count;
     atomic_int stop;
+    atomic_bool finished; /* the last frame is out: the daemon may go */
 };
 
 static _Noreturn void leave(int code, const char *what)
@@ -53,6 +55,8 @@ static void *read_commands(void *context)
         size_t size;
         struct draft_error err = {0};
         enum draftd_frame_result result = draftd_frame_read(line->fd, &data, &size, &err);
+        if (result == DRAFTD_FRAME_END && atomic_load(&line->finished))
+            _exit(0);
         if (result == DRAFTD_FRAME_END)
             leave(EXIT_DAEMON_GONE, "draftd is gone, leaving");
         if (result == DRAFTD_FRAME_FAILED)
@@ -151,5 +155,6 @@ void draftd_line_finish(struct draftd_line *line, const struct draft_error *err,
     Draftd__Worker__Report report = DRAFTD__WORKER__REPORT__INIT;
     report.kind_case = DRAFTD__WORKER__REPORT__KIND_FINISHED;
     report.finished = &finished;
+    atomic_store(&line->finished, true);
     draftd_line_send(line, &report);
 }

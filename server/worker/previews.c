@@ -1,11 +1,13 @@
 #include "worker/previews.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/utf8.h"
 #include "worker/png.h"
@@ -192,6 +194,8 @@ void draftd_preview_run(struct draftd_work *work, struct draft_engine *engine, c
     struct order o = {.work = work, .engine = engine, .job = job, .preview = preview};
     struct draft_error err = {0};
     bool ok = prepare(&o, &err);
+    if (ok && mkdir(preview->folder, 0700) < 0 && errno != EEXIST)
+        ok = draft_fail_errno(&err, "the folder %s cannot be made", preview->folder);
     if (ok) {
         work->preview_id = preview->preview_id;
         work->preview_done = 0;

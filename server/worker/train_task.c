@@ -25,7 +25,7 @@ struct training {
     struct draft_engine *engine;
     int64_t every;      /* steps between checkpoints */
     int64_t saved_step; /* of the checkpoint that is safe; -1: none */
-    char path[4096]; /* of the newest one this worker wrote; "": none */
+    char path[4096];    /* of the newest one this worker wrote; "": none */
     struct draft_saved saved;
 };
 

@@ -5,6 +5,7 @@
 #include "demo_job.h"
 
 #include <math.h>
+#include <sys/stat.h>
 
 #include "state.h"
 #include "train/batches.h"
@@ -158,6 +159,99 @@ static void test_draft_plus__noise_belongs_to_step_and_place(void **state)
     draft_batches_destroy(batches);
 }
 
+/* The demo's pipeline under a scheduler of our own. */
+static const char *pipeline_with(const char *name, const char *scheduler)
+{
+    static const char *const parts[] = {"tokenizer", "text_encoder", "unet", "vae"};
+    static char folder[256];
+    char path[400], target[400];
+    snprintf(folder, sizeof folder, "%s", in_folder(name));
+    mkdir(folder, 0700);
+    for (int i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, parts[i]);
+        snprintf(target, sizeof target, DEMO "/emoji-sd/%s", parts[i]);
+        assert_int_equal(symlink(target, path), 0);
+    }
+    snprintf(path, sizeof path, "%s/scheduler", folder);
+    mkdir(path, 0700);
+    snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", folder);
+    FILE *file = fopen(path, "w");
+    fputs(scheduler, file);
+    fclose(file);
+    return folder;
+}
+
+static double loss_at(struct draft_engine *e, const float *direction, double along)
+{
+    struct draft_error err = {0};
+    struct draft_plus dp = draft_engine_algorithm(e);
+    struct draft_plus_numbers numbers;
+    for (int sign = 1; sign >= -1; sign -= 2) {
+        const float *d = direction;
+        for (int i = 0; i < e->opt->count; i++)
+            for (int64_t k = 0; k < draft_tensor_count(e->opt->param[i]); k++)
+                draft_f32(e->opt->param[i])[k] += (float)(sign * along * *d++);
+        if (sign == 1 && !draft_plus_step(&dp, draft_batches_take(e->batches, 1), &numbers, &err))
+            fail_msg("%s", err.message);
+    }
+    return numbers.loss;
+}
+
+/* The whole of the algorithm against itself: along the gradient, the loss changes by the gradient's length. Only with
+ * K = T: what a smaller K cuts off changes the loss too. */
+static void assert_gradient_is_the_slope(struct draft_job_config config)
+{
+    config.sampling_steps = config.truncation_steps = 3;
+    struct draft_plus_numbers numbers;
+    size_t count;
+    float *direction = gradients(config, &numbers, &count);
+    double norm = 0;
+    for (size_t i = 0; i < count; i++)
+        norm += (double)direction[i] * direction[i];
+    norm = sqrt(norm);
+    for (size_t i = 0; i < count; i++)
+        direction[i] = (float)(direction[i] / norm);
+    struct draft_engine *e = open_demo(&config, NULL);
+    train(e, 1);
+    double h = 4e-3 / norm; /* a difference of about 8e-3 in a loss known to 1e-5 */
+    double slope = (loss_at(e, direction, h) - loss_at(e, direction, -h)) / (2 * h);
+    if (fabs(slope - norm) > 0.01 * norm)
+        fail_msg("the loss changes by %g where the gradient says %g", slope, norm);
+    draft_engine_close(e);
+    free(direction);
+}
+
+static void test_draft_plus__the_gradient_is_the_slope_with_v_prediction(void **state)
+{
+    (void)state;
+    struct draft_job_config config = demo_job();
+    config.model = pipeline_with("v", "{\"_class_name\": \"DDIMScheduler\", \"beta_schedule\": \"scaled_linear\", "
+                                      "\"beta_start\": 0.00085, \"beta_end\": 0.012, \"clip_sample\": false, "
+                                      "\"prediction_type\": \"v_prediction\", \"steps_offset\": 1, "
+                                      "\"set_alpha_to_one\": false}");
+    config.kl_coeff = 20; /* both terms matter */
+    assert_gradient_is_the_slope(config);
+}
+
+static void test_draft_plus__the_gradient_is_the_slope_with_clip_sample(void **state)
+{
+    (void)state;
+    struct draft_job_config config = demo_job();
+    config.model = pipeline_with("clip", "{\"_class_name\": \"DDIMScheduler\", \"beta_schedule\": \"scaled_linear\", "
+                                         "\"beta_start\": 0.00085, \"beta_end\": 0.012, \"clip_sample\": true, "
+                                         "\"clip_sample_range\": 1.5, \"steps_offset\": 1}");
+    assert_gradient_is_the_slope(config);
+}
+
+static void test_draft_plus__the_gradient_is_the_slope_of_a_mix(void **state)
+{
+    (void)state;
+    struct draft_job_config config = demo_job();
+    config.reward[1] = (struct draft_reward_spec){.kind = "jpeg", .options = "quality=50", .weight = 2};
+    config.reward_count = 2;
+    assert_gradient_is_the_slope(config);
+}
+
 /* Stops at the n-th question. */
 struct countdown {
     int left;
@@ -209,6 +303,9 @@ int main(void)
         cmocka_unit_test(test_draft_plus__step_memory_is_flat_over_a_job),
         cmocka_unit_test(test_draft_plus__prompts_pass_once_an_epoch_in_changing_order),
         cmocka_unit_test(test_draft_plus__noise_belongs_to_step_and_place),
+        cmocka_unit_test(test_draft_plus__the_gradient_is_the_slope_with_v_prediction),
+        cmocka_unit_test(test_draft_plus__the_gradient_is_the_slope_with_clip_sample),
+        cmocka_unit_test(test_draft_plus__the_gradient_is_the_slope_of_a_mix),
         cmocka_unit_test(test_draft_plus__a_stop_inside_a_step_leaves_the_state_as_it_was),
     };
     return cmocka_run_group_tests(tests, NULL, remove_folder);

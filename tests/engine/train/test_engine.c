@@ -114,6 +114,73 @@ static float *picture(struct draft_engine *e, struct draft_sample_request reques
     return out.rgb;
 }
 
+static void test_engine__a_mix_tells_each_term_and_true_measures(void **state)
+{
+    (void)state;
+    struct draft_error err = {0};
+    struct draft_report report;
+    struct draft_job_config config = demo_job();
+    config.reward[0].weight = 0.5;
+    config.reward[1] = (struct draft_reward_spec){.kind = "jpeg", .options = "quality=50", .weight = 2};
+    config.reward[2] = config.reward[0];
+    config.reward_count = 3;
+    struct draft_engine *e = open_demo(&config, NULL);
+    assert_true(draft_engine_step(e, &report, &err));
+    double clip = metric(&report, "reward/clip"), jpeg = metric(&report, "reward/jpeg");
+    assert_true(metric(&report, "reward/clip2") == clip);
+    assert_true(fabs(metric(&report, "reward") - (clip + 2 * jpeg)) < 1e-4);
+    double size = metric(&report, "jpeg_kb");
+    assert_true(size > 0.3 && size < 10);
+    draft_engine_close(e);
+}
+
+/* Stops at the n-th question. */
+static bool count_down(void *context, enum draft_phase phase, int64_t done, int64_t total)
+{
+    int *left = context;
+    (void)phase;
+    assert_true(done <= total);
+    return (*left)-- > 0;
+}
+
+static void test_engine__a_stopped_evaluation_or_preview_leaves_no_trace(void **state)
+{
+    (void)state;
+    int left = 1 << 30, stopped = 0;
+    struct draft_watch watch = {count_down, &left};
+    struct draft_report report;
+    struct draft_picture picture;
+    struct draft_job_config config = demo_job();
+    config.evaluation.every = 0;
+    config.evaluation.seeds = 2;
+    struct draft_sample_request request = {.prompt = "a lion", .guidance = -1, .lora_scale = 0.3};
+    struct draft_engine *watched = open_demo(&config, &watch), *quiet = open_demo(&config, NULL);
+    train(watched, 1);
+    for (int at = 0; at < 60; at += 1 + at / 2) {
+        struct draft_error err = {0};
+        left = at;
+        if (!draft_engine_evaluate(watched, &report, &err)) {
+            assert_int_equal(err.code, DRAFT_CANCELLED);
+            stopped++;
+        }
+        err = (struct draft_error){0};
+        left = at;
+        if (!draft_engine_sample(watched, &request, &picture, &err)) {
+            assert_int_equal(err.code, DRAFT_CANCELLED);
+            stopped++;
+        } else {
+            free(picture.rgb);
+        }
+    }
+    assert_true(stopped > 10);
+    left = 1 << 30;
+    train(watched, 2);
+    train(quiet, 3);
+    assert_same_files(save(watched, "watched"), save(quiet, "undisturbed"));
+    draft_engine_close(watched);
+    draft_engine_close(quiet);
+}
+
 static void test_engine__previews_never_disturb_training(void **state)
 {
     (void)state;
@@ -313,6 +380,8 @@ int main(void)
         cmocka_unit_test(test_engine__vanilla_draft_has_no_kl_series_but_evaluation_measures_it),
         cmocka_unit_test(test_engine__evaluation_is_the_same_every_time_and_changes_nothing),
         cmocka_unit_test(test_engine__evaluates_the_first_different_prompts),
+        cmocka_unit_test(test_engine__a_mix_tells_each_term_and_true_measures),
+        cmocka_unit_test(test_engine__a_stopped_evaluation_or_preview_leaves_no_trace),
         cmocka_unit_test(test_engine__previews_never_disturb_training),
         cmocka_unit_test(test_engine__scale_0_and_aig_base_are_the_base_model),
         cmocka_unit_test(test_engine__refuses_absurd_previews),
