@@ -100,39 +100,50 @@ static void be_quiet(j_common_ptr info)
     (void)info;
 }
 
+/* What one picture's encoding owns: outside of the function that longjmp comes back to. */
+struct encoder {
+    struct jpeg_compress_struct info;
+    struct failure failure;
+    unsigned char *out;
+    unsigned long size;
+};
+
+static bool encode(struct encoder *encoder, JSAMPLE *rgb, int h, int w, int quality)
+{
+    struct jpeg_compress_struct *info = &encoder->info;
+    info->err = jpeg_std_error(&encoder->failure.manager);
+    encoder->failure.manager.error_exit = fail;
+    encoder->failure.manager.output_message = be_quiet;
+    if (setjmp(encoder->failure.back) != 0)
+        return false;
+    jpeg_create_compress(info);
+    jpeg_mem_dest(info, &encoder->out, &encoder->size);
+    info->image_width = (JDIMENSION)w;
+    info->image_height = (JDIMENSION)h;
+    info->input_components = 3;
+    info->in_color_space = JCS_RGB;
+    jpeg_set_defaults(info);
+    jpeg_set_quality(info, quality, TRUE);
+    jpeg_start_compress(info, TRUE);
+    while (info->next_scanline < info->image_height) {
+        JSAMPROW row = rgb + (size_t)info->next_scanline * (size_t)w * 3;
+        jpeg_write_scanlines(info, &row, 1);
+    }
+    jpeg_finish_compress(info);
+    return true;
+}
+
 /* The number of bytes of one picture of 8-bit RGB; 0 with a sentence when libjpeg fails. */
 static unsigned long encoded_size(JSAMPLE *rgb, int h, int w, int quality, struct draft_error *err)
 {
-    struct jpeg_compress_struct info;
-    struct failure failure;
-    unsigned char *out = NULL;
-    unsigned long size = 0;
-    info.err = jpeg_std_error(&failure.manager);
-    failure.manager.error_exit = fail;
-    failure.manager.output_message = be_quiet;
-    if (setjmp(failure.back) != 0) {
-        jpeg_destroy_compress(&info);
-        free(out);
-        draft_fail(err, DRAFT_INTERNAL, "jpeg: libjpeg cannot write a picture of %d x %d: %s", w, h, failure.words);
-        return 0;
-    }
-    jpeg_create_compress(&info);
-    jpeg_mem_dest(&info, &out, &size);
-    info.image_width = (JDIMENSION)w;
-    info.image_height = (JDIMENSION)h;
-    info.input_components = 3;
-    info.in_color_space = JCS_RGB;
-    jpeg_set_defaults(&info);
-    jpeg_set_quality(&info, quality, TRUE);
-    jpeg_start_compress(&info, TRUE);
-    while (info.next_scanline < info.image_height) {
-        JSAMPROW row = rgb + (size_t)info.next_scanline * (size_t)w * 3;
-        jpeg_write_scanlines(&info, &row, 1);
-    }
-    jpeg_finish_compress(&info);
-    jpeg_destroy_compress(&info);
-    free(out);
-    return size;
+    struct encoder encoder = {.size = 0};
+    bool ok = encode(&encoder, rgb, h, w, quality);
+    if (!ok)
+        draft_fail(err, DRAFT_INVALID_ARGUMENT, "jpeg: libjpeg cannot write a picture of %d x %d: %s", w, h,
+                   encoder.failure.words);
+    jpeg_destroy_compress(&encoder.info);
+    free(encoder.out);
+    return ok ? encoder.size : 0;
 }
 
 static JSAMPLE to_byte(float value)
