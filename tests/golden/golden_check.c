@@ -5,7 +5,7 @@
  *   golden_check --draft-plus PIPELINE REWARD FILE        a run recorded by draft_plus.py, replayed
  *   golden_check --picture PIPELINE FILE                  pictures of diffusers' StableDiffusionPipeline
  *
- * Exit status: 0 all within their bounds, 1 something past its bound, 2 wrong use.
+ * Exit status: 0 all within their bounds, 1 something past its bound, 2 wrong use, 77 this processor lacks --isa.
  */
 #include <dirent.h>
 #include <getopt.h>
@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backend/backend.h"
 #include "golden.h"
 
 static const char USAGE[] =
@@ -333,6 +334,14 @@ int main(int count, char **argument)
         fputs(USAGE, stderr);
         return 2;
     }
+    struct draft_error error = {0};
+    struct draft_backend_options how = {.threads = 1, .isa = options.isa};
+    struct draft_backend *backend = draft_backend_create_cpu(&how, &error);
+    if (backend == NULL) {
+        fprintf(stderr, "golden_check: %s\n", error.message);
+        return error.code == DRAFT_FAILED_PRECONDITION ? 77 : 2; /* ctest: skipped */
+    }
+    draft_backend_destroy(backend);
     struct total total = {.options = &options};
     total.lines = open_memstream(&total.table, &total.length);
     if (total.lines == NULL)
