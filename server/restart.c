@@ -18,6 +18,8 @@
 #define CANCELLING DRAFTD__V1__JOB__STATE__STATE_CANCELLING
 #define CANCELLED  DRAFTD__V1__JOB__STATE__STATE_CANCELLED
 
+static const int64_t REQUESTS_KEPT_US = 30LL * 24 * 3600 * 1000000;
+
 struct found {
     struct draftd_store_queued *job;
     size_t count;
@@ -92,6 +94,16 @@ static void sweep_jobs(struct draftd *d)
     free(parent);
 }
 
+static bool forget_old_requests(struct draftd *d, struct draft_error *err)
+{
+    if (!draftd_begin(d, DRAFTD_DURABLE, err))
+        return false;
+    if (draftd_store_prune_requests(d->store, draftd_now_us() - REQUESTS_KEPT_US, err))
+        return draftd_commit(d, err);
+    draftd_rollback(d);
+    return false;
+}
+
 bool draftd_restart(struct draftd *d, struct draft_error *err)
 {
     static const char *const folders[] = {"jobs", "incoming", "exports", "trash"};
@@ -105,8 +117,8 @@ bool draftd_restart(struct draftd *d, struct draft_error *err)
             return false;
     }
     int64_t oldest;
-    if (!draftd_store_revisions(d->store, &oldest, &d->revision, err) || !restore_jobs(d, err) ||
-        !draftd_previews_restore(d, err))
+    if (!draftd_store_revisions(d->store, &oldest, &d->revision, err) || !forget_old_requests(d, err) ||
+        !restore_jobs(d, err) || !draftd_previews_restore(d, err))
         return false;
     sweep_jobs(d);
     return true;

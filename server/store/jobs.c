@@ -255,3 +255,8 @@ bool draftd_store_add_request(struct draftd_store *store, const char *id, const 
         "INSERT INTO requests (request_id, hash, job, preview, time_us) VALUES (?, ?, nullif(?, 0), nullif(?, 0), ?)",
         "ssiii", id, hash, job, preview, draftd_now_us());
 }
+
+bool draftd_store_prune_requests(struct draftd_store *store, int64_t before_us, struct draft_error *err)
+{
+    return sql_run(&store->writer, err, "DELETE FROM requests WHERE time_us < ?", "i", before_us);
+}

@@ -87,6 +87,9 @@ bool draftd_store_find_request(struct draftd_store *store, const char *id, const
 bool draftd_store_add_request(struct draftd_store *store, const char *id, const char *hash, int64_t job,
                               int64_t preview, struct draft_error *err);
 
+/* Forgets requests older than that: no client retries for so long. */
+bool draftd_store_prune_requests(struct draftd_store *store, int64_t before_us, struct draft_error *err);
+
 /* --- Events (events.c) --- */
 struct draftd_store_event {
     int64_t revision, time_us, job, step, preview;
