@@ -153,10 +153,11 @@ void draftd_process_end(const struct draftd_store_process *process, const char *
         return;
     struct draftd_store_process now; /* read after the pidfd: if it matches, the pidfd is the very process */
     draftd_process_identify(process->pid, &now);
-    if (now.start == process->start && now.start != 0 && strcmp(now.boot, process->boot) == 0) {
+    struct pollfd gone = {.fd = fd, .events = POLLIN}; /* readable: dead, and at most not reaped yet */
+    if (poll(&gone, 1, 0) == 0 && now.start == process->start && now.start != 0 &&
+        strcmp(now.boot, process->boot) == 0) {
         draftd_log(DRAFTD_WARNING, about, "worker %d of an earlier daemon is still there; it is ended", process->pid);
         pidfd_send_signal(fd, SIGKILL, NULL, 0);
-        struct pollfd gone = {.fd = fd, .events = POLLIN};
         poll(&gone, 1, 5000);
     }
     close(fd);
