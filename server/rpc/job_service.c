@@ -78,6 +78,12 @@ DRAFTD_CALL(draftd_rpc_resume_job)
     return true;
 }
 
+void draftd_rpc_refine_resume_job(const struct draft_error *err, struct draftd_status *status)
+{
+    if (err->code == DRAFT_FAILED_PRECONDITION && strcmp(err->field, "fingerprint") == 0)
+        status->reason = "WEIGHTS_CHANGED";
+}
+
 DRAFTD_CALL(draftd_rpc_delete_job)
 {
     const Draftd__V1__DeleteJobRequest *in = (const void *)request;

@@ -4,10 +4,10 @@
 #include "grpc/reflection/v1/reflection.pb-c.h"
 #include "rpc/services.h"
 
-#define UNARY(service, method, lane, role, ms, request, reply, handler)                                                \
+#define UNARY(service, method, lane, role, ms, request, reply, handler, refine)                                        \
     {                                                                                                                  \
         "/" service "/" method, DRAFTD_UNARY, lane, role, ms, &request##__descriptor, &reply##__descriptor, handler,   \
-            NULL, NULL, NULL, NULL                                                                                     \
+            NULL, NULL, NULL, refine                                                                                   \
     }
 #define STREAM(service, method, lane, role, ms, request, reply, open, next, close, refine)                             \
     {                                                                                                                  \
@@ -25,41 +25,40 @@ enum { HALF_MINUTE = 30 * 1000, FIVE_MINUTES = 5 * 60 * 1000 };
 
 #define JOBS "draftd.v1.JobService"
 static const struct draftd_method job_methods[] = {
-    {"/" JOBS "/CreateJob", DRAFTD_UNARY, SLOW, USE, HALF_MINUTE, &draftd__v1__create_job_request__descriptor,
-     &draftd__v1__create_job_response__descriptor, draftd_rpc_create_job, NULL, NULL, NULL,
-     draftd_rpc_refine_create_job},
-    UNARY(JOBS, "GetJob", QUICK, VIEW, 0, draftd__v1__get_job_request, draftd__v1__get_job_response,
-          draftd_rpc_get_job),
+    UNARY(JOBS, "CreateJob", SLOW, USE, HALF_MINUTE, draftd__v1__create_job_request, draftd__v1__create_job_response,
+          draftd_rpc_create_job, draftd_rpc_refine_create_job),
+    UNARY(JOBS, "GetJob", QUICK, VIEW, 0, draftd__v1__get_job_request, draftd__v1__get_job_response, draftd_rpc_get_job,
+          NULL),
     UNARY(JOBS, "ListJobs", QUICK, VIEW, 0, draftd__v1__list_jobs_request, draftd__v1__list_jobs_response,
-          draftd_rpc_list_jobs),
+          draftd_rpc_list_jobs, NULL),
     STREAM(JOBS, "WatchJobs", QUICK, VIEW, 0, draftd__v1__watch_jobs_request, draftd__v1__watch_jobs_response,
            draftd_rpc_watch_jobs, draftd_rpc_watch_next, draftd_rpc_watch_close, draftd_rpc_refine_watch_jobs),
     UNARY(JOBS, "CancelJob", QUICK, USE, 0, draftd__v1__cancel_job_request, draftd__v1__cancel_job_response,
-          draftd_rpc_cancel_job),
+          draftd_rpc_cancel_job, NULL),
     UNARY(JOBS, "PauseJob", SLOW, USE, FIVE_MINUTES, draftd__v1__pause_job_request, draftd__v1__pause_job_response,
-          draftd_rpc_pause_job),
+          draftd_rpc_pause_job, NULL),
     UNARY(JOBS, "ResumeJob", SLOW, USE, HALF_MINUTE, draftd__v1__resume_job_request, draftd__v1__resume_job_response,
-          draftd_rpc_resume_job),
+          draftd_rpc_resume_job, draftd_rpc_refine_resume_job),
     UNARY(JOBS, "DeleteJob", QUICK, USE, 0, draftd__v1__delete_job_request, google__protobuf__empty,
-          draftd_rpc_delete_job),
+          draftd_rpc_delete_job, NULL),
 };
 
 #define METRICS "draftd.v1.MetricService"
 static const struct draftd_method metric_methods[] = {
     UNARY(METRICS, "ListMetrics", QUICK, VIEW, 0, draftd__v1__list_metrics_request, draftd__v1__list_metrics_response,
-          draftd_rpc_list_metrics),
+          draftd_rpc_list_metrics, NULL),
     UNARY(METRICS, "QueryMetrics", QUICK, VIEW, 0, draftd__v1__query_metrics_request,
-          draftd__v1__query_metrics_response, draftd_rpc_query_metrics),
+          draftd__v1__query_metrics_response, draftd_rpc_query_metrics, NULL),
 };
 
 #define PREVIEWS "draftd.v1.PreviewService"
 static const struct draftd_method preview_methods[] = {
     UNARY(PREVIEWS, "CreatePreview", QUICK, USE, 0, draftd__v1__create_preview_request,
-          draftd__v1__create_preview_response, draftd_rpc_create_preview),
+          draftd__v1__create_preview_response, draftd_rpc_create_preview, NULL),
     UNARY(PREVIEWS, "GetPreview", QUICK, VIEW, 0, draftd__v1__get_preview_request, draftd__v1__get_preview_response,
-          draftd_rpc_get_preview),
+          draftd_rpc_get_preview, NULL),
     UNARY(PREVIEWS, "ListPreviews", QUICK, VIEW, 0, draftd__v1__list_previews_request,
-          draftd__v1__list_previews_response, draftd_rpc_list_previews),
+          draftd__v1__list_previews_response, draftd_rpc_list_previews, NULL),
     STREAM(PREVIEWS, "WatchPreview", QUICK, VIEW, 0, draftd__v1__watch_preview_request,
            draftd__v1__watch_preview_response, draftd_rpc_watch_preview, draftd_rpc_watch_next, draftd_rpc_watch_close,
            NULL),
@@ -70,9 +69,9 @@ static const struct draftd_method preview_methods[] = {
 #define CHECKPOINTS "draftd.v1.CheckpointService"
 static const struct draftd_method checkpoint_methods[] = {
     UNARY(CHECKPOINTS, "ListCheckpoints", QUICK, VIEW, 0, draftd__v1__list_checkpoints_request,
-          draftd__v1__list_checkpoints_response, draftd_rpc_list_checkpoints),
+          draftd__v1__list_checkpoints_response, draftd_rpc_list_checkpoints, NULL),
     UNARY(CHECKPOINTS, "CreateCheckpoint", SLOW, USE, FIVE_MINUTES, draftd__v1__create_checkpoint_request,
-          draftd__v1__create_checkpoint_response, draftd_rpc_create_checkpoint),
+          draftd__v1__create_checkpoint_response, draftd_rpc_create_checkpoint, NULL),
     STREAM(CHECKPOINTS, "ExportLora", SLOW, VIEW, FIVE_MINUTES, draftd__v1__export_lora_request,
            draftd__v1__export_lora_response, draftd_rpc_export_lora, draftd_rpc_export_next, draftd_rpc_export_close,
            NULL),
@@ -81,13 +80,13 @@ static const struct draftd_method checkpoint_methods[] = {
 #define SYSTEM "draftd.v1.SystemService"
 static const struct draftd_method system_methods[] = {
     UNARY(SYSTEM, "GetServerInfo", QUICK, VIEW, 0, draftd__v1__get_server_info_request,
-          draftd__v1__get_server_info_response, draftd_rpc_server_info),
+          draftd__v1__get_server_info_response, draftd_rpc_server_info, NULL),
 };
 
 #define HEALTH "grpc.health.v1.Health"
 static const struct draftd_method health_methods[] = {
     UNARY(HEALTH, "Check", QUICK, DRAFTD_ROLE_NONE, 0, grpc__health__v1__health_check_request,
-          grpc__health__v1__health_check_response, draftd_rpc_health_check),
+          grpc__health__v1__health_check_response, draftd_rpc_health_check, NULL),
     STREAM(HEALTH, "Watch", QUICK, DRAFTD_ROLE_NONE, 0, grpc__health__v1__health_check_request,
            grpc__health__v1__health_check_response, draftd_rpc_health_watch, draftd_rpc_health_next,
            draftd_rpc_health_close, NULL),

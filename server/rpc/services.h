@@ -44,6 +44,7 @@ DRAFTD_CALL(draftd_rpc_list_jobs);
 DRAFTD_CALL(draftd_rpc_cancel_job);
 DRAFTD_CALL(draftd_rpc_pause_job);
 DRAFTD_CALL(draftd_rpc_resume_job);
+void draftd_rpc_refine_resume_job(const struct draft_error *err, struct draftd_status *status);
 DRAFTD_CALL(draftd_rpc_delete_job);
 DRAFTD_OPEN(draftd_rpc_watch_jobs);
 void draftd_rpc_refine_watch_jobs(const struct draft_error *err, struct draftd_status *status);
