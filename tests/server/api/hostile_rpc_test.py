@@ -371,4 +371,4 @@ if __name__ == "__main__":
     parser.add_argument("--build", required=True)
     known, rest = parser.parse_known_args()
     BUILD = os.path.abspath(known.build)
-    unittest.main(argv=[sys.argv[0]] + rest, verbosity=2)
+    unittest.main(argv=[sys.argv[0]] + rest, verbosity=2, warnings="ignore")
