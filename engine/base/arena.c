@@ -6,12 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Under AddressSanitizer released memory and the padding behind a block are poisoned, so that it sees into arenas. */
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(start, bytes)   ((void)(start), (void)(bytes))
-#define ASAN_UNPOISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
 #endif
 
 /* Blocks are cache-line aligned; the region itself begins on a huge page so that the kernel can back it with them. */
@@ -26,6 +22,38 @@ struct draft_arena {
     void *map; /* what munmap takes: base is inside it */
     size_t map_bytes;
 };
+
+/* Under AddressSanitizer released memory and the padding behind a block are poisoned, so that it sees into arenas. Only
+ * in the first GiB: the sanitizer keeps a byte for every eight, and marking terabytes would commit them. */
+#ifdef __SANITIZE_ADDRESS__
+static size_t watched_end(size_t end)
+{
+    const size_t watched = (size_t)1 << 30;
+    return end < watched ? end : watched;
+}
+
+static void hide(const struct draft_arena *arena, size_t start, size_t end)
+{
+    if (start < watched_end(end))
+        ASAN_POISON_MEMORY_REGION(arena->base + start, watched_end(end) - start);
+}
+
+static void show(const struct draft_arena *arena, size_t start, size_t end)
+{
+    if (start < watched_end(end))
+        ASAN_UNPOISON_MEMORY_REGION(arena->base + start, watched_end(end) - start);
+}
+#else
+static void hide(const struct draft_arena *arena, size_t start, size_t end)
+{
+    (void)arena, (void)start, (void)end;
+}
+
+static void show(const struct draft_arena *arena, size_t start, size_t end)
+{
+    (void)arena, (void)start, (void)end;
+}
+#endif
 
 struct draft_arena *draft_arena_create(const char *name, size_t limit, struct draft_error *err)
 {
@@ -58,7 +86,7 @@ void draft_arena_destroy(struct draft_arena *arena)
 {
     if (arena == NULL)
         return;
-    ASAN_UNPOISON_MEMORY_REGION(arena->base, arena->high_water);
+    show(arena, 0, arena->high_water);
     munmap(arena->map, arena->map_bytes);
     free(arena);
 }
@@ -71,8 +99,8 @@ void *draft_arena_alloc(struct draft_arena *arena, size_t bytes)
     if (rounded > arena->limit - arena->used)
         rounded = arena->limit - arena->used;
     unsigned char *block = arena->base + arena->used;
-    ASAN_UNPOISON_MEMORY_REGION(block, bytes);
-    ASAN_POISON_MEMORY_REGION(block + bytes, rounded - bytes);
+    show(arena, arena->used, arena->used + bytes);
+    hide(arena, arena->used + bytes, arena->used + rounded);
     arena->used += rounded;
     if (arena->used > arena->high_water)
         arena->high_water = arena->used;
@@ -97,7 +125,7 @@ size_t draft_arena_mark(const struct draft_arena *arena)
 void draft_arena_release(struct draft_arena *arena, size_t mark)
 {
     assert(mark <= arena->used);
-    ASAN_POISON_MEMORY_REGION(arena->base + mark, arena->used - mark);
+    hide(arena, mark, arena->used);
     arena->used = mark;
 }
 
@@ -107,7 +135,7 @@ void *draft_arena_slide(struct draft_arena *arena, size_t mark, size_t offset, c
     if (bytes > arena->limit - mark || offset > arena->limit - mark - bytes)
         return NULL;
     unsigned char *block = arena->base + mark;
-    ASAN_UNPOISON_MEMORY_REGION(block, offset + bytes);
+    show(arena, mark, mark + offset + bytes);
     memmove(block + offset, from, bytes);
     draft_arena_release(arena, mark);
     return draft_arena_alloc(arena, offset + bytes);

@@ -9,6 +9,10 @@
 
 #include "base/arena.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
 static void test_arena__gives_aligned_blocks_that_do_not_overlap(void **state)
 {
     (void)state;
@@ -89,6 +93,25 @@ static void test_arena__copies_strings(void **state)
     draft_arena_destroy(arena);
 }
 
+static void test_arena__hides_released_memory_from_the_address_sanitizer(void **state)
+{
+    (void)state;
+#ifdef __SANITIZE_ADDRESS__
+    struct draft_arena *arena = draft_arena_create("test", 4096, NULL);
+    char *block = draft_arena_alloc(arena, 100);
+    assert_null(__asan_region_is_poisoned(block, 100));
+    assert_non_null(__asan_region_is_poisoned(block, 101));
+    draft_arena_release(arena, 0);
+    assert_non_null(__asan_region_is_poisoned(block, 1));
+    assert_ptr_equal(draft_arena_alloc(arena, 100), block);
+    assert_null(__asan_region_is_poisoned(block, 100));
+    draft_arena_destroy(arena);
+    assert_null(__asan_region_is_poisoned(block, 4096)); /* whoever maps these addresses next may use them */
+#else
+    skip();
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -98,6 +121,7 @@ int main(void)
         cmocka_unit_test(test_arena__reserves_more_than_the_machine_has_and_commits_nothing),
         cmocka_unit_test(test_arena__refuses_absurd_limits),
         cmocka_unit_test(test_arena__copies_strings),
+        cmocka_unit_test(test_arena__hides_released_memory_from_the_address_sanitizer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
