@@ -517,14 +517,6 @@ void draftd_call_set_user(struct draftd_call *call, void *user)
     call->user = user;
 }
 
-bool draftd_call_cancelled(struct draftd_call *call)
-{
-    pthread_mutex_lock(&call->mutex);
-    bool over = call->over;
-    pthread_mutex_unlock(&call->mutex);
-    return over;
-}
-
 int draftd_call_remaining_ms(const struct draftd_call *call)
 {
     gpr_timespec deadline = call->details.deadline;
@@ -535,12 +527,4 @@ int draftd_call_remaining_ms(const struct draftd_call *call)
         return LONGEST_MS;
     int ms = gpr_time_to_millis(left);
     return ms > 1 ? ms : 1;
-}
-
-ProtobufCMessage *draftd_wrap(const ProtobufCMessageDescriptor *outer, ProtobufCMessage *inner)
-{
-    assert(outer->n_fields == 1 && outer->fields[0].descriptor == inner->descriptor);
-    uint8_t *message = draftd_message_new(outer);
-    *(ProtobufCMessage **)(message + outer->fields[0].offset) = inner;
-    return (ProtobufCMessage *)message;
 }

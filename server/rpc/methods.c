@@ -2,7 +2,10 @@
 #include "google/protobuf/empty.pb-c.h"
 #include "grpc/health/v1/health.pb-c.h"
 #include "grpc/reflection/v1/reflection.pb-c.h"
+#include "message.h"
 #include "rpc/services.h"
+
+#include <assert.h>
 
 #define UNARY(service, method, lane, role, ms, request, reply, handler, refine)                                        \
     {                                                                                                                  \
@@ -124,4 +127,12 @@ bool draftd_require(const char *value, const char *field, const char *example, s
 {
     return value[0] != '\0' || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field,
                                                 "%s is missing: name one, as in \"%s\"", field, example);
+}
+
+ProtobufCMessage *draftd_wrap(const ProtobufCMessageDescriptor *outer, ProtobufCMessage *inner)
+{
+    assert(outer->n_fields == 1 && outer->fields[0].descriptor == inner->descriptor);
+    uint8_t *message = draftd_message_new(outer);
+    *(ProtobufCMessage **)(message + outer->fields[0].offset) = inner;
+    return (ProtobufCMessage *)message;
 }

@@ -97,13 +97,9 @@ int draftd_rpc_live_calls(struct draftd_rpc *rpc);
 void *draftd_call_context(const struct draftd_call *call);
 void *draftd_call_user(const struct draftd_call *call);
 void draftd_call_set_user(struct draftd_call *call, void *user);
-bool draftd_call_cancelled(struct draftd_call *call); /* the client is gone, has cancelled or its deadline is over */
 /* What is left of the client's deadline, at least 1, at most 10 minutes. */
 int draftd_call_remaining_ms(const struct draftd_call *call);
 /* Asks a stream's `next` again. From `open` until `close` returns, from any thread; quick, takes no lock of others. */
 void draftd_call_wake(struct draftd_call *call);
-
-/* A new message `outer` whose only field is `inner`, which it takes over. */
-ProtobufCMessage *draftd_wrap(const ProtobufCMessageDescriptor *outer, ProtobufCMessage *inner);
 
 #endif

@@ -25,6 +25,8 @@ void draftd_health_destroy(struct draftd_health *health);
 struct draftd_reflection *draftd_reflection_create(const struct draftd_service *services, size_t count);
 void draftd_reflection_destroy(struct draftd_reflection *reflection);
 
+/* A new message `outer` whose only field is `inner`, which it takes over. */
+ProtobufCMessage *draftd_wrap(const ProtobufCMessageDescriptor *outer, ProtobufCMessage *inner);
 /* A request's id field that must be there. */
 bool draftd_require(const char *value, const char *field, const char *example, struct draft_error *err);
 
