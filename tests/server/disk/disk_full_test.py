@@ -21,7 +21,7 @@ if os.environ.get("DRAFT_DISK_TEST") != "inside":
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "api"))
 import grpc  # noqa: E402
-from draftd_api import ENDED, Daemon, Error, Job, pb, tiny_spec  # noqa: E402
+from draftd_api import ENDED, Daemon, Error, Job, eventually, pb, tiny_spec  # noqa: E402
 
 arguments = None
 
@@ -33,7 +33,7 @@ class DiskFull(unittest.TestCase):
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", self.folder], check=True)
         self.addCleanup(lambda: subprocess.run(["umount", "-l", self.folder]))
         self.daemon = Daemon(arguments.build, keep=self.folder)
-        self.addCleanup(lambda: self.daemon.process.kill())
+        self.addCleanup(lambda: (self.daemon.process.kill(), self.daemon.process.wait()))
 
     def fill(self, leave=0):
         """Takes all room but `leave` bytes."""
@@ -80,7 +80,16 @@ class DiskFull(unittest.TestCase):
         os.unlink(ballast)
         checkpoints = self.daemon.checkpoints.ListCheckpoints(pb.checkpoints.ListCheckpointsRequest(job_id=job.id), timeout=30).checkpoints
         self.assertTrue(checkpoints, "the last checkpoint is gone")
-        self.daemon.jobs.ResumeJob(pb.jobs.ResumeJobRequest(job_id=job.id), timeout=120)
+
+        def resumed():  # the failure itself is written as soon as there is room; until then the daemon says "not now"
+            try:
+                self.daemon.jobs.ResumeJob(pb.jobs.ResumeJobRequest(job_id=job.id), timeout=120)
+                return True
+            except grpc.RpcError as error:
+                self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE, error.details())
+                return False
+
+        eventually(resumed)
         job = self.daemon.wait(job.id, lambda j: j.state in ENDED)
         self.assertEqual(job.state, Job.STATE_SUCCEEDED, job.reason)
 
