@@ -82,7 +82,9 @@ bool draft_memory_estimate(struct draft_engine *e, uint64_t *bytes, struct draft
     double slope = at[1] > at[0] ? (double)(at[1] - at[0]) / (area[1] - area[0]) : 0;
     double rest = (double)at[0] - slope * area[0];
     double sample = slope * (double)(e->latent_height * e->latent_width) + (rest > 0 ? rest : 0);
-    double step = sample * e->config.micro_batch;
+    double noise = (double)(e->latent_height * e->latent_width * e->pipeline.unet_info.in_channels) * sizeof(float) *
+                   e->config.global_batch * (1 + e->config.lv_copies);
+    double step = sample * e->config.micro_batch + noise;
     *bytes = (uint64_t)step + draft_arena_live(e->weights) + draft_backend_prepared_bytes(e->backend);
     return true;
 }
