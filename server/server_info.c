@@ -12,6 +12,7 @@ static const struct {
     const char *name, *help;
 } rewards[] = {
     {"clip", "clip:DIR, a CLIPModel folder: how well picture and prompt agree (PickScore's formula)"},
+    {"pickscore", "pickscore:DIR, the folder of PickScore_v1: which picture of its prompt people prefer"},
     {"jpeg", "jpeg:quality=50,mode=compressibility (or incompressibility): how small a JPEG the picture makes"},
 };
 

@@ -86,6 +86,9 @@ struct draft_tensor *draft_resize_bicubic(struct draft_graph *g, struct draft_te
 /* x [n, h, w, c] -> [n, height, width, c] from (top, left) */
 struct draft_tensor *draft_crop(struct draft_graph *g, struct draft_tensor *x, int64_t top, int64_t left,
                                 int64_t height, int64_t width);
+/* x [n, h, w, c] -> [n, height, width, c] at (top, left), zeros around it */
+struct draft_tensor *draft_pad(struct draft_graph *g, struct draft_tensor *x, int64_t top, int64_t left, int64_t height,
+                               int64_t width);
 struct draft_tensor *draft_max_pool(struct draft_graph *g, struct draft_tensor *x, int window, int stride);
 
 /* cosine of rows: a, b [n, c] -> [n] */

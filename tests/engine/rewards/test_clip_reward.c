@@ -4,7 +4,7 @@
 
 #include "tensor/safetensors.h"
 
-static const char DEMO_CLIP[] = "clip:" DEMO "/emoji-clip";
+static const char DEMO_CLIP[] = "clip:" DEMO "/emoji-clip", DEMO_PICKSCORE[] = "pickscore:" DEMO "/emoji-clip";
 
 static float *load(const struct draft_safetensors *file, const char *key, int64_t *dim)
 {
@@ -39,15 +39,14 @@ static double relative_error(const float *found, const float *expected, int64_t 
 }
 
 /* Pictures wider, taller, as large as and half larger than the model's: CLIPImageProcessor's resize and crop. */
-static void test_clip_reward__equals_transformers_in_value_and_gradient(void **state)
+static void check_transformers(const char *spec)
 {
-    (void)state;
     static const char *const names[] = {"wide", "tall", "same", "half"}, *const prompts[] = {
                                                                              "a lion",
                                                                              "A small Owl on a BLUE background!"};
     struct draft_safetensors *file = open_file(FIXTURES "/clip_reward.safetensors");
     struct reward_case c;
-    reward_open(&c, DEMO_CLIP);
+    reward_open(&c, spec);
     for (int i = 0; i < 4; i++) {
         char key[32];
         int64_t dim[4];
@@ -71,6 +70,18 @@ static void test_clip_reward__equals_transformers_in_value_and_gradient(void **s
     }
     reward_close(&c);
     draft_safetensors_close(file);
+}
+
+static void test_clip_reward__equals_transformers_in_value_and_gradient(void **state)
+{
+    (void)state;
+    check_transformers(DEMO_CLIP);
+}
+
+static void test_clip_reward__pickscore_is_the_same_formula(void **state)
+{
+    (void)state;
+    check_transformers(DEMO_PICKSCORE);
 }
 
 /* The recorded run of DRaFT+: its pictures, its rewards. */
@@ -225,6 +236,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_clip_reward__equals_transformers_in_value_and_gradient),
+        cmocka_unit_test(test_clip_reward__pickscore_is_the_same_formula),
         cmocka_unit_test(test_clip_reward__gives_the_rewards_of_the_recorded_run),
         cmocka_unit_test(test_clip_reward__of_a_prompt_never_depends_on_the_others),
         cmocka_unit_test(test_clip_reward__gives_the_pictures_prompt_its_memory_back),

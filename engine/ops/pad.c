@@ -1,0 +1,67 @@
+/*
+ * pad: y [n, height, width, c] = x [n, h, w, c] at (top, left), zeros around it
+ *   dx: dy in that window
+ */
+#include "ops/op.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+struct pad_args {
+    int64_t top, left;
+};
+
+/* Copies each picture: into its window of y in forward, out of dy's in backward. */
+static void copy_window(struct draft_graph *g, const struct draft_call *call, float *x, float *y, bool into_x,
+                        bool accumulate)
+{
+    const struct pad_args *a = call->args;
+    const struct draft_tensor *in = call->in[0], *out = call->out;
+    int64_t c = in->dim[3], wide = out->dim[2] * c, narrow = in->dim[2] * c;
+    for (int64_t n = 0; n < in->dim[0]; n++) {
+        float *window = y + (n * out->dim[1] + a->top) * wide + a->left * c;
+        float *all = x + n * in->dim[1] * narrow;
+        if (into_x)
+            draft_copy_rows(g->backend, in->dim[1], narrow, window, wide, all, narrow, accumulate);
+        else
+            draft_copy_rows(g->backend, in->dim[1], narrow, all, narrow, window, wide, false);
+    }
+}
+
+static bool forward(struct draft_graph *g, struct draft_call *call)
+{
+    memset(draft_f32(call->out), 0, (size_t)draft_tensor_count(call->out) * sizeof(float));
+    copy_window(g, call, draft_f32(call->in[0]), draft_f32(call->out), false, false);
+    return true;
+}
+
+static bool backward(struct draft_graph *g, struct draft_call *call)
+{
+    bool accumulate;
+    float *dx = draft_grad(g, call->in[0], &accumulate);
+    if (dx == NULL)
+        return false;
+    copy_window(g, call, dx, call->out->grad, true, accumulate);
+    return true;
+}
+
+const struct draft_op draft_op_pad = {.name = "pad", .forward = forward, .backward = backward};
+
+struct draft_tensor *draft_pad(struct draft_graph *g, struct draft_tensor *x, int64_t top, int64_t left, int64_t height,
+                               int64_t width)
+{
+    if (!draft_graph_ok(g))
+        return NULL;
+    assert(x != NULL);
+    if (!draft_is_f32(x, 4) || top < 0 || left < 0 || x->dim[1] > height || top > height - x->dim[1] ||
+        x->dim[2] > width || left > width - x->dim[2]) {
+        char expected[128];
+        snprintf(expected, sizeof expected, "x [n, h, w, c] that fits into %lld x %lld at (%lld, %lld)",
+                 (long long)height, (long long)width, (long long)top, (long long)left);
+        return DRAFT_REFUSE(g, "pad", expected, x);
+    }
+    struct pad_args args = {top, left};
+    struct draft_call call = {.op = &draft_op_pad, .in = {x}, .args = &args, .args_size = sizeof args};
+    call.out = draft_new(g, DRAFT_F32, 4, (int64_t[]){x->dim[0], height, width, x->dim[3]});
+    return draft_graph_run(g, &call);
+}
