@@ -13,6 +13,7 @@
 #include "job.h"
 #include "log.h"
 #include "message.h"
+#include "space.h"
 #include "worker.h"
 
 /* The rows of one job, oldest first, with their paths. */
@@ -184,6 +185,20 @@ static char *path_of_step(struct draftd *d, int64_t job, int64_t step)
     return path;
 }
 
+static bool write_row(struct draftd *d, const struct draftd_live_job *job, const Draftd__V1__Checkpoint *checkpoint,
+                      const char *name, struct draft_error *err)
+{
+    if (!draftd_begin(d, DRAFTD_DURABLE, err))
+        return false;
+    if (draftd_store_add_checkpoint(d->store, job->number, checkpoint, name, err) &&
+        (!job->metrics_untold ||
+         draftd_event(d, DRAFTD__V1__JOB_EVENT__KIND__KIND_METRICS, job->number, job->metrics_step, 0, "", err)) &&
+        draftd_event(d, DRAFTD__V1__JOB_EVENT__KIND__KIND_CHECKPOINT, job->number, checkpoint->step, 0, "", err))
+        return draftd_commit(d, err);
+    draftd_rollback(d);
+    return false;
+}
+
 bool draftd_checkpoint_record(struct draftd *d, struct draftd_live_job *job, const Draftd__Worker__Saved *saved,
                               bool *fault, struct draft_error *err)
 {
@@ -205,16 +220,11 @@ bool draftd_checkpoint_record(struct draftd *d, struct draftd_live_job *job, con
     checkpoint.create_time_us = draftd_now_us();
     checkpoint.attempt = job->attempt;
     char *before = path_of_step(d, job->number, saved->step);
-    bool ok = draftd_begin(d, DRAFTD_DURABLE, err);
-    if (ok) {
-        ok = draftd_store_add_checkpoint(d->store, job->number, &checkpoint, name, err) &&
-             (!job->metrics_untold ||
-              draftd_event(d, DRAFTD__V1__JOB_EVENT__KIND__KIND_METRICS, job->number, job->metrics_step, 0, "", err)) &&
-             draftd_event(d, DRAFTD__V1__JOB_EVENT__KIND__KIND_CHECKPOINT, job->number, saved->step, 0, "", err);
-        if (!ok)
-            draftd_rollback(d);
-        else
-            ok = draftd_commit(d, err);
+    struct draft_error failure = {0};
+    bool ok = write_row(d, job, &checkpoint, name, &failure);
+    if (!ok && draftd_reserve_give(d, &failure)) {
+        failure = (struct draft_error){0};
+        ok = write_row(d, job, &checkpoint, name, &failure);
     }
     if (ok) {
         job->metrics_untold = false;
@@ -225,6 +235,8 @@ bool draftd_checkpoint_record(struct draftd *d, struct draftd_live_job *job, con
             unlink(before); /* the same step saved again under another name */
         prune(d, job);
         pthread_cond_broadcast(&d->changed);
+    } else if (err && err->code == DRAFT_OK) {
+        *err = failure;
     }
     free(before);
     return ok;
@@ -253,6 +265,19 @@ void draftd_checkpoint_sweep(struct draftd *d, int64_t job)
 }
 
 /* --- CheckpointService --- */
+
+static void count_one(void *context, const Draftd__V1__Checkpoint *checkpoint, const char *file)
+{
+    (void)checkpoint, (void)file;
+    ++*(size_t *)context;
+}
+
+size_t draftd_checkpoint_count(struct draftd *d, int64_t job)
+{
+    size_t count = 0;
+    draftd_store_checkpoints(d->store, job, &count, count_one, NULL);
+    return count;
+}
 
 static void append_checkpoint(void *context, const Draftd__V1__Checkpoint *checkpoint, const char *file)
 {

@@ -20,6 +20,9 @@ bool draftd_checkpoint_choose(struct draftd *d, int64_t job, int64_t step, bool 
 bool draftd_checkpoint_record(struct draftd *d, struct draftd_live_job *job, const Draftd__Worker__Saved *saved,
                               bool *fault, struct draft_error *err);
 
+/* How many are recorded. */
+size_t draftd_checkpoint_count(struct draftd *d, int64_t job);
+
 /* At start: removes files of a job's folder that no row names (a crash in between, temporary files). */
 void draftd_checkpoint_sweep(struct draftd *d, int64_t job);
 

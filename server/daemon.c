@@ -18,6 +18,7 @@
 #include "message.h"
 #include "previews.h"
 #include "restart.h"
+#include "space.h"
 #include "training.h"
 #include "watch.h"
 #include "worker.h"
@@ -94,6 +95,8 @@ static void *run(void *argument)
         int64_t now = draftd_now_ms();
         int64_t next = draftd_workers_check(d, now), retry = retry_moves(d, now);
         next = retry < next ? retry : next;
+        if (retry == INT64_MAX)
+            draftd_reserve_keep(d, now, &next);
         draftd_schedule(d, now, &next);
         draftd_previews_schedule(d, now, &next);
         int untold = draftd_wake_watchers(d);
@@ -155,7 +158,10 @@ static bool set_up(struct draftd *d, const struct draftd_config *config, struct 
     if (access(d->worker_path, X_OK) < 0)
         return draft_fail_errno(err, "cannot run the worker program %s", d->worker_path);
     d->store = draftd_store_open(d->state_dir, err);
-    return d->store && draftd_restart(d, err) && start_thread(d, err);
+    if (d->store == NULL)
+        return false;
+    draftd_reserve_keep(d, draftd_now_ms(), &(int64_t){0}); /* what the start records may need it */
+    return draftd_restart(d, err) && start_thread(d, err);
 }
 
 struct draftd *draftd_create(const struct draftd_config *config, struct draft_error *err)

@@ -5,6 +5,7 @@
  *   jobs/job-12/checkpoints/        written by the worker, named in the database
  *   jobs/job-12/previews/preview-7/ <index>.png
  *   jobs/job-12/log/attempt-1.log   what the worker wrote to stderr
+ *   reserve                         room to give up when the disk is full
  *   incoming/                       submits being checked; swept at start
  *   exports/                        LoRA files being fetched; swept at start
  *   trash/                          deleted jobs on their way out; swept at start

@@ -27,6 +27,7 @@
 
 #include "log.h"
 #include "message.h"
+#include "space.h"
 
 #define QUEUED     DRAFTD__V1__JOB__STATE__STATE_QUEUED
 #define PREPARING  DRAFTD__V1__JOB__STATE__STATE_PREPARING
@@ -113,6 +114,7 @@ struct draftd_live_job *draftd_job_wake(struct draftd *d, const Draftd__V1__Job 
     job->spec = draftd_message_copy(row->spec);
     job->fingerprint = draftd_strdup(row->fingerprint);
     job->memory_bytes = row->memory_bytes;
+    job->trained_parameters = row->trained_parameters;
     job->state = row->state;
     job->attempt = row->attempt;
     job->crashes = crashes;
@@ -185,7 +187,8 @@ void draftd_moved(struct draftd *d, struct draftd_live_job *job, const struct dr
     draftd_kick(d);
 }
 
-bool draftd_move(struct draftd *d, struct draftd_live_job *job, const struct draftd_move *move, struct draft_error *err)
+static bool try_move(struct draftd *d, struct draftd_live_job *job, const struct draftd_move *move,
+                     struct draft_error *err)
 {
     if (!draftd_begin(d, DRAFTD_DURABLE, err))
         return false;
@@ -197,6 +200,21 @@ bool draftd_move(struct draftd *d, struct draftd_live_job *job, const struct dra
         return false;
     draftd_moved(d, job, move);
     return true;
+}
+
+bool draftd_move(struct draftd *d, struct draftd_live_job *job, const struct draftd_move *move, struct draft_error *err)
+{
+    struct draft_error failure = {0};
+    if (try_move(d, job, move, &failure))
+        return true;
+    if (draftd_reserve_give(d, &failure)) {
+        failure = (struct draft_error){0};
+        if (try_move(d, job, move, &failure))
+            return true;
+    }
+    if (err && err->code == DRAFT_OK)
+        *err = failure;
+    return false;
 }
 
 void draftd_move_for_sure(struct draftd *d, struct draftd_live_job *job, const struct draftd_move *move)
@@ -215,6 +233,7 @@ void draftd_move_for_sure(struct draftd *d, struct draftd_live_job *job, const s
     unsaved->move.reason_code = unsaved->reason_code;
     free(job->unsaved);
     job->unsaved = unsaved;
+    job->progress_count = ++d->ticks; /* no event is kept, yet watchers learn of it */
     draftd_tell(d, job->number, 0);
     pthread_cond_broadcast(&d->changed);
 }

@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoints.h"
 #include "folders.h"
 #include "job.h"
 #include "log.h"
 #include "message.h"
 #include "previews.h"
 #include "requests.h"
+#include "space.h"
 #include "submit.h"
 #include "training.h"
 
@@ -245,7 +247,8 @@ bool draftd_resume_job(struct draftd *d, const char *job_id, int deadline_ms, Dr
     pthread_mutex_lock(&d->lock);
     row = resumable(d, number, err); /* others may have been faster meanwhile */
     struct draftd_move move = {.to = QUEUED, .requeue = true, .forgive = true};
-    if (row && move_sleeping(d, row, &move, err))
+    if (row && draftd_space_check(d, row->spec, row->trained_parameters, draftd_checkpoint_count(d, number), err) &&
+        move_sleeping(d, row, &move, err))
         *job = draftd_job_message(d, number, err);
     draftd_message_free(row);
     pthread_mutex_unlock(&d->lock);

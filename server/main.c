@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon.h"
@@ -18,7 +19,7 @@
 #include "rpc/rpc.h"
 #include "rpc/services.h"
 
-enum { MAX_CONNECTIONS = 512, GRACE_MS = 2000 };
+enum { MAX_CONNECTIONS = 512, GRACE_MS = 2000, REPEATED_MS = 1000 };
 enum { EXIT_USAGE = 2 };
 
 /* --- Command line --------------------------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ static const struct argp parser = {
         "  sudo systemctl enable --now draftd     as a service: see deploy/draftd.service\n"
         "\n"
         "SIGTERM or SIGINT stops it in order: running jobs save a checkpoint and go on at the next start. A second one "
-        "stops it at once; then jobs go on from their last checkpoint.\n"
+        "more than a second later stops it at once; then jobs go on from their last checkpoint.\n"
         "\n"
         "It leaves with 0 after an orderly stop, 1 when it cannot start, 2 for a wrong command line."};
 
@@ -298,8 +299,20 @@ static void notify_supervisor(const char *state)
     close(fd);
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int64_t stop_asked_ms; /* written before its handlers are there */
+
+/* The kernel (parent death and a terminal's hang-up at once) or a shell may repeat itself: that is no second wish. */
 static void leave_at_once(int signal_number)
 {
+    if (now_ms() - stop_asked_ms < REPEATED_MS)
+        return;
     static const char words[] = "draftd: stopped at once by a second signal\n";
     if (write(STDERR_FILENO, words, sizeof words - 1) < 0)
         _exit(128 + signal_number);
@@ -328,6 +341,7 @@ static void wait_for_stop(const sigset_t *set)
     }
     draftd_log(DRAFTD_INFO, NULL, "%s: stopping; running jobs save a checkpoint",
                got == SIGTERM ? "SIGTERM" : "SIGINT");
+    stop_asked_ms = now_ms();
     signal(SIGTERM, leave_at_once);
     signal(SIGINT, leave_at_once);
     pthread_sigmask(SIG_UNBLOCK, set, NULL);

@@ -8,6 +8,7 @@
 #include "job.h"
 #include "log.h"
 #include "message.h"
+#include "space.h"
 #include "training.h"
 
 static void send_train(struct draftd *d, struct draftd_live_job *job, const char *checkpoint)
@@ -98,8 +99,15 @@ void draftd_schedule(struct draftd *d, int64_t now_ms, int64_t *next_ms)
     draftd_checkpoint_sweep(d, number); /* what an earlier worker was writing when it died */
     if (draftd_checkpoint_choose(d, number, -1, true, &checkpoint, &err)) {
         next = draftd_live_job(d, number); /* the lock was free: it may be cancelled, paused, deleted by now */
-        if (next && next->state == DRAFTD__V1__JOB__STATE__STATE_QUEUED && !d->draining && !next->unsaved)
+        bool waits = next && next->state == DRAFTD__V1__JOB__STATE__STATE_QUEUED && !d->draining && !next->unsaved;
+        if (waits &&
+            draftd_space_check(d, next->spec, next->trained_parameters, draftd_checkpoint_count(d, number), &err)) {
             start(d, next, &checkpoint);
+        } else if (waits) {
+            struct draftd_move move = {
+                .to = DRAFTD__V1__JOB__STATE__STATE_PAUSED, .reason = err.message, .reason_code = "DISK_FULL"};
+            draftd_move_for_sure(d, next, &move);
+        }
         free(checkpoint.path);
     } else {
         draftd_log(DRAFTD_ERROR, next->id, "cannot start: %s", err.message);

@@ -32,7 +32,7 @@ struct draftd_live_job {
     char id[32];
     Draftd__V1__JobSpec *spec;
     char *fingerprint;
-    uint64_t memory_bytes;
+    uint64_t memory_bytes, trained_parameters;
     Draftd__V1__Job__State state;
     int attempt, crashes, max_retries;
     int64_t not_before_ms; /* back-off after a crash */
@@ -77,7 +77,9 @@ struct draftd {
     pthread_cond_t changed;
     struct draftd_store *store;
     bool draining, quit;
-    int64_t retry_ms; /* when moves that could not be recorded are tried again */
+    int64_t retry_ms;   /* when moves that could not be recorded are tried again */
+    bool reserve;       /* state_dir/reserve is allocated ... */
+    int64_t reserve_ms; /* ... or when that is tried again */
 
     pthread_t thread;
     bool thread_runs;

@@ -11,6 +11,7 @@
 #include "log.h"
 #include "message.h"
 #include "requests.h"
+#include "space.h"
 #include "spec.h"
 #include "worker.h"
 
@@ -82,8 +83,13 @@ static bool inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const str
         char why[1024];
         const char *code;
         draftd_worker_explain(d, worker, 0, why, sizeof why, &code);
-        ok = draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.model",
-                              "could not read the model: the checker crashed: %s", why);
+        if (strcmp(code, "OUT_OF_MEMORY") == 0) /* perhaps nothing is wrong with the model */
+            ok = draft_fail(err, DRAFT_OUT_OF_MEMORY, "could not check the model: %s", why);
+        else if (strcmp(code, "WORKER_HUNG") == 0)
+            ok = draft_fail(err, DRAFT_UNAVAILABLE, "could not check the model: %s; try again", why);
+        else
+            ok = draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.model",
+                                  "could not read the model: the checker crashed: %s", why);
     } else if (worker->result.code) {
         if (err && err->code == DRAFT_OK)
             *err = worker->result;
@@ -249,6 +255,7 @@ static bool submit(struct draftd *d, const Draftd__V1__CreateJobRequest *request
         copy = draftd_format("%s/dataset.jsonl", folder);
         ok = draftd_inspect(d, request->spec, &dataset, copy, deadline_ms, &inspected, err);
     }
+    ok = ok && draftd_space_check(d, request->spec, inspected->trained_parameters, 0, err);
     if (ok) {
         Draftd__V1__Job *job = describe(request->spec, &dataset, inspected);
         if (request->validate_only) {

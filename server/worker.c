@@ -402,9 +402,10 @@ void draftd_worker_explain(struct draftd *d, const struct draftd_worker *worker,
         snprintf(what, sizeof what, "the worker was ended: %s", worker->killed_why);
     } else if (WIFSIGNALED(worker->status) && WTERMSIG(worker->status) == SIGKILL) {
         *reason_code = "OUT_OF_MEMORY";
-        snprintf(what, sizeof what,
-                 "the system killed the worker (SIGKILL), probably for want of memory; it needs about %.1f GiB",
-                 (double)memory_bytes / (1 << 30));
+        snprintf(what, sizeof what, "the system killed the worker (SIGKILL), probably for want of memory");
+        if (memory_bytes)
+            snprintf(what + strlen(what), sizeof what - strlen(what), "; it needs about %.1f GiB",
+                     (double)memory_bytes / (1 << 30));
     } else if (WIFSIGNALED(worker->status)) {
         int number = WTERMSIG(worker->status);
         const char *name = sigabbrev_np(number), *words = sigdescr_np(number);

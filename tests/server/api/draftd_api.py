@@ -1,6 +1,7 @@
 """What the API tests share: Python code generated from the committed .proto files alone, a private draftd, and errors
 taken apart. Only Debian's python3, python3-grpcio, python3-protobuf and protobuf-compiler-grpc are used."""
 
+import atexit
 import contextlib
 import importlib
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import types
 
@@ -84,23 +86,44 @@ def sanitizers(build):
         return next((line.split("=", 1)[1].strip() for line in cache if line.startswith("DRAFT_SANITIZE")), "")
 
 
+_daemons = []
+
+
+def clean_up():
+    """Leaves neither processes nor folders behind, however the test ends; to be called before os._exit()."""
+    while _daemons:
+        _daemons[-1].remove()
+    _generated.cleanup()
+
+
+def interrupted(number, frame):
+    raise KeyboardInterrupt(f"signal {number}")  # unittest lets nothing else through
+
+
+atexit.register(clean_up)
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, interrupted)
+
+
 class Daemon:
-    """A private draftd in a temporary folder."""
+    """A private draftd in a temporary folder, which `keep` leaves to the caller."""
 
     def __init__(self, build, *options, keep=None):
         self.build = build
+        self.keep = keep
         self.folder = keep or tempfile.mkdtemp(prefix="draftd-api-")
         self.socket = os.path.join(self.folder, "d.sock")
         self.log_path = os.path.join(self.folder, "log")
         self.options = options
-        self.process = None
+        self.process = self.channel = None
+        _daemons.append(self)
         self.start()
 
     def start(self):
         log = open(self.log_path, "ab")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("XDG_")}
         self.process = subprocess.Popen(
-            [os.path.join(self.build, "draftd"), "--state-dir", os.path.join(self.folder, "state"), "--socket",
+            ["setpriv", "--pdeathsig", "KILL", os.path.join(self.build, "draftd"), "--state-dir", os.path.join(self.folder, "state"), "--socket",
              self.socket, "--demo-dir", DEMO, "--verbose", *self.options], stderr=log, env=environment)
         log.close()
         end = time.monotonic() + 60
@@ -138,11 +161,15 @@ class Daemon:
         return self.process.wait(timeout=within)
 
     def remove(self):
-        if self.process.poll() is None:
+        if self in _daemons:
+            _daemons.remove(self)
+        if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self.channel.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.channel:
+            self.channel.close()
+        if not self.keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     # what the kernel says about the process
     def workers(self):

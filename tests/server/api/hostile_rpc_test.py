@@ -20,7 +20,7 @@ import unittest
 import grpc
 from google.protobuf.descriptor import FieldDescriptor
 
-from draftd_api import ENDED, SECONDS, Daemon, Error, eventually, pb, sanitizers, tiny_spec
+from draftd_api import ENDED, SECONDS, Daemon, Error, clean_up, eventually, pb, sanitizers, tiny_spec
 
 BUILD = None
 Code = grpc.StatusCode
@@ -95,6 +95,7 @@ class Hostile(unittest.TestCase):
     def tearDown(self):
         if self.daemon.process.poll() is not None:
             print(f"{self.id()}: draftd is gone: {self.daemon.process.poll()}\n" + self.daemon.log()[-8000:], flush=True)
+            clean_up()
             os._exit(1)
         self.info()
 
@@ -337,13 +338,12 @@ class Hostile(unittest.TestCase):
         # two that ask for a stream and never read: one within grpcio, one stopped as a whole process
         silent = self.daemon.connect()
         streams = [pb.jobs_grpc.JobServiceStub(silent).WatchJobs(pb.jobs.WatchJobsRequest()) for _ in range(20)]
-        program = ("import sys; sys.path.insert(0, sys.argv[1]); from draftd_api import *\n"
-                   "c = grpc.insecure_channel('unix:' + sys.argv[2])\n"
-                   "s = pb.jobs_grpc.JobServiceStub(c).WatchJobs(pb.jobs.WatchJobsRequest())\n"
+        program = ("import grpc, sys\n"
+                   "c = grpc.insecure_channel('unix:' + sys.argv[1])\n"
+                   "s = c.unary_stream('/draftd.v1.JobService/WatchJobs')(b'')\n"
                    "next(s); print('watching', flush=True)\n"
                    "for m in s: pass\n")
-        child = subprocess.Popen([sys.executable, "-c", program, os.path.dirname(os.path.abspath(__file__)),
-                                  self.daemon.socket], stdout=subprocess.PIPE)
+        child = subprocess.Popen([sys.executable, "-c", program, self.daemon.socket], stdout=subprocess.PIPE)
         self.addCleanup(child.kill)
         self.assertEqual(child.stdout.readline(), b"watching\n")
         child.send_signal(signal.SIGSTOP)

@@ -7,6 +7,7 @@ The state lies on a small tmpfs in a mount namespace of this test's own; where n
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,10 +31,14 @@ class DiskFull(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="draftd-disk-")
         self.data = tempfile.mkdtemp(prefix="draftd-disk-data-")
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", self.folder], check=True)
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.addCleanup(shutil.rmtree, self.data, ignore_errors=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", self.folder], check=True)
         self.addCleanup(lambda: subprocess.run(["umount", "-l", self.folder]))
         self.daemon = Daemon(arguments.build, keep=self.folder)
-        self.addCleanup(lambda: (self.daemon.process.kill(), self.daemon.process.wait()))
+        self.addCleanup(self.daemon.remove)
+        self.reserve = os.path.join(self.folder, "state", "reserve")
+        eventually(lambda: os.path.exists(self.reserve))
 
     def fill(self, leave=0):
         """Takes all room but `leave` bytes."""
@@ -68,12 +73,30 @@ class DiskFull(unittest.TestCase):
         job = self.daemon.submit(tiny_spec(self.data))
         self.assertNotIn(job.id, kept)
 
+    def test_a_job_that_would_not_fit_is_refused_with_what_it_needs(self):
+        ballast = self.fill(leave=4 << 20)
+        for validate_only in (True, False):
+            with self.assertRaises(grpc.RpcError) as caught:
+                self.daemon.submit(tiny_spec(self.data), validate_only=validate_only)
+            refused = Error(caught.exception)
+            self.assertEqual((refused.code, refused.reason), (grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL"), refused)
+            self.assertRegex(refused.message, r"[0-9.]+ MiB are needed .* [0-9.]+ MiB are free; free some space")
+        os.unlink(ballast)
+        job = self.daemon.submit(tiny_spec(self.data))
+        self.daemon.wait(job.id, lambda j: j.state == Job.STATE_SUCCEEDED)
+
     def test_a_job_on_a_full_disk_says_so_keeps_its_checkpoint_and_can_be_resumed(self):
-        job = self.daemon.submit(tiny_spec(self.data, steps=40, checkpoint_every=1, max_retries=-1))
+        job = self.daemon.submit(tiny_spec(self.data, steps=100, checkpoint_every=1, max_retries=-1))
         self.daemon.wait(job.id, lambda j: j.progress.step >= 2)
+        watching = self.daemon.jobs.WatchJobs(pb.jobs.WatchJobsRequest(job_id=job.id), timeout=120)
+        next(watching)
         ballast = self.fill()
-        job = self.daemon.wait(job.id, lambda j: j.state in ENDED + (Job.STATE_PAUSED,))
-        self.assertIn(job.state, (Job.STATE_FAILED, Job.STATE_PAUSED))
+        told = (message.event for message in watching if message.event.HasField("job"))
+        event = next(event for event in told if event.job.state in ENDED + (Job.STATE_PAUSED,))
+        watching.cancel()
+        job = self.daemon.get(job.id)
+        self.assertEqual((event.job.state, job.state), (Job.STATE_PAUSED, Job.STATE_PAUSED))
+        self.assertEqual(event.job.reason_code, "DISK_FULL")
         self.assertEqual(job.reason_code, "DISK_FULL", job.reason)
         self.assertRegex(job.reason.lower(), "disk|space|full")
         self.assertIsNone(self.daemon.process.poll())
@@ -92,6 +115,7 @@ class DiskFull(unittest.TestCase):
         eventually(resumed)
         job = self.daemon.wait(job.id, lambda j: j.state in ENDED)
         self.assertEqual(job.state, Job.STATE_SUCCEEDED, job.reason)
+        eventually(lambda: os.path.exists(self.reserve))  # for the next time
 
 
 if __name__ == "__main__":
