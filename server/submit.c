@@ -64,6 +64,25 @@ static bool take_inspected(struct draftd_worker *worker, Draftd__Worker__Inspect
     return true;
 }
 
+static bool names(const struct draft_error *err, const char *path)
+{
+    return *path && strstr(err->message, path);
+}
+
+/* The field at fault, when the worker names a file of a folder that the spec names but not the field. */
+static void blame(const Draftd__V1__JobSpec *spec, struct draft_error *err)
+{
+    if (err->field[0])
+        return;
+    if (spec->evaluation && names(err, spec->evaluation->lpips))
+        snprintf(err->field, sizeof err->field, "spec.evaluation.lpips");
+    for (size_t i = 0; i < spec->n_rewards && err->field[0] == '\0'; i++)
+        if (names(err, spec->rewards[i]->path))
+            snprintf(err->field, sizeof err->field, "spec.rewards[%zu]", i);
+    if (err->field[0] == '\0' && names(err, spec->model))
+        snprintf(err->field, sizeof err->field, "spec.model");
+}
+
 static bool inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const struct draftd_dataset *dataset,
                     const char *copy, int64_t deadline_ms, Draftd__Worker__Inspected **inspected,
                     struct draft_error *err)
@@ -91,6 +110,7 @@ static bool inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const str
             ok = draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.model",
                                   "could not read the model: the checker crashed: %s", why);
     } else if (worker->result.code) {
+        blame(spec, &worker->result);
         if (err && err->code == DRAFT_OK)
             *err = worker->result;
         ok = false;
