@@ -177,6 +177,9 @@ class BadInput(unittest.TestCase):
         assert os.listdir(os.path.join(state, "incoming")) == [], "a refused submit left its folder behind"
         log = cls.daemon.log()
         assert "Sanitizer" not in log and "Assertion" not in log and "runtime error" not in log, log[-4000:]
+        # a worker that leaks says so to the sanitizers at its end, with a status of its own
+        ends = set(re.findall(r"worker \d+ ended, status (\w+)", log))
+        assert ends <= {"0", "0x100", "0x9", "0xf"}, ends
         assert cls.daemon.stop() == 0, cls.daemon.log()[-4000:]
 
     @classmethod
