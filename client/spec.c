@@ -24,7 +24,7 @@
 
 const struct draft_option draft_spec_options[] = {
     TITLE("What is trained, on what, towards what"),
-    OPTION("model", 'm', PATH, "DIR", "model", "diffusers pipeline folder of the model to tune"),
+    OPTION("model", 'm', PATH, "PATH", "model", "diffusers pipeline folder, or single .safetensors checkpoint, of the model to tune"),
     OPTION("dataset", 'd', PATH, "FILE", "dataset",
            "prompts: .txt (one a line), .jsonl or .csv with a header; read and kept at submit"),
     REPEATED("reward", REWARD, "REWARD", "rewards",

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include "models/part.h"
+#include "train/model_files.h"
 
 static void add_text(struct draft_checksum *sum, const char *text)
 {
@@ -77,6 +81,33 @@ static bool add_folder(struct draft_checksum *sum, const char *top, const char *
     return ok;
 }
 
+static bool add_path(struct draft_checksum *sum, const char *path, struct draft_progress *progress,
+                     struct draft_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    return add_file(sum, folder, slash ? slash + 1 : path, progress, err);
+}
+
+/* A single-file checkpoint and what belongs to it beside it: never the other models of the same folder. */
+static bool add_single(struct draft_checksum *sum, const char *model, struct draft_progress *progress,
+                       struct draft_error *err)
+{
+    static const char *const vocabulary[] = {"vocab.json", "merges.txt", "tokenizer_config.json",
+                                             "special_tokens_map.json"};
+    struct draft_model_files files;
+    bool ok = draft_model_locate(&files, model, err) && add_path(sum, model, progress, err) &&
+              (!files.scheduler[0] || add_path(sum, files.scheduler, progress, err));
+    for (size_t i = 0; ok && i < sizeof vocabulary / sizeof *vocabulary; i++) {
+        char path[4200];
+        snprintf(path, sizeof path, "%s/%s", files.tokenizer, vocabulary[i]);
+        if (access(path, F_OK) == 0)
+            ok = add_file(sum, files.tokenizer, vocabulary[i], progress, err);
+    }
+    return ok;
+}
+
 bool draft_fingerprint(const struct draft_job_config *config, struct draft_progress *progress,
                        char hex[DRAFT_CHECKSUM_SIZE], struct draft_error *err)
 {
@@ -85,7 +116,9 @@ bool draft_fingerprint(const struct draft_job_config *config, struct draft_progr
     if (!sum)
         return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a checksum");
     bool ok = true;
-    for (size_t i = 0; ok && i < sizeof parts / sizeof *parts; i++)
+    if (draft_is_single_file(config->model))
+        ok = add_single(sum, config->model, progress, err);
+    for (size_t i = 0; ok && i < sizeof parts / sizeof *parts && !draft_is_single_file(config->model); i++)
         ok = add_folder(sum, config->model, parts[i], progress, err);
     for (int i = 0; ok && i < config->reward_count; i++)
         if (config->reward[i].path[0])

@@ -148,17 +148,31 @@ static bool done(struct draft_json *json, const struct draft_error *error, struc
     return error->code == DRAFT_OK || draft_fail(err, error->code, "%s", error->message);
 }
 
+static bool read_text_file(struct clip_text_config *config, struct draft_json *json, const char *path,
+                           struct draft_error *error, struct draft_error *err)
+{
+    *config = (struct clip_text_config){0};
+    if (json != NULL) {
+        read_text(&(struct reader){json, path, "", error}, config);
+        if (error->code == DRAFT_OK)
+            draft_json_finish(json, error);
+    }
+    return done(json, error, err);
+}
+
 bool draft_clip_text_config_read(struct clip_text_config *config, const char *path, struct draft_error *err)
 {
     struct draft_error error = {0};
     struct draft_json *json = draft_json_open(path, &error);
-    *config = (struct clip_text_config){0};
-    if (json != NULL) {
-        read_text(&(struct reader){json, path, "", &error}, config);
-        if (error.code == DRAFT_OK)
-            draft_json_finish(json, &error);
-    }
-    return done(json, &error, err);
+    return read_text_file(config, json, path, &error, err);
+}
+
+bool draft_clip_text_config_parse(struct clip_text_config *config, const char *text, const char *shown,
+                                  struct draft_error *err)
+{
+    struct draft_error error = {0};
+    struct draft_json *json = draft_json_parse(text, strlen(text), shown, &error);
+    return read_text_file(config, json, shown, &error, err);
 }
 
 bool draft_clip_config_read(struct clip_config *config, const char *path, struct draft_error *err)

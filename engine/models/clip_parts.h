@@ -33,6 +33,9 @@ struct clip_config {
 
 /* folder/config.json of a CLIPTextModel, of a CLIPModel. */
 bool draft_clip_text_config_read(struct clip_text_config *config, const char *path, struct draft_error *err);
+/* The same from text; sentences name `shown`. */
+bool draft_clip_text_config_parse(struct clip_text_config *config, const char *text, const char *shown,
+                                  struct draft_error *err);
 bool draft_clip_config_read(struct clip_config *config, const char *path, struct draft_error *err);
 
 /* CLIPEncoder: pre-norm transformer layers. */

@@ -1,7 +1,9 @@
 /* transformers' modeling_clip.py: CLIPTextModel. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "models/clip_parts.h"
+#include "models/part.h"
 
 enum { LEGACY_END_TOKEN = 2 }; /* configs before transformers 4.31 say 2 whatever the tokenizer says */
 
@@ -18,21 +20,36 @@ void draft_clip_load_text(struct draft_loader *loader, struct draft_clip_text *t
     draft_load_layer_norm(loader, &text->final_layer_norm, width, config->tower.eps, "text_model.final_layer_norm");
 }
 
-struct draft_clip_text *draft_clip_text_open(const char *folder, struct draft_arena *arena, struct draft_error *err)
+/* Configuration and weights, from a folder or a single file. */
+static struct draft_weights *open_part(const char *path, struct clip_text_config *config, struct draft_arena *arena,
+                                       struct draft_error *err)
 {
-    static const char *const INERT[] = {"position_ids", NULL};
-    char path[4096];
-    struct clip_text_config config;
-    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path) {
+    char name[4096];
+    if (draft_is_single_file(path)) {
+        struct draft_weights *weights = draft_weights_open_ldm(path, DRAFT_LDM_TEXT, arena, err);
+        char *text = weights != NULL ? draft_part_config(weights, DRAFT_LDM_TEXT, err) : NULL;
+        if (text != NULL && draft_clip_text_config_parse(config, text, path, err)) {
+            free(text);
+            return weights;
+        }
+        free(text);
+        draft_weights_close(weights);
+        return NULL;
+    }
+    if (snprintf(name, sizeof name, "%s/config.json", path) >= (int)sizeof name) {
         draft_fail(err, DRAFT_INVALID_ARGUMENT, "the text encoder's folder has too long a name");
         return NULL;
     }
-    if (!draft_clip_text_config_read(&config, path, err))
-        return NULL;
-    struct draft_weights *weights = draft_weights_open(folder, "model", arena, err);
+    return draft_clip_text_config_read(config, name, err) ? draft_weights_open(path, "model", arena, err) : NULL;
+}
+
+struct draft_clip_text *draft_clip_text_open(const char *path, struct draft_arena *arena, struct draft_error *err)
+{
+    static const char *const INERT[] = {"position_ids", NULL};
+    struct clip_text_config config;
+    struct draft_weights *weights = open_part(path, &config, arena, err);
     if (weights == NULL)
         return NULL;
-    draft_weights_alias(weights, "text_model.", ""); /* as transformers 5 writes it */
     struct draft_loader loader;
     draft_loader_init(&loader, weights, arena, NULL);
     struct draft_clip_text *text = draft_load_alloc(&loader, sizeof *text);

@@ -551,6 +551,15 @@ void draft_tokenizer_close(struct draft_tokenizer *tokenizer)
     free(tokenizer);
 }
 
+bool draft_tokenizer_pad_with(struct draft_tokenizer *tokenizer, const char *token, struct draft_error *err)
+{
+    int32_t id = draft_bpe_find(tokenizer->bpe, token);
+    if (id < 0)
+        return draft_fail(err, DRAFT_INVALID_ARGUMENT, "the vocabulary has no token \"%s\" to pad with", token);
+    tokenizer->pad = id;
+    return true;
+}
+
 int draft_tokenizer_max_length(const struct draft_tokenizer *tokenizer)
 {
     return tokenizer->max_length;

@@ -2,7 +2,9 @@
 #include "models/unet.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
+#include "models/part.h"
 #include "models/unet_parts.h"
 
 static void load(struct draft_loader *loader, struct draft_unet *unet)
@@ -19,19 +21,36 @@ static void load(struct draft_loader *loader, struct draft_unet *unet)
     unet->weights = loader->first;
 }
 
-struct draft_unet *draft_unet_open(const char *folder, struct draft_arena *arena, struct draft_adapter *adapter,
-                                   struct draft_error *err)
+/* Configuration and weights, from a folder or a single file. */
+static struct draft_weights *open_part(const char *path, struct unet_config *config, struct draft_arena *arena,
+                                       struct draft_error *err)
 {
-    static const char *const INERT[] = {NULL};
-    char path[4096];
-    struct unet_config config;
-    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path) {
+    char name[4096];
+    if (draft_is_single_file(path)) {
+        struct draft_weights *weights = draft_weights_open_ldm(path, DRAFT_LDM_UNET, arena, err);
+        char *text = weights != NULL ? draft_part_config(weights, DRAFT_LDM_UNET, err) : NULL;
+        if (text != NULL && draft_unet_config_parse(config, text, path, err)) {
+            free(text);
+            return weights;
+        }
+        free(text);
+        draft_weights_close(weights);
+        return NULL;
+    }
+    if (snprintf(name, sizeof name, "%s/config.json", path) >= (int)sizeof name) {
         draft_fail(err, DRAFT_INVALID_ARGUMENT, "the UNet's folder has too long a name");
         return NULL;
     }
-    if (!draft_unet_config_read(&config, path, err))
-        return NULL;
-    struct draft_weights *weights = draft_weights_open(folder, "diffusion_pytorch_model", arena, err);
+    return draft_unet_config_read(config, name, err) ? draft_weights_open(path, "diffusion_pytorch_model", arena, err)
+                                                     : NULL;
+}
+
+struct draft_unet *draft_unet_open(const char *path, struct draft_arena *arena, struct draft_adapter *adapter,
+                                   struct draft_error *err)
+{
+    static const char *const INERT[] = {NULL};
+    struct unet_config config;
+    struct draft_weights *weights = open_part(path, &config, arena, err);
     if (weights == NULL)
         return NULL;
     struct draft_loader loader;

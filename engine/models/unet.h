@@ -16,8 +16,8 @@ struct draft_unet_info {
     int side_multiple;                   /* h and w of the latents must be multiples: 2^(blocks - 1) */
 };
 
-/* `adapter` NULL: no LoRA. Everything lives in `arena`. */
-struct draft_unet *draft_unet_open(const char *folder, struct draft_arena *arena, struct draft_adapter *adapter,
+/* `path`: its folder, or a single-file checkpoint (part.h). `adapter` NULL: no LoRA. Everything lives in `arena`. */
+struct draft_unet *draft_unet_open(const char *path, struct draft_arena *arena, struct draft_adapter *adapter,
                                    struct draft_error *err);
 struct draft_unet_info draft_unet_info(const struct draft_unet *unet);
 /* Recompute: keep one tensor per resnet/transformer block and run the block again in the backward pass. */
@@ -25,9 +25,11 @@ void draft_unet_set_recompute(struct draft_unet *unet, bool on);
 /* Marks every weight as needing a gradient (tests, later full fine-tuning), before recording. */
 void draft_unet_train_weights(struct draft_unet *unet, bool on);
 /* Visits every weight by checkpoint key. */
-void draft_unet_each_weight(struct draft_unet *unet, void (*visit)(void *context, struct draft_tensor *weight), void *context);
+void draft_unet_each_weight(struct draft_unet *unet, void (*visit)(void *context, struct draft_tensor *weight),
+                            void *context);
 
-/* Cross-attention keys and values of one context, computed once and used in every step of a no-gradient sampling run. */
+/* Cross-attention keys and values of one context, computed once and used in every step of a no-gradient sampling run.
+ */
 struct draft_unet_context;
 /* x [n, h, w, in], context [n, s, width] -> model output [n, h, w, out]. t is the timestep. h and w multiples of
  * 2^(blocks-1). observe (may be NULL) is called with diffusers' block name and result, for tests. */

@@ -207,10 +207,11 @@ static void check_channels(const struct reader *r, const struct unet_config *c)
     }
 }
 
-bool draft_unet_config_read(struct unet_config *config, const char *path, struct draft_error *err)
+/* Takes `json`, which may be NULL with `error` set. */
+static bool read_all(struct unet_config *config, struct draft_json *json, const char *path, struct draft_error *failed,
+                     struct draft_error *err)
 {
-    struct draft_error error = {0};
-    struct draft_json *json = draft_json_open(path, &error);
+    struct draft_error error = *failed;
     if (json != NULL) {
         struct reader r = {json, path, &error};
         *config = (struct unet_config){0};
@@ -235,4 +236,18 @@ bool draft_unet_config_read(struct unet_config *config, const char *path, struct
     if (error.code != DRAFT_OK)
         return draft_fail(err, error.code, "%s", error.message);
     return true;
+}
+
+bool draft_unet_config_read(struct unet_config *config, const char *path, struct draft_error *err)
+{
+    struct draft_error error = {0};
+    struct draft_json *json = draft_json_open(path, &error);
+    return read_all(config, json, path, &error, err);
+}
+
+bool draft_unet_config_parse(struct unet_config *config, const char *text, const char *shown, struct draft_error *err)
+{
+    struct draft_error error = {0};
+    struct draft_json *json = draft_json_parse(text, strlen(text), shown, &error);
+    return read_all(config, json, shown, &error, err);
 }

@@ -27,6 +27,8 @@ struct unet_config {
 };
 
 bool draft_unet_config_read(struct unet_config *config, const char *path, struct draft_error *err);
+/* The same from text; sentences name `shown`. */
+bool draft_unet_config_parse(struct unet_config *config, const char *text, const char *shown, struct draft_error *err);
 
 /* A down, middle or up block. */
 struct unet_block {

@@ -3,13 +3,15 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 
+#include "models/part.h"
 #include "models/vae_parts.h"
 
 struct draft_vae {
     struct vae_config config;
     struct draft_arena *arena;
-    const char *folder;
+    const char *path;                   /* its folder, or the single file it is in */
     struct vae_coder decoder, *encoder; /* encoder NULL until asked for */
     struct draft_linear_layer quant_conv, post_quant_conv;
     bool recompute;
@@ -23,17 +25,33 @@ static bool pass_on(const struct draft_error *error, struct draft_error *err)
     return error->code == DRAFT_OK || draft_fail(err, error->code, "%s", error->message);
 }
 
-struct draft_vae *draft_vae_open(const char *folder, struct draft_arena *arena, struct draft_error *err)
+/* Configuration and weights, from a folder or a single file. */
+static struct draft_weights *open_part(const char *path, struct vae_config *config, struct draft_arena *arena,
+                                       struct draft_error *err)
 {
-    char path[4096];
-    struct vae_config config;
-    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path) {
+    char name[4096];
+    if (draft_is_single_file(path)) {
+        struct draft_weights *weights = draft_weights_open_ldm(path, DRAFT_LDM_VAE, arena, err);
+        char *text = weights != NULL ? draft_part_config(weights, DRAFT_LDM_VAE, err) : NULL;
+        if (text != NULL && draft_vae_config_parse(config, text, path, err)) {
+            free(text);
+            return weights;
+        }
+        free(text);
+        draft_weights_close(weights);
+        return NULL;
+    }
+    if (snprintf(name, sizeof name, "%s/config.json", path) >= (int)sizeof name) {
         draft_fail(err, DRAFT_INVALID_ARGUMENT, "the VAE's folder has too long a name");
         return NULL;
     }
-    if (!draft_vae_config_read(&config, path, err))
-        return NULL;
-    struct draft_weights *weights = draft_weights_open(folder, STEM, arena, err);
+    return draft_vae_config_read(config, name, err) ? draft_weights_open(path, STEM, arena, err) : NULL;
+}
+
+struct draft_vae *draft_vae_open(const char *path, struct draft_arena *arena, struct draft_error *err)
+{
+    struct vae_config config;
+    struct draft_weights *weights = open_part(path, &config, arena, err);
     if (weights == NULL)
         return NULL;
     struct draft_loader loader;
@@ -42,7 +60,7 @@ struct draft_vae *draft_vae_open(const char *folder, struct draft_arena *arena, 
     if (vae != NULL) {
         vae->config = config;
         vae->arena = arena;
-        vae->folder = draft_arena_strdup(arena, folder);
+        vae->path = draft_arena_strdup(arena, path);
         draft_vae_load_decoder(&loader, &vae->decoder, &config);
         if (config.use_post_quant_conv)
             draft_load_pointwise(&loader, &vae->post_quant_conv, config.latent_channels, config.latent_channels,
@@ -61,7 +79,7 @@ bool draft_vae_open_encoder(struct draft_vae *vae, struct draft_error *err)
 {
     if (vae->encoder != NULL)
         return true;
-    struct draft_weights *weights = draft_weights_open(vae->folder, STEM, vae->arena, err);
+    struct draft_weights *weights = draft_part_weights(vae->path, STEM, DRAFT_LDM_VAE, vae->arena, err);
     if (weights == NULL)
         return false;
     struct draft_loader loader;

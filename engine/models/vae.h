@@ -13,7 +13,7 @@ struct draft_vae_info {
     double scaling_factor;
 };
 
-struct draft_vae *draft_vae_open(const char *folder, struct draft_arena *arena, struct draft_error *err);
+struct draft_vae *draft_vae_open(const char *path, struct draft_arena *arena, struct draft_error *err);
 struct draft_vae_info draft_vae_info(const struct draft_vae *vae);
 void draft_vae_set_recompute(struct draft_vae *vae, bool on);
 /* latents [n, h, w, c] (already divided by the scaling factor) -> [n, f*h, f*w, 3], about [-1, 1] */

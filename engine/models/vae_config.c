@@ -72,12 +72,13 @@ static void read_scalars(struct draft_json *json, const char *path, struct vae_c
     draft_json_bool(json, "mid_block_add_attention", true, &c->middle_attends, err);
 }
 
-bool draft_vae_config_read(struct vae_config *config, const char *path, struct draft_error *err)
+/* Takes `json`, which may be NULL with `error` set. */
+static bool read_all(struct vae_config *config, struct draft_json *json, const char *path, struct draft_error *failed,
+                     struct draft_error *err)
 {
     static const char *const NOT_NULL[] = {"norm_num_groups", "use_quant_conv", "use_post_quant_conv", "scaling_factor",
                                            "mid_block_add_attention"};
-    struct draft_error error = {0};
-    struct draft_json *json = draft_json_open(path, &error);
+    struct draft_error error = *failed;
     if (json != NULL) {
         *config = (struct vae_config){0};
         draft_json_require(json, "_class_name", "\"AutoencoderKL\"", &error);
@@ -100,4 +101,18 @@ bool draft_vae_config_read(struct vae_config *config, const char *path, struct d
     if (error.code != DRAFT_OK)
         return draft_fail(err, error.code, "%s", error.message);
     return true;
+}
+
+bool draft_vae_config_read(struct vae_config *config, const char *path, struct draft_error *err)
+{
+    struct draft_error error = {0};
+    struct draft_json *json = draft_json_open(path, &error);
+    return read_all(config, json, path, &error, err);
+}
+
+bool draft_vae_config_parse(struct vae_config *config, const char *text, const char *shown, struct draft_error *err)
+{
+    struct draft_error error = {0};
+    struct draft_json *json = draft_json_parse(text, strlen(text), shown, &error);
+    return read_all(config, json, shown, &error, err);
 }

@@ -19,6 +19,8 @@ struct vae_config {
 };
 
 bool draft_vae_config_read(struct vae_config *config, const char *path, struct draft_error *err);
+/* The same from text; sentences name `shown`. */
+bool draft_vae_config_parse(struct vae_config *config, const char *text, const char *shown, struct draft_error *err);
 
 struct vae_attention {
     struct draft_norm_layer group_norm;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "tensor/pickle.h"
 #include "tensor/safetensors.h"
 
 enum { MAX_SHARDS = 512 };
@@ -16,6 +17,8 @@ struct shard {
     struct draft_safetensors *file;
     char *name; /* as the index spells it */
     bool *taken;
+    struct draft_safetensors_entry *part; /* one part of a single-file checkpoint under diffusers' names; NULL: all */
+    int part_count;
 };
 
 struct alias {
@@ -29,6 +32,8 @@ struct draft_weights {
     int shard_count;
     struct alias *aliases;
     int alias_count;
+    bool ldm; /* one part of a single-file checkpoint with the original names */
+    enum draft_ldm_part part;
 };
 
 static bool no_memory(const char *shown, struct draft_error *err)
@@ -60,6 +65,28 @@ static bool probe(const char *folder, const char *stem, const char *ending, char
     return true;
 }
 
+static int entry_count(const struct shard *shard)
+{
+    return shard->part != NULL ? shard->part_count : draft_safetensors_count(shard->file);
+}
+
+static const struct draft_safetensors_entry *entry_at(const struct shard *shard, int index)
+{
+    return shard->part != NULL ? &shard->part[index] : draft_safetensors_at(shard->file, index);
+}
+
+static int by_entry_name(const void *name, const void *entry)
+{
+    return strcmp(name, ((const struct draft_safetensors_entry *)entry)->name);
+}
+
+static const struct draft_safetensors_entry *entry_named(const struct shard *shard, const char *name)
+{
+    if (shard->part == NULL)
+        return draft_safetensors_find(shard->file, name);
+    return bsearch(name, shard->part, (size_t)shard->part_count, sizeof *shard->part, by_entry_name);
+}
+
 static bool add_shard(struct draft_weights *weights, const char *path, const char *name, struct draft_error *err)
 {
     struct shard *more = realloc(weights->shards, ((size_t)weights->shard_count + 1) * sizeof *more);
@@ -71,7 +98,9 @@ static bool add_shard(struct draft_weights *weights, const char *path, const cha
     if (shard->file == NULL)
         return false;
     weights->shard_count++;
-    int count = draft_safetensors_count(shard->file);
+    if (weights->ldm && !draft_ldm_entries(shard->file, weights->part, &shard->part, &shard->part_count, err))
+        return false;
+    int count = entry_count(shard);
     shard->name = strdup(name);
     shard->taken = calloc(count > 0 ? (size_t)count : 1, sizeof *shard->taken);
     return (shard->name != NULL && shard->taken != NULL) || no_memory(path, err);
@@ -177,10 +206,7 @@ static bool refuse_missing(const char *folder, const char *stem, struct draft_er
                 return false;
         if (path == NULL)
             continue;
-        draft_fail(err, DRAFT_NOT_FOUND,
-                   "%s has no %s.safetensors; %s is a pickle, which is not read because it can run code: convert it to "
-                   "safetensors first",
-                   folder, stem, strrchr(path, '/') + 1);
+        draft_refuse_pickle_in(folder, stem, strrchr(path, '/') + 1, err);
         free(path);
         return false;
     }
@@ -210,6 +236,24 @@ static bool load(struct draft_weights *weights, const char *folder, const char *
     return refuse_missing(folder, stem, err);
 }
 
+struct draft_weights *draft_weights_open_ldm(const char *path, enum draft_ldm_part part, struct draft_arena *arena,
+                                             struct draft_error *err)
+{
+    struct draft_weights *weights = calloc(1, sizeof *weights);
+    if (weights == NULL || (weights->shown = strdup(path)) == NULL) {
+        free(weights);
+        no_memory(path, err);
+        return NULL;
+    }
+    weights->arena = arena;
+    weights->ldm = true;
+    weights->part = part;
+    if (add_shard(weights, path, path, err))
+        return weights;
+    draft_weights_close(weights);
+    return NULL;
+}
+
 struct draft_weights *draft_weights_open(const char *folder, const char *stem, struct draft_arena *arena,
                                          struct draft_error *err)
 {
@@ -230,6 +274,7 @@ void draft_weights_close(struct draft_weights *weights)
     if (weights == NULL)
         return;
     for (int i = 0; i < weights->shard_count; i++) {
+        draft_ldm_entries_free(weights->shards[i].part, weights->shards[i].part_count);
         draft_safetensors_close(weights->shards[i].file);
         free(weights->shards[i].name);
         free(weights->shards[i].taken);
@@ -268,7 +313,7 @@ struct place {
 static struct place find_exact(const struct draft_weights *weights, const char *name)
 {
     for (int i = 0; i < weights->shard_count; i++) {
-        const struct draft_safetensors_entry *entry = draft_safetensors_find(weights->shards[i].file, name);
+        const struct draft_safetensors_entry *entry = entry_named(&weights->shards[i], name);
         if (entry != NULL)
             return (struct place){&weights->shards[i], entry};
     }
@@ -295,6 +340,21 @@ static struct place find(const struct draft_weights *weights, const char *name)
 bool draft_weights_has(const struct draft_weights *weights, const char *name)
 {
     return find(weights, name).entry != NULL;
+}
+
+const struct draft_safetensors *draft_weights_file(const struct draft_weights *weights)
+{
+    return weights->shards[0].file;
+}
+
+bool draft_weights_shape(const struct draft_weights *weights, const char *name, int *rank, int64_t dim[8])
+{
+    const struct draft_safetensors_entry *entry = find(weights, name).entry;
+    if (entry == NULL)
+        return false;
+    *rank = entry->rank;
+    memcpy(dim, entry->dim, sizeof entry->dim);
+    return true;
 }
 
 static bool check_shape(const struct draft_safetensors_entry *entry, int rank, const int64_t *dim,
@@ -351,7 +411,7 @@ struct draft_tensor *draft_weights_take(struct draft_weights *weights, const cha
     *tensor = shape;
     tensor->data = values;
     tensor->name = key;
-    place.shard->taken[place.entry - draft_safetensors_at(place.shard->file, 0)] = true;
+    place.shard->taken[place.entry - entry_at(place.shard, 0)] = true;
     return tensor;
 }
 
@@ -385,8 +445,8 @@ void draft_weights_leave(struct draft_weights *weights, const char *prefix)
 {
     size_t length = strlen(prefix);
     for (int i = 0; i < weights->shard_count; i++)
-        for (int j = 0; j < draft_safetensors_count(weights->shards[i].file); j++)
-            if (strncmp(draft_safetensors_at(weights->shards[i].file, j)->name, prefix, length) == 0)
+        for (int j = 0; j < entry_count(&weights->shards[i]); j++)
+            if (strncmp(entry_at(&weights->shards[i], j)->name, prefix, length) == 0)
                 weights->shards[i].taken[j] = true;
 }
 
@@ -406,8 +466,8 @@ bool draft_weights_finish(struct draft_weights *weights, const char *const *iner
     int unused = 0;
     for (int i = 0; i < weights->shard_count; i++) {
         const struct shard *shard = &weights->shards[i];
-        for (int j = 0; j < draft_safetensors_count(shard->file); j++) {
-            const struct draft_safetensors_entry *entry = draft_safetensors_at(shard->file, j);
+        for (int j = 0; j < entry_count(shard); j++) {
+            const struct draft_safetensors_entry *entry = entry_at(shard, j);
             if (shard->taken[j] || is_inert(entry->name, inert))
                 continue;
             first = first != NULL ? first : entry;

@@ -7,12 +7,16 @@
 #define DRAFT_TENSOR_WEIGHTS_H
 
 #include "base/arena.h"
+#include "tensor/ldm_names.h"
 #include "tensor/tensor.h"
 
 struct draft_weights;
 
 struct draft_weights *draft_weights_open(const char *folder, const char *stem, struct draft_arena *arena,
                                          struct draft_error *err);
+/* One part of a single-file checkpoint with the original names, by diffusers' names. */
+struct draft_weights *draft_weights_open_ldm(const char *path, enum draft_ldm_part part, struct draft_arena *arena,
+                                             struct draft_error *err);
 void draft_weights_close(struct draft_weights *weights); /* taken tensors stay */
 
 /* Keys may be asked for under an alias: when a wanted key begins with `ours`, it is looked for with `theirs` in its
@@ -20,19 +24,24 @@ void draft_weights_close(struct draft_weights *weights); /* taken tensors stay *
 void draft_weights_alias(struct draft_weights *weights, const char *ours, const char *theirs);
 
 bool draft_weights_has(const struct draft_weights *weights, const char *name);
+const struct draft_safetensors *draft_weights_file(const struct draft_weights *weights); /* the first, if sharded */
+/* The shape that the file gives it; false when it is not there. */
+bool draft_weights_shape(const struct draft_weights *weights, const char *name, int *rank, int64_t dim[8]);
 
 /* The tensor `name` of exactly this shape, as F32. An absent key, another shape, a dtype that is not a float, or a
- * non-finite value: NULL, with a sentence that names file, key, expected and found. Convolution weights are asked for in
- * the checkpoint's shape [o, i, kh, kw] with draft_weights_take_conv and come back as [o, kh, kw, i]. */
+ * non-finite value: NULL, with a sentence that names file, key, expected and found. Convolution weights are asked for
+ * in the checkpoint's shape [o, i, kh, kw] with draft_weights_take_conv and come back as [o, kh, kw, i]. */
 struct draft_tensor *draft_weights_take(struct draft_weights *weights, const char *name, int rank, const int64_t *dim,
                                         struct draft_error *err);
 struct draft_tensor *draft_weights_take_conv(struct draft_weights *weights, const char *name, int64_t o, int64_t i,
                                              int64_t kh, int64_t kw, struct draft_error *err);
 
-/* Tensors under `prefix` belong to a part that is loaded by itself or not at all: draft_weights_finish() passes them by. */
+/* Tensors under `prefix` belong to a part that is loaded by itself or not at all: draft_weights_finish() passes them
+ * by. */
 void draft_weights_leave(struct draft_weights *weights, const char *prefix);
 
-/* Refuses tensors that nobody took, except those whose key ends with one of `inert` (NULL-terminated; "position_ids"). */
+/* Refuses tensors that nobody took, except those whose key ends with one of `inert` (NULL-terminated; "position_ids").
+ */
 bool draft_weights_finish(struct draft_weights *weights, const char *const *inert, struct draft_error *err);
 
 #endif

@@ -11,7 +11,7 @@
 #include "rewards/reward.h"
 
 struct draft_job_config {
-    const char *model;          /* a diffusers pipeline folder */
+    const char *model;          /* a diffusers pipeline folder or a single-file checkpoint */
     const char *const *prompts; /* the dataset */
     int prompt_count;
 

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/part.h"
 #include "ops/ops.h"
+#include "train/model_files.h"
 
 /* --- The cache of prompt contexts: a ring, the oldest goes first -------------------------------------------------- */
 
@@ -78,11 +80,26 @@ static const float *cache_keep(struct draft_context_cache *cache, const char *pr
 
 /* --- Opening ------------------------------------------------------------------------------------------------------ */
 
-static bool part_path(char *out, size_t size, const char *folder, const char *part, struct draft_error *err)
+static bool open_scheduler(struct draft_scheduler *scheduler, const struct draft_model_files *files,
+                           struct draft_error *err)
 {
-    if ((size_t)snprintf(out, size, "%s/%s", folder, part) < size)
-        return true;
-    return draft_fail(err, DRAFT_INVALID_ARGUMENT, "the path %s/%s is too long", folder, part);
+    if (files->scheduler[0])
+        return draft_scheduler_open(scheduler, files->scheduler, err);
+    struct draft_safetensors *file = draft_safetensors_open(files->unet, err);
+    if (!file)
+        return false;
+    char *text = draft_single_file_scheduler(file);
+    draft_safetensors_close(file);
+    bool ok = text ? draft_scheduler_parse(scheduler, text, err)
+                   : draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a scheduler");
+    free(text);
+    return ok;
+}
+
+static bool open_tokenizer(struct draft_pipeline *p, const struct draft_model_files *files, struct draft_error *err)
+{
+    p->tokenizer = draft_tokenizer_open(files->tokenizer, err);
+    return p->tokenizer && (!files->open_clip_padding || draft_tokenizer_pad_with(p->tokenizer, "!", err));
 }
 
 /* The parts of one folder may come from different models; what does not fit together is said here, not by an op. */
@@ -110,26 +127,22 @@ static bool parts_fit(const struct draft_pipeline *p, const char *folder, struct
     return true;
 }
 
-bool draft_pipeline_open(struct draft_pipeline *p, const char *folder, struct draft_arena *arena,
+bool draft_pipeline_open(struct draft_pipeline *p, const char *model, struct draft_arena *arena,
                          struct draft_adapter *adapter, struct draft_error *err)
 {
     *p = (struct draft_pipeline){.adapter = adapter};
-    char path[4096];
-    bool opened =
-        part_path(path, sizeof path, folder, "tokenizer", err) && (p->tokenizer = draft_tokenizer_open(path, err)) &&
-        part_path(path, sizeof path, folder, "text_encoder", err) &&
-        (p->text = draft_clip_text_open(path, arena, err)) && part_path(path, sizeof path, folder, "unet", err) &&
-        (p->unet = draft_unet_open(path, arena, adapter, err)) && part_path(path, sizeof path, folder, "vae", err) &&
-        (p->vae = draft_vae_open(path, arena, err)) &&
-        part_path(path, sizeof path, folder, "scheduler/scheduler_config.json", err) &&
-        draft_scheduler_open(&p->scheduler, path, err);
+    struct draft_model_files files;
+    bool opened = draft_model_locate(&files, model, err) && open_tokenizer(p, &files, err) &&
+                  (p->text = draft_clip_text_open(files.text, arena, err)) &&
+                  (p->unet = draft_unet_open(files.unet, arena, adapter, err)) &&
+                  (p->vae = draft_vae_open(files.vae, arena, err)) && open_scheduler(&p->scheduler, &files, err);
     if (opened) {
         p->unet_info = draft_unet_info(p->unet);
         p->vae_info = draft_vae_info(p->vae);
         int64_t positions = draft_clip_text_max_positions(p->text);
         int limit = draft_tokenizer_max_length(p->tokenizer);
         p->context_tokens = limit < positions ? limit : (int)positions;
-        opened = parts_fit(p, folder, err);
+        opened = parts_fit(p, model, err);
     }
     if (opened) {
         p->contexts = cache_create((size_t)p->context_tokens * (size_t)p->unet_info.context_width);

@@ -1,5 +1,6 @@
 /*
- * A diffusers StableDiffusionPipeline folder, opened: tokenizer/, text_encoder/, unet/, vae/, scheduler/. The base
+ * A diffusers StableDiffusionPipeline folder, opened: tokenizer/, text_encoder/, unet/, vae/, scheduler/; or a single-file
+ * checkpoint with the original names (model_files.h). The base
  * model is here once; the adapter it was opened with turns it into the tuned one and back.
  *
  * Ownership: weights live in the arena given; draft_pipeline_close() frees the rest. Thread: one.
@@ -29,7 +30,7 @@ struct draft_pipeline {
     struct draft_context_cache *contexts;
 };
 
-bool draft_pipeline_open(struct draft_pipeline *pipeline, const char *folder, struct draft_arena *arena,
+bool draft_pipeline_open(struct draft_pipeline *pipeline, const char *model, struct draft_arena *arena,
                          struct draft_adapter *adapter, struct draft_error *err);
 void draft_pipeline_close(struct draft_pipeline *pipeline); /* zeroed is fine */
 
