@@ -696,6 +696,18 @@ class Weights(Case):
         self.resume(job_id)
         d.wait(job_id, lambda j: j.state == Job.STATE_RUNNING)
         self.cancel(job_id)
+        d.wait(job_id, lambda j: j.state in ENDED)
+
+        # a damaged checkpoint is never exported
+        self.export(job_id=job_id)
+        folder = os.path.join(d.folder, "state", "jobs", job_id, "checkpoints")
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name), "r+b") as file:
+                file.seek(-100, os.SEEK_END)
+                byte = file.read(1)
+                file.seek(-100, os.SEEK_END)
+                file.write(bytes([byte[0] ^ 4]))
+        self.fails(lambda: self.export(job_id=job_id), Code.DATA_LOSS, reason="DATA_LOSS")
 
 
 class Reflection(Case):

@@ -325,14 +325,14 @@ class Hostile(unittest.TestCase):
             begin = time.monotonic()
             self.info(timeout=5)
             worst = max(worst, time.monotonic() - begin)
-            for call in calls[10:]:
+            for call in calls[4:]:
                 call.cancel()  # a client that went away wants nothing done
             time.sleep(0.05)
         self.assertLess(worst, 3)
-        for call in calls[:10]:
+        for call in calls[:4]:
             error = call.exception()
-            if error is not None:
-                self.assertIn(error.code(), (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE), error)
+            if error is not None:  # the two that are checked at a time may take long: then those behind are told
+                self.assertIn(error.code(), (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED), error)
 
     def test_clients_that_stop_reading_while_a_job_runs(self):
         # two that ask for a stream and never read: one within grpcio, one stopped as a whole process

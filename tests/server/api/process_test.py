@@ -19,7 +19,9 @@ import tempfile
 import time
 import unittest
 
-from draftd_api import Daemon, eventually, pb, tiny_spec
+import grpc
+
+from draftd_api import Daemon, Error, eventually, pb, tiny_spec
 
 BUILD = None
 
@@ -189,6 +191,17 @@ class Process(unittest.TestCase):
             time.sleep(0.05)
             daemon.process.send_signal(random.choice([signal.SIGTERM, signal.SIGINT]))
         time.sleep(1.2)
+        # meanwhile it answers, and takes no new work
+        eventually(lambda: daemon.system.GetServerInfo(pb.system.GetServerInfoRequest(), timeout=30).draining)
+        self.assertEqual(daemon.health.Check(pb.health.HealthCheckRequest(), timeout=30).status,
+                         pb.health.HealthCheckResponse.NOT_SERVING)
+        for call in (lambda: daemon.submit(tiny_spec(daemon.folder)),
+                     lambda: daemon.previews.CreatePreview(pb.previews.CreatePreviewRequest(job_id=job.id), timeout=30)):
+            with self.assertRaises(grpc.RpcError) as caught:
+                call()
+            found = Error(caught.exception)
+            self.assertEqual((found.code, found.reason), (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"), found)
+        self.assertEqual(daemon.get(job.id).id, job.id)
         self.assertIsNone(daemon.process.poll())
         daemon.process.send_signal(signal.SIGTERM)
         self.assertEqual(daemon.process.wait(timeout=5), 128 + signal.SIGTERM)
