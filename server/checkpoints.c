@@ -229,6 +229,7 @@ bool draftd_checkpoint_record(struct draftd *d, struct draftd_live_job *job, con
     if (ok) {
         job->metrics_untold = false;
         job->saves++;
+        job->crashes_before = job->crashes;
         draftd_log(DRAFTD_INFO, job->id, "checkpoint of step %lld, %llu bytes", (long long)saved->step,
                    (unsigned long long)saved->bytes);
         if (before && strcmp(before, saved->path) != 0)

@@ -117,7 +117,7 @@ struct draftd_live_job *draftd_job_wake(struct draftd *d, const Draftd__V1__Job 
     job->trained_parameters = row->trained_parameters;
     job->state = row->state;
     job->attempt = row->attempt;
-    job->crashes = crashes;
+    job->crashes = job->crashes_before = crashes;
     job->max_retries = row->spec->max_retries == 0 ? 2 : row->spec->max_retries < 0 ? 0 : row->spec->max_retries;
     job->progress = *row->progress;
     job->progress.phase = job->phase;
@@ -170,6 +170,8 @@ void draftd_moved(struct draftd *d, struct draftd_live_job *job, const struct dr
     job->state = move->to;
     job->attempt += move->begins != NULL;
     job->crashes = move->forgive ? 0 : job->crashes + move->crashed;
+    if (move->forgive)
+        job->crashes_before = 0;
     if (move->ends) {
         job->metrics_untold = false;
         job->stop = DRAFTD_STOP_NONE;

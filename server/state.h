@@ -35,6 +35,7 @@ struct draftd_live_job {
     uint64_t memory_bytes, trained_parameters;
     Draftd__V1__Job__State state;
     int attempt, crashes, max_retries;
+    int crashes_before; /* of those that came before its last checkpoint: it got on, the back-off begins anew */
     int64_t not_before_ms; /* back-off after a crash */
 
     struct draftd_worker *worker;

@@ -232,7 +232,8 @@ void draftd_training_crashed(struct draftd *d, struct draftd_live_job *job, cons
     bool again = job->crashes < job->max_retries;
     bool ran = job->state != QUEUED;
     if (again) {
-        int64_t backoff = job->crashes < 6 ? (int64_t)1000 << job->crashes : MAX_BACKOFF_MS;
+        int in_a_row = job->crashes - job->crashes_before;
+        int64_t backoff = in_a_row < 6 ? (int64_t)1000 << in_a_row : MAX_BACKOFF_MS;
         job->not_before_ms = draftd_now_ms() + backoff;
         snprintf(reason, sizeof reason, "%.850s; tried again from its last checkpoint (%d of %d)", sentence,
                  job->crashes + 1, job->max_retries);
