@@ -66,7 +66,7 @@ int fixture_setup(void **state)
     fixture_write(weights, "the weights");
     fixture_write(f->dataset, "a cat\na dog\n\na cat\nan owl in the snow\n");
     f->config = (struct draftd_config){
-        .state_dir = f->state, .socket = "unused.sock", .worker = FAKE_WORKER, .hang_seconds = 2, .drain_seconds = 5};
+        .state_dir = f->state, .socket = "unused.sock", .worker = FAKE_WORKER, .hang_seconds = 6, .drain_seconds = 5};
     fixture_open(f);
     *state = f;
     return 0;

@@ -204,7 +204,7 @@ static void test_submit__a_checker_that_hangs_ends_with_the_deadline(void **stat
     assert_false(draftd_create_job(f->d, &request, 300, &reply, &err));
     assert_int_equal(err.code, DRAFT_UNAVAILABLE);
     assert_true(draftd_now_ms() - begin < 1500);
-    expect_refusal(f, request.spec, DRAFT_UNAVAILABLE, "", "no sign of life"); /* hang_seconds: 2 */
+    expect_refusal(f, request.spec, DRAFT_UNAVAILABLE, "", "no sign of life"); /* after hang_seconds */
 }
 
 static void test_submit__pages_show_each_job_once(void **state)
