@@ -220,7 +220,7 @@ static void test_lifecycle__every_way_to_die_has_its_reason(void **state)
     expect_end(f, "exit@4", FAILED, "WORKER_CRASHED", "status 3");
     expect_end(f, "nonfinite@4", FAILED, "NON_FINITE", "not finite");
     expect_end(f, "io@4", FAILED, "IO", "input/output");
-    expect_end(f, "hang@4", FAILED, "WORKER_HUNG", "no sign of life for 2 s");
+    expect_end(f, "hang@4", FAILED, "WORKER_HUNG", "no sign of life for 6 s");
 }
 
 static void test_lifecycle__hostile_frames_end_the_worker_not_the_daemon(void **state)
