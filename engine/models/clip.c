@@ -6,21 +6,23 @@
 
 #include "models/clip_parts.h"
 
-struct draft_clip {
-    struct draft_clip_text text;
-    struct clip_vision vision;
-    struct draft_linear_layer text_projection, visual_projection; /* no bias */
-    float scale;                                                  /* exp(logit_scale) */
-};
-
-static void load(struct draft_loader *loader, struct draft_clip *clip, const struct clip_config *config)
+static void load_text(struct draft_loader *loader, struct draft_clip *clip, const struct clip_config *config)
 {
     draft_clip_load_text(loader, &clip->text, &config->text);
-    draft_clip_load_vision(loader, &clip->vision, &config->vision);
     draft_load_linear(loader, &clip->text_projection, config->text.tower.width, config->projection, false,
                       "text_projection");
+    draft_clip_load_scale(loader, clip);
+}
+
+static void load_image(struct draft_loader *loader, struct draft_clip *clip, const struct clip_config *config)
+{
+    draft_clip_load_vision(loader, &clip->vision, &config->vision);
     draft_load_linear(loader, &clip->visual_projection, config->vision.tower.width, config->projection, false,
                       "visual_projection");
+}
+
+void draft_clip_load_scale(struct draft_loader *loader, struct draft_clip *clip)
+{
     const struct draft_tensor *scale = draft_load_tensor(loader, "logit_scale", 0, (const int64_t[]){0});
     if (scale == NULL)
         return;
@@ -30,9 +32,11 @@ static void load(struct draft_loader *loader, struct draft_clip *clip, const str
                    (double)*draft_f32(scale));
 }
 
-struct draft_clip *draft_clip_open(const char *folder, struct draft_arena *arena, struct draft_error *err)
+static struct draft_clip *open_folder(const char *folder, bool with_text, struct draft_arena *arena,
+                                      struct draft_error *err)
 {
-    static const char *const INERT[] = {"position_ids", NULL};
+    static const char *const INERT[] = {"position_ids", NULL}, *const TEXT[] = {"text_model.", "text_projection",
+                                                                                "logit_scale"};
     char path[4096];
     struct clip_config config;
     if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path) {
@@ -47,8 +51,12 @@ struct draft_clip *draft_clip_open(const char *folder, struct draft_arena *arena
     struct draft_loader loader;
     draft_loader_init(&loader, weights, arena, NULL);
     struct draft_clip *clip = draft_load_alloc(&loader, sizeof *clip);
+    if (clip != NULL && with_text)
+        load_text(&loader, clip, &config);
     if (clip != NULL)
-        load(&loader, clip, &config);
+        load_image(&loader, clip, &config);
+    for (size_t i = 0; !with_text && i < sizeof TEXT / sizeof *TEXT; i++)
+        draft_weights_leave(weights, TEXT[i]);
     if (loader.error.code == DRAFT_OK)
         draft_weights_finish(weights, INERT, &loader.error);
     draft_weights_close(weights);
@@ -57,6 +65,16 @@ struct draft_clip *draft_clip_open(const char *folder, struct draft_arena *arena
         return NULL;
     }
     return clip;
+}
+
+struct draft_clip *draft_clip_open(const char *folder, struct draft_arena *arena, struct draft_error *err)
+{
+    return open_folder(folder, true, arena, err);
+}
+
+struct draft_clip *draft_clip_open_image(const char *folder, struct draft_arena *arena, struct draft_error *err)
+{
+    return open_folder(folder, false, arena, err);
 }
 
 const struct draft_clip_text *draft_clip_text_tower(const struct draft_clip *clip)
@@ -92,4 +110,9 @@ struct draft_tensor *draft_clip_score(struct draft_graph *g, const struct draft_
 int64_t draft_clip_image_size(const struct draft_clip *clip)
 {
     return clip->vision.config.size;
+}
+
+int64_t draft_clip_projection(const struct draft_clip *clip)
+{
+    return clip->visual_projection.weight->dim[0];
 }

@@ -23,6 +23,8 @@ int64_t draft_clip_text_vocabulary(const struct draft_clip_text *text);
 
 /* A CLIPModel folder. Everything lives in `arena`. */
 struct draft_clip *draft_clip_open(const char *folder, struct draft_arena *arena, struct draft_error *err);
+/* The same without its text tower: draft_clip_image_embed() alone may be called. */
+struct draft_clip *draft_clip_open_image(const char *folder, struct draft_arena *arena, struct draft_error *err);
 const struct draft_clip_text *draft_clip_text_tower(const struct draft_clip *clip);
 /* ids [n, s] -> text_embeds before normalisation [n, projection] */
 struct draft_tensor *draft_clip_text_embed(struct draft_graph *g, const struct draft_clip *clip, struct draft_tensor *ids);
@@ -33,6 +35,7 @@ struct draft_tensor *draft_clip_image_embed(struct draft_graph *g, const struct 
 /* exp(logit_scale) * cos -> [n] */
 struct draft_tensor *draft_clip_score(struct draft_graph *g, const struct draft_clip *clip, struct draft_tensor *image,
                                       struct draft_tensor *text);
+int64_t draft_clip_projection(const struct draft_clip *clip); /* width of the embeddings */
 int64_t draft_clip_image_size(const struct draft_clip *clip);
 
 #endif

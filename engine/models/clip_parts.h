@@ -1,4 +1,4 @@
-/* What clip_config.c, clip_encoder.c, clip_text.c, clip_vision.c and clip.c share. Internal to models/. */
+/* What clip_config.c, clip_encoder.c, clip_text.c, clip_vision.c, clip.c and open_clip.c share. Internal to models/. */
 #ifndef DRAFT_MODELS_CLIP_PARTS_H
 #define DRAFT_MODELS_CLIP_PARTS_H
 
@@ -80,5 +80,14 @@ struct draft_tensor *draft_clip_vision_forward(struct draft_graph *g, const stru
 /* The class token through post_layernorm: [n, width]. */
 struct draft_tensor *draft_clip_vision_pool(struct draft_graph *g, const struct clip_vision *vision,
                                             struct draft_tensor *hidden);
+
+struct draft_clip {
+    struct draft_clip_text text;
+    struct clip_vision vision;
+    struct draft_linear_layer text_projection, visual_projection; /* no bias */
+    float scale;                                                  /* exp(logit_scale) */
+};
+/* logit_scale, whose exponential must be finite. */
+void draft_clip_load_scale(struct draft_loader *loader, struct draft_clip *clip);
 
 #endif

@@ -59,6 +59,27 @@ struct draft_tensor *draft_load_tensor(struct draft_loader *loader, const char *
     return remember(loader, draft_weights_take(loader->weights, key, rank, dim, &loader->error));
 }
 
+void draft_load_shape(struct draft_loader *loader, const char *key, int rank, const char *expected, int64_t *dim)
+{
+    int found_rank;
+    int64_t found[8];
+    char text[160];
+    if (loader->error.code != DRAFT_OK)
+        return;
+    if (!draft_weights_shape(loader->weights, key, &found_rank, found)) {
+        draft_fail(&loader->error, DRAFT_INVALID_ARGUMENT, "no tensor %s, expected one of shape %s", key, expected);
+        return;
+    }
+    bool whole = found_rank == rank;
+    for (int i = 0; whole && i < rank; i++)
+        whole = found[i] >= 1 && found[i] <= 1 << 24;
+    if (whole)
+        memcpy(dim, found, (size_t)rank * sizeof *dim);
+    else
+        draft_fail(&loader->error, DRAFT_INVALID_ARGUMENT, "%s is %s, expected %s", key,
+                   draft_shape_text(found_rank, found, text, sizeof text), expected);
+}
+
 static struct draft_tensor *load_vector(struct draft_loader *loader, const char *module, const char *name, int64_t n)
 {
     char key[PATH_SIZE + 8];
@@ -87,6 +108,29 @@ void draft_load_linear(struct draft_loader *loader, struct draft_linear_layer *l
 {
     MODULE_PATH(module, path);
     load_linear(loader, layer, in, out, bias, module);
+}
+
+/* `count` rows of a tensor, in its own memory. */
+static struct draft_tensor *rows(struct draft_loader *loader, const struct draft_tensor *whole, int64_t first,
+                                 int64_t count)
+{
+    struct draft_tensor *part = whole != NULL ? draft_load_alloc(loader, sizeof *part) : NULL;
+    if (part == NULL)
+        return NULL;
+    *part = *whole;
+    part->dim[0] = count;
+    part->data = draft_f32(whole) + first * (whole->rank == 2 ? whole->dim[1] : 1);
+    return part;
+}
+
+void draft_load_fused_linear(struct draft_loader *loader, struct draft_linear_layer *const *layer, int count,
+                             int64_t in, int64_t out, const char *weight_key, const char *bias_key)
+{
+    const struct draft_tensor *weight = draft_load_tensor(loader, weight_key, 2, (const int64_t[]){count * out, in});
+    const struct draft_tensor *bias = draft_load_tensor(loader, bias_key, 1, (const int64_t[]){count * out});
+    for (int i = 0; i < count; i++)
+        *layer[i] = (struct draft_linear_layer){.weight = rows(loader, weight, i * out, out),
+                                                .bias = rows(loader, bias, i * out, out)};
 }
 
 void draft_load_adapted_linear(struct draft_loader *loader, struct draft_linear_layer *layer, int64_t in, int64_t out,

@@ -46,11 +46,19 @@ void *draft_load_alloc(struct draft_loader *loader, size_t bytes);
 /* One tensor by its full key. */
 struct draft_tensor *draft_load_tensor(struct draft_loader *loader, const char *key, int rank, const int64_t *dim);
 
+/* For a model whose configuration is its tensors: the shape of one that must be there with this rank, each side at
+ * least 1. `expected` as in "[width, 3, patch, patch]". dim is left as it is once loading has failed. */
+void draft_load_shape(struct draft_loader *loader, const char *key, int rank, const char *expected, int64_t *dim);
+
 /* The printf-like tail is the module's path, without ".weight". */
 #define DRAFT_PATH_FORMAT(n) __attribute__((format(printf, n, n + 1)))
 void draft_load_linear(struct draft_loader *loader, struct draft_linear_layer *layer, int64_t in, int64_t out,
                        bool bias, const char *path, ...) DRAFT_PATH_FORMAT(6);
-/* The same with a LoRA pair when the loader has an adapter. */
+/* Several linear layers [out, in] whose weights and biases are one tensor each, [count * out, in] and [count * out]:
+ * they share its memory. Full keys. */
+void draft_load_fused_linear(struct draft_loader *loader, struct draft_linear_layer *const *layer, int count,
+                             int64_t in, int64_t out, const char *weight_key, const char *bias_key);
+/* draft_load_linear with a LoRA pair when the loader has an adapter. */
 void draft_load_adapted_linear(struct draft_loader *loader, struct draft_linear_layer *layer, int64_t in, int64_t out,
                                bool bias, const char *path, ...) DRAFT_PATH_FORMAT(6);
 /* A 1x1 convolution, which is a linear layer of the channels. */

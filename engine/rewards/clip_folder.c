@@ -112,6 +112,13 @@ bool draft_clip_folder_load(struct clip_folder *clip, const char *folder, struct
     return clip->clip != NULL && set_preprocessing(clip, folder, err);
 }
 
+bool draft_clip_folder_load_image(struct clip_folder *clip, const char *folder, struct draft_arena *arena,
+                                  struct draft_error *err)
+{
+    clip->clip = draft_clip_open_image(folder, arena, err);
+    return clip->clip != NULL && set_preprocessing(clip, folder, err);
+}
+
 bool draft_clip_folder_load_text(struct clip_folder *clip, const char *folder, struct draft_error *err)
 {
     const struct draft_clip_text *text = draft_clip_text_tower(clip->clip);

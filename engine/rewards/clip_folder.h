@@ -26,6 +26,9 @@ bool draft_clip_folder_check(const struct draft_reward_kind *kind, const struct 
 /* A CLIPModel folder's weights and, when it is there, preprocessor_config.json. */
 bool draft_clip_folder_load(struct clip_folder *clip, const char *folder, struct draft_arena *arena,
                             struct draft_error *err);
+/* The same without the text tower, for a reward of pictures alone. */
+bool draft_clip_folder_load_image(struct clip_folder *clip, const char *folder, struct draft_arena *arena,
+                                  struct draft_error *err);
 /* The tokenizer of `folder` for clip->clip. */
 bool draft_clip_folder_load_text(struct clip_folder *clip, const char *folder, struct draft_error *err);
 void draft_clip_folder_close(struct draft_reward *reward); /* frees it; also when half open */
