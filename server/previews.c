@@ -1,5 +1,6 @@
 #include "previews.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -368,6 +369,59 @@ bool draftd_previews_restore(struct draftd *d, struct draft_error *err)
         if (!write_change(d, preview, PENDING, DRAFT_OK, "waits for a worker: the daemon was started anew", err))
             return false;
     return true;
+}
+
+/* "<index>.png", as draftd_picture_file() names it. */
+static bool is_picture_name(const char *name)
+{
+    size_t digits = strspn(name, "0123456789");
+    return digits > 0 && strcmp(name + digits, ".png") == 0;
+}
+
+static bool is_row_of(struct draftd *d, int64_t number, const char *job_id)
+{
+    struct draft_error err = {0};
+    Draftd__V1__Preview *row = number ? draftd_store_preview(d->store, number, &err) : NULL;
+    bool is = row ? strcmp(row->job_id, job_id) == 0 : number && err.code != DRAFT_NOT_FOUND;
+    draftd_message_free(row);
+    return is;
+}
+
+static void sweep_pictures(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
+        if (is_picture_name(entry->d_name) || strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        char *path = draftd_format("%s/%s", folder, entry->d_name);
+        draftd_remove_tree(path);
+        free(path);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+void draftd_previews_sweep(struct draftd *d, int64_t job)
+{
+    char *home = draftd_job_folder(d->state_dir, job), *folder = draftd_format("%s/previews", home);
+    const char *job_id = strrchr(home, '/') + 1;
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        char *path = draftd_format("%s/%s", folder, entry->d_name);
+        if (is_row_of(d, draftd_parse_id("preview", entry->d_name), job_id)) {
+            sweep_pictures(path);
+        } else {
+            draftd_log(DRAFTD_INFO, NULL, "removing %s, which nothing names", path);
+            draftd_remove_tree(path);
+        }
+        free(path);
+    }
+    if (dir)
+        closedir(dir);
+    free(folder);
+    free(home);
 }
 
 void draftd_previews_forget(struct draftd *d, int64_t job)

@@ -22,6 +22,8 @@ void draftd_previews_orphaned(struct draftd *d, struct draftd_worker *worker, co
 void draftd_preview_add(struct draftd *d, int64_t number, int64_t job, int total, const Draftd__V1__PreviewSpec *spec);
 /* At start. */
 bool draftd_previews_restore(struct draftd *d, struct draft_error *err);
+/* At start: removes what no row of a job's previews names (a database put back from a copy) and half-written pictures. */
+void draftd_previews_sweep(struct draftd *d, int64_t job);
 /* With a job. Its sampling workers are killed. */
 void draftd_previews_forget(struct draftd *d, int64_t job);
 

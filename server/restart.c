@@ -81,6 +81,7 @@ static void sweep_jobs(struct draftd *d)
         Draftd__V1__Job *row = number ? draftd_store_job(d->store, number, &err) : NULL;
         if (row) {
             draftd_checkpoint_sweep(d, number);
+            draftd_previews_sweep(d, number);
         } else if (number && err.code == DRAFT_NOT_FOUND) {
             char *path = draftd_format("%s/%s", parent, entry->d_name);
             draftd_log(DRAFTD_INFO, NULL, "removing %s, which no job owns", path);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -279,19 +280,34 @@ static void test_restart__files_that_nothing_names_are_swept(void **state)
     char id[32], path[256];
     fixture_submit(f, "", 10, id);
     fixture_free(fixture_wait(f, id, SUCCEEDED));
+    Draftd__V1__CreatePreviewRequest request = DRAFTD__V1__CREATE_PREVIEW_REQUEST__INIT;
+    Draftd__V1__Preview *preview = NULL;
+    request.job_id = id;
+    assert_true(draftd_create_preview(f->d, &request, &preview, NULL));
+    fixture_free(preview);
+    fixture_free(fixture_wait_preview(f, "preview-1", DRAFTD__V1__PREVIEW__STATE__STATE_SUCCEEDED));
     fixture_close(f);
+    snprintf(path, sizeof path, "%s/jobs/job-1/previews/preview-99", f->state);
+    assert_int_equal(mkdir(path, 0700), 0);
     static const char *const orphans[] = {"jobs/job-1/checkpoints/step-000007.safetensors",
-                                          "jobs/job-1/checkpoints/step-000010.safetensors.tmp", "incoming/left",
-                                          "exports/left.safetensors"};
-    for (size_t i = 0; i < 4; i++) {
+                                          "jobs/job-1/checkpoints/step-000010.safetensors.tmp",
+                                          "incoming/left",
+                                          "exports/left.safetensors",
+                                          "jobs/job-1/previews/preview-99/0.png",
+                                          "jobs/job-1/previews/preview-1/0.png.tmp"};
+    for (size_t i = 0; i < sizeof orphans / sizeof orphans[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", f->state, orphans[i]);
         fixture_write(path, "left by a crash");
     }
     fixture_open(f);
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof orphans / sizeof orphans[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", f->state, orphans[i]);
         assert_int_not_equal(access(path, F_OK), 0);
     }
+    snprintf(path, sizeof path, "%s/jobs/job-1/previews/preview-99", f->state);
+    assert_int_not_equal(access(path, F_OK), 0);
+    snprintf(path, sizeof path, "%s/jobs/job-1/previews/preview-1/0.png", f->state);
+    assert_int_equal(access(path, F_OK), 0);
     snprintf(path, sizeof path, "%s/jobs/job-1/checkpoints/step-000010.safetensors", f->state);
     assert_int_equal(access(path, F_OK), 0);
 }
