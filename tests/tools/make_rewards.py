@@ -265,7 +265,9 @@ def imagereward():
         file.write("".join(t + "\n" for t in tokens))
     tokenizer = bert_tokenizer(f"{to}/vocab.txt")
     assert tokenizer.convert_tokens_to_ids(["[DEC]", "[ENC]"]) == [len(tokens), len(tokens) + 1]
-    write(f"{to}/wordpiece.json", [[s, tokenizer(s, truncation=True, max_length=35).input_ids] for s in strings()])
+    rows = [json.dumps([s, tokenizer(s, truncation=True, max_length=35).input_ids]) for s in strings()]
+    with open(f"{to}/wordpiece.json", "w") as file:
+        file.write("[\n" + ",\n".join(rows) + "\n]\n")
 
     visual = randomize(VisionTransformer(img_size=size, patch_size=8, embed_dim=128, depth=2, num_heads=2, mlp_ratio=1.5, num_classes=0,
                                          norm_layer=partial(nn.LayerNorm, eps=1e-6)), 31)

@@ -1,0 +1,36 @@
+/* What a client adapts to: the daemon, which does not link the engine, must know what the engine has. */
+#include "daemon_fixture.h"
+
+#include <string.h>
+
+#include "daemon.h"
+
+static const char *const engine_rewards[] = {
+#define DRAFT_REWARD(name) #name,
+#include "../../engine/rewards/rewards.def"
+#undef DRAFT_REWARD
+};
+
+static void test_server_info__names_the_engines_rewards_each_with_its_form(void **state)
+{
+    struct fixture *f = *state;
+    Draftd__V1__GetServerInfoResponse *info = NULL;
+    assert_true(draftd_server_info(f->d, &info, NULL));
+    assert_int_equal(info->n_rewards, sizeof engine_rewards / sizeof *engine_rewards);
+    for (size_t i = 0; i < info->n_rewards; i++) {
+        size_t length = strlen(engine_rewards[i]);
+        assert_string_equal(info->rewards[i]->name, engine_rewards[i]);
+        assert_true(strncmp(info->rewards[i]->help, engine_rewards[i], length) == 0);
+        assert_int_equal(info->rewards[i]->help[length], ':');
+    }
+    fixture_free(info);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_server_info__names_the_engines_rewards_each_with_its_form, fixture_setup,
+                                        fixture_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
