@@ -28,8 +28,8 @@ const struct draft_option draft_spec_options[] = {
     OPTION("dataset", 'd', PATH, "FILE", "dataset",
            "prompts: .txt (one a line), .jsonl or .csv with a header; read and kept at submit"),
     REPEATED("reward", REWARD, "REWARD", "rewards",
-             "[WEIGHT*]KIND[:DIR][,key=value...]: clip:DIR (any CLIPModel folder, PickScore), "
-             "jpeg,mode=compressibility,quality=50; several are summed by weight"),
+             "[WEIGHT*]KIND[:DIR][,key=value...]: pickscore:DIR, clip:DIR (any CLIPModel folder), hps:DIR, "
+             "imagereward:DIR, aesthetic:DIR, jpeg,mode=compressibility,quality=50; several are summed by weight"),
     OPTION("kl-coeff", 0, DOUBLE, "X", "kl_coeff",
            "weight of the KL to the frozen base: larger keeps more of its diversity (default 1; 0 is vanilla DRaFT)"),
     OPTION("name", 'n', STRING, "TEXT", "display_name", "a name for lists and plots"),
