@@ -142,6 +142,7 @@ static bool check(const struct draft_option *o, const char *text, struct draft_e
     case DRAFT_VALUE_NONE:
     case DRAFT_VALUE_STRING:
     case DRAFT_VALUE_PATH:
+    case DRAFT_VALUE_LORA:
     case DRAFT_VALUE_REWARD:
         break;
     case DRAFT_VALUE_INT:

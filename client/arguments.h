@@ -21,6 +21,7 @@ enum draft_value {
     DRAFT_VALUE_UINT,   /* uint64 */
     DRAFT_VALUE_DOUBLE, /* finite */
     DRAFT_VALUE_SIZE,   /* HEIGHTxWIDTH in pixels */
+    DRAFT_VALUE_LORA,   /* [WEIGHT*]PATH */
     DRAFT_VALUE_REWARD, /* [WEIGHT*]KIND[:PATH][,key=value...] */
 };
 

@@ -39,6 +39,7 @@ static json_t *value_of(const struct draft_arguments *arguments, const struct dr
         draft_parse_size(given->text, &height, &width);
         return json_pack("{s:i, s:i}", "height", height, "width", width);
     }
+    case DRAFT_VALUE_LORA:
     case DRAFT_VALUE_REWARD:
         break;
     }
@@ -50,7 +51,8 @@ bool draft_fields_from_arguments(ProtobufCMessage *message, const struct draft_a
 {
     for (int i = 0; i < arguments->count; i++) {
         const struct draft_argument *given = &arguments->given[i];
-        if (!given->option->path || given->option->value == DRAFT_VALUE_REWARD)
+        if (!given->option->path || given->option->value == DRAFT_VALUE_REWARD ||
+            given->option->value == DRAFT_VALUE_LORA)
             continue;
         json_t *value = value_of(arguments, given);
         if (!value)

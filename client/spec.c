@@ -24,7 +24,9 @@
 
 const struct draft_option draft_spec_options[] = {
     TITLE("What is trained, on what, towards what"),
-    OPTION("model", 'm', PATH, "PATH", "model", "diffusers pipeline folder, or single .safetensors checkpoint, of the model to tune"),
+    OPTION("model", 'm', PATH, "PATH", "model", "diffusers folder or .safetensors checkpoint of the model to tune"),
+    REPEATED("base-lora", LORA, "LORA", "base_loras",
+             "[WEIGHT*]FILE: a LoRA (kohya, diffusers or PEFT) summed into the model before it is tuned"),
     OPTION("dataset", 'd', PATH, "FILE", "dataset",
            "prompts: .txt (one a line), .jsonl or .csv with a header; read and kept at submit"),
     REPEATED("reward", REWARD, "REWARD", "rewards",
@@ -50,6 +52,8 @@ const struct draft_option draft_spec_options[] = {
     TITLE("Adapter and optimizer"),
     OPTION("rank", 'r', INT, "N", "lora.rank", "LoRA rank (default 32)"),
     OPTION("alpha", 0, DOUBLE, "X", "lora.alpha", "LoRA alpha (default: the rank)"),
+    OPTION("continue-from", 0, PATH, "FILE", "lora.continue_from",
+           "a LoRA file of this rank to go on from (default: a new one)"),
     OPTION("lr", 0, DOUBLE, "X", "optimizer.learning_rate", "learning rate (default 1e-4)"),
     OPTION("warmup", 0, INT, "N", "optimizer.warmup_steps", "steps of linear warm-up (default 10)"),
     OPTION("weight-decay", 0, DOUBLE, "X", "optimizer.weight_decay", "AdamW's decay (default 0)"),
@@ -109,6 +113,14 @@ static bool make_paths_absolute(Draftd__V1__JobSpec *spec, const char *folder, s
         if (!make_absolute(&spec->rewards[i]->path, folder, field, err))
             return false;
     }
+    for (size_t i = 0; i < spec->n_base_loras; i++) {
+        char field[64];
+        snprintf(field, sizeof field, "spec.base_loras[%zu].path", i);
+        if (!make_absolute(&spec->base_loras[i]->path, folder, field, err))
+            return false;
+    }
+    if (spec->lora && !make_absolute(&spec->lora->continue_from, folder, "spec.lora.continue_from", err))
+        return false;
     return !spec->evaluation || make_absolute(&spec->evaluation->lpips, folder, "spec.evaluation.lpips", err);
 }
 
@@ -247,6 +259,52 @@ static bool rewards_from_arguments(Draftd__V1__JobSpec *spec, const struct draft
     return true;
 }
 
+/* "0.5*style.safetensors" */
+static bool parse_lora(const char *text, Draftd__V1__LoraFile *file, struct draft_error *err)
+{
+    const char *star = strchr(text, '*'), *rest = text;
+    if (star && star > text && text + strspn(text, "+-0123456789.eE") == star) {
+        char digits[64];
+        double weight;
+        snprintf(digits, sizeof digits, "%.*s", (int)(star - text), text);
+        if (!draft_parse_double(digits, &weight))
+            return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.base_loras",
+                                    "--base-lora \"%s\": expected [WEIGHT*]FILE, such as 0.5*style.safetensors", text);
+        file->weight_opt_case = DRAFTD__V1__LORA_FILE__WEIGHT_OPT_WEIGHT;
+        file->weight = weight;
+        rest = star + 1;
+    }
+    if (!*rest)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.base_loras", "--base-lora \"%s\": no file is named",
+                                text);
+    set_string(&file->path, rest, strlen(rest));
+    return true;
+}
+
+static bool loras_from_arguments(Draftd__V1__JobSpec *spec, const struct draft_arguments *arguments,
+                                 struct draft_error *err)
+{
+    int count = 0, at = 0;
+    for (int i = 0; i < arguments->count; i++)
+        count += arguments->given[i].option->value == DRAFT_VALUE_LORA;
+    if (count == 0)
+        return true;
+    for (size_t i = 0; i < spec->n_base_loras; i++)
+        protobuf_c_message_free_unpacked(&spec->base_loras[i]->base, NULL);
+    free(spec->base_loras);
+    spec->base_loras = calloc((size_t)count, sizeof *spec->base_loras);
+    spec->n_base_loras = (size_t)count;
+    if (!spec->base_loras)
+        abort();
+    for (int i = 0; i < count; i++)
+        spec->base_loras[i] = (Draftd__V1__LoraFile *)draft_message_new(&draftd__v1__lora_file__descriptor);
+    for (int i = 0; i < arguments->count; i++)
+        if (arguments->given[i].option->value == DRAFT_VALUE_LORA &&
+            !parse_lora(arguments->given[i].text, spec->base_loras[at++], err))
+            return false;
+    return true;
+}
+
 bool draft_spec_from_arguments(Draftd__V1__JobSpec *spec, const struct draft_arguments *arguments,
                                struct draft_error *err)
 {
@@ -259,7 +317,7 @@ bool draft_spec_from_arguments(Draftd__V1__JobSpec *spec, const struct draft_arg
     if (spec->length && epochs)
         spec->length->steps = 0;
     return draft_fields_from_arguments(&spec->base, arguments, err) && rewards_from_arguments(spec, arguments, err) &&
-           make_paths_absolute(spec, "", err);
+           loras_from_arguments(spec, arguments, err) && make_paths_absolute(spec, "", err);
 }
 
 const char *draft_spec_flag_of(const char *field)

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "state.h"
+#include "train/base_lora.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/sample.h"
@@ -48,6 +49,20 @@ static bool open_machine(struct draft_engine *e, struct draft_error *err)
     return true;
 }
 
+static bool begin_from_files(struct draft_engine *e, struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    for (int i = 0; i < c->base_lora_count; i++) {
+        char field[64];
+        snprintf(field, sizeof field, "spec.base_loras[%d].path", i);
+        if (!draft_lora_merge(c->base_lora[i].path, c->base_lora[i].weight, &e->pipeline, err))
+            return blame(err, field);
+    }
+    if (c->continue_from && c->continue_from[0] && !draft_lora_continue(c->continue_from, e->adapter, err))
+        return blame(err, "spec.lora.continue_from");
+    return true;
+}
+
 static bool open_models(struct draft_engine *e, struct draft_error *err)
 {
     const struct draft_job_config *c = &e->config;
@@ -58,6 +73,8 @@ static bool open_models(struct draft_engine *e, struct draft_error *err)
         return false;
     if (!draft_pipeline_open(&e->pipeline, c->model, e->weights, e->adapter, err))
         return blame(err, "spec.model");
+    if (!begin_from_files(e, err))
+        return false;
     if (e->adapter->count == 0)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.model",
                                 "%s/unet has no attention blocks for a LoRA to sit on; it cannot be trained", c->model);

@@ -90,6 +90,17 @@ static bool add_path(struct draft_checksum *sum, const char *path, struct draft_
     return add_file(sum, folder, slash ? slash + 1 : path, progress, err);
 }
 
+/* A failure names the request's field. */
+static bool add_named(struct draft_checksum *sum, const char *path, const char *field, struct draft_progress *progress,
+                      struct draft_error *err)
+{
+    if (add_path(sum, path, progress, err))
+        return true;
+    if (err && !err->field[0])
+        snprintf(err->field, sizeof err->field, "%s", field);
+    return false;
+}
+
 /* A single-file checkpoint and what belongs to it beside it: never the other models of the same folder. */
 static bool add_single(struct draft_checksum *sum, const char *model, struct draft_progress *progress,
                        struct draft_error *err)
@@ -125,6 +136,13 @@ bool draft_fingerprint(const struct draft_job_config *config, struct draft_progr
             ok = add_folder(sum, config->reward[i].path, "", progress, err);
     if (ok && config->evaluation.lpips)
         ok = add_folder(sum, config->evaluation.lpips, "", progress, err);
+    for (int i = 0; ok && i < config->base_lora_count; i++) {
+        char field[64];
+        snprintf(field, sizeof field, "spec.base_loras[%d].path", i);
+        ok = add_named(sum, config->base_lora[i].path, field, progress, err);
+    }
+    if (ok && config->continue_from && config->continue_from[0])
+        ok = add_named(sum, config->continue_from, "spec.lora.continue_from", progress, err);
     draft_checksum_finish(sum, hex);
     return ok;
 }
@@ -160,6 +178,8 @@ bool draft_config_digest(const struct draft_engine *e, char hex[DRAFT_CHECKSUM_S
         add_string(sum, "options", c->reward[i].options);
         add_number(sum, "weight", c->reward[i].weight);
     }
+    for (int i = 0; i < c->base_lora_count; i++)
+        add_number(sum, "base_lora", c->base_lora[i].weight);
     char seed[32];
     snprintf(seed, sizeof seed, "%" PRIu64, c->seed);
     add_string(sum, "seed", seed);

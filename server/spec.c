@@ -8,7 +8,14 @@
 #include "base/utf8.h"
 #include "dataset.h"
 
-enum { MAX_REWARDS = 8, MAX_EVALUATION_PROMPTS = 256, MAX_PATH = 4000, MAX_REWARD_PATH = 511, MAX_OPTIONS = 127 };
+enum {
+    MAX_REWARDS = 8,
+    MAX_BASE_LORAS = 8,
+    MAX_EVALUATION_PROMPTS = 256,
+    MAX_PATH = 4000,
+    MAX_REWARD_PATH = 511,
+    MAX_OPTIONS = 127
+};
 
 static bool check_text(const char *text, size_t limit, const char *field, struct draft_error *err)
 {
@@ -182,6 +189,25 @@ static bool check_rewards(const Draftd__V1__JobSpec *spec, struct draft_error *e
     return true;
 }
 
+static bool check_lora_files(const Draftd__V1__JobSpec *spec, struct draft_error *err)
+{
+    char field[96];
+    if (spec->n_base_loras > MAX_BASE_LORAS)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.base_loras",
+                                "%zu base LoRAs, at most %d can be summed", spec->n_base_loras, MAX_BASE_LORAS);
+    for (size_t i = 0; i < spec->n_base_loras; i++) {
+        const Draftd__V1__LoraFile *file = spec->base_loras[i];
+        snprintf(field, sizeof field, "spec.base_loras[%zu].path", i);
+        if (!check_path(file->path, MAX_PATH, true, field, err))
+            return false;
+        snprintf(field, sizeof field, "spec.base_loras[%zu].weight", i);
+        if (file->weight_opt_case == DRAFTD__V1__LORA_FILE__WEIGHT_OPT_WEIGHT &&
+            !check_double(file->weight, field, -100, 100, err))
+            return false;
+    }
+    return check_path(spec->lora ? spec->lora->continue_from : "", MAX_PATH, false, "spec.lora.continue_from", err);
+}
+
 static bool check_evaluation(const Draftd__V1__Evaluation *evaluation, struct draft_error *err)
 {
     if (evaluation == NULL)
@@ -218,7 +244,7 @@ bool draftd_spec_check(const Draftd__V1__JobSpec *spec, struct draft_error *err)
     return check_text(spec->display_name, 63, "spec.display_name", err) &&
            check_path(spec->model, MAX_PATH, true, "spec.model", err) &&
            check_path(spec->dataset, MAX_PATH, true, "spec.dataset", err) && check_rewards(spec, err) &&
-           check_numbers(spec, err) &&
+           check_lora_files(spec, err) && check_numbers(spec, err) &&
            check_text(spec->sampling ? spec->sampling->negative_prompt : "", DRAFTD_PROMPT_BYTES,
                       "spec.sampling.negative_prompt", err) &&
            check_length(spec->length, err) && check_evaluation(spec->evaluation, err);

@@ -17,6 +17,9 @@ struct draft_clip_text *draft_clip_text_open(const char *folder, struct draft_ar
 /* ids I32 [n, s] -> last_hidden_state after the final layer norm [n, s, width] */
 struct draft_tensor *draft_clip_text_forward(struct draft_graph *g, const struct draft_clip_text *text,
                                              struct draft_tensor *ids);
+/* Visits every weight of a text encoder opened by itself, by checkpoint key. */
+void draft_clip_text_each_weight(const struct draft_clip_text *text,
+                                 void (*visit)(void *context, struct draft_tensor *weight), void *context);
 int64_t draft_clip_text_width(const struct draft_clip_text *text);
 int64_t draft_clip_text_max_positions(const struct draft_clip_text *text);
 int64_t draft_clip_text_vocabulary(const struct draft_clip_text *text);

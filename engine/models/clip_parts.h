@@ -58,6 +58,7 @@ struct draft_clip_text {
     struct draft_tensor *token_embedding, *position_embedding; /* [vocabulary, width], [positions, width] */
     struct clip_encoder encoder;
     struct draft_norm_layer final_layer_norm;
+    struct draft_weight_link *weights; /* of a text encoder by itself; in a CLIPModel NULL */
 };
 void draft_clip_load_text(struct draft_loader *loader, struct draft_clip_text *text,
                           const struct clip_text_config *config);

@@ -53,8 +53,10 @@ struct draft_clip_text *draft_clip_text_open(const char *path, struct draft_aren
     struct draft_loader loader;
     draft_loader_init(&loader, weights, arena, NULL);
     struct draft_clip_text *text = draft_load_alloc(&loader, sizeof *text);
-    if (text != NULL)
+    if (text != NULL) {
         draft_clip_load_text(&loader, text, &config);
+        text->weights = loader.first;
+    }
     if (loader.error.code == DRAFT_OK)
         draft_weights_finish(weights, INERT, &loader.error);
     draft_weights_close(weights);
@@ -106,6 +108,13 @@ struct draft_tensor *draft_clip_text_pool(struct draft_graph *g, const struct dr
     for (int64_t i = 0; i < n; i++)
         index[i] = end_place(text, (const int32_t *)ids->data + i * length, length);
     return draft_select_token(g, hidden, index);
+}
+
+void draft_clip_text_each_weight(const struct draft_clip_text *text,
+                                 void (*visit)(void *context, struct draft_tensor *weight), void *context)
+{
+    for (struct draft_weight_link *link = text->weights; link != NULL; link = link->next)
+        visit(context, link->weight);
 }
 
 int64_t draft_clip_text_width(const struct draft_clip_text *text)

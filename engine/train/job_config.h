@@ -10,8 +10,16 @@
 #include "base/error.h"
 #include "rewards/reward.h"
 
+enum { DRAFT_MAX_BASE_LORAS = 8 };
+
 struct draft_job_config {
     const char *model;          /* a diffusers pipeline folder or a single-file checkpoint */
+    struct {
+        const char *path;
+        double weight;
+    } base_lora[DRAFT_MAX_BASE_LORAS]; /* summed into the base model's weights */
+    int base_lora_count;
+    const char *continue_from;  /* a LoRA file with the adapter's first values; NULL or "": a new adapter */
     const char *const *prompts; /* the dataset */
     int prompt_count;
 

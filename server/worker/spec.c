@@ -120,7 +120,8 @@ static bool check_rest(const Draftd__V1__JobSpec *spec, struct draft_error *err)
     if (spec->device[0] && strcmp(spec->device, "auto") != 0 && strcmp(spec->device, "cpu") != 0)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.device",
                                 "there is no device \"%.60s\"; use \"auto\" or \"cpu\"", spec->device);
-    return absolute(spec->model, "spec.model", err);
+    return absolute(spec->model, "spec.model", err) &&
+           absolute(spec->lora ? spec->lora->continue_from : "", "spec.lora.continue_from", err);
 }
 
 bool draftd_spec_to_config(const Draftd__V1__JobSpec *spec, char *const *prompts, int prompt_count,
@@ -142,7 +143,21 @@ bool draftd_spec_to_config(const Draftd__V1__JobSpec *spec, char *const *prompts
         if (!translate_reward(spec->rewards[i], (int)i, &config->reward[i], err))
             return false;
     config->reward_count = (int)spec->n_rewards;
+    if (spec->n_base_loras > DRAFT_MAX_BASE_LORAS)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.base_loras",
+                                "%zu base LoRAs are named; a job can have at most %d", spec->n_base_loras,
+                                DRAFT_MAX_BASE_LORAS);
+    for (size_t i = 0; i < spec->n_base_loras; i++) {
+        const Draftd__V1__LoraFile *file = spec->base_loras[i];
+        bool weighted = file->weight_opt_case == DRAFTD__V1__LORA_FILE__WEIGHT_OPT_WEIGHT;
+        config->base_lora[i].path = file->path;
+        config->base_lora[i].weight = weighted ? file->weight : 1;
+        if (!absolute(file->path, "spec.base_loras", err))
+            return false;
+    }
+    config->base_lora_count = (int)spec->n_base_loras;
     if (spec->lora) {
+        config->continue_from = spec->lora->continue_from;
         config->lora_rank = spec->lora->rank;
         config->lora_alpha = spec->lora->alpha;
     }

@@ -110,9 +110,9 @@ static void test_spec__every_option_reaches_a_field(void **state)
         char flag[80];
         struct draft_error err;
         static const char *const values[] = {
-            [DRAFT_VALUE_STRING] = "text",     [DRAFT_VALUE_PATH] = "prompts.txt", [DRAFT_VALUE_INT] = "3",
-            [DRAFT_VALUE_UINT] = "3",          [DRAFT_VALUE_DOUBLE] = "0.5",       [DRAFT_VALUE_SIZE] = "8x8",
-            [DRAFT_VALUE_REWARD] = "clip:clip"};
+            [DRAFT_VALUE_STRING] = "text",      [DRAFT_VALUE_PATH] = "prompts.txt",  [DRAFT_VALUE_INT] = "3",
+            [DRAFT_VALUE_UINT] = "3",           [DRAFT_VALUE_DOUBLE] = "0.5",        [DRAFT_VALUE_SIZE] = "8x8",
+            [DRAFT_VALUE_REWARD] = "clip:clip", [DRAFT_VALUE_LORA] = "0.5*other.txt"};
         if (!*o->name)
             continue;
         snprintf(flag, sizeof flag, "--%s", o->name);
@@ -226,6 +226,29 @@ static void test_spec__a_file_that_is_not_there_is_named(void **state)
     draft_free_message(spec);
 }
 
+static void test_spec__base_loras_have_weights_and_absolute_paths(void **state)
+{
+    struct draft_error err;
+    char expected[256];
+    (void)state;
+    Draftd__V1__JobSpec *spec = draft_spec_new();
+    assert_true(from_words(spec,
+                           WORDS("-m", "sd", "-d", "prompts.txt", "--reward", "jpeg", "--steps", "3", "--base-lora",
+                                 "-0.5*other.txt", "--base-lora", "prompts.txt", "--continue-from", "other.txt"),
+                           &err));
+    assert_int_equal(spec->n_base_loras, 2);
+    snprintf(expected, sizeof expected, "%s/other.txt", folder);
+    assert_string_equal(spec->base_loras[0]->path, expected);
+    assert_string_equal(spec->lora->continue_from, expected);
+    assert_true(spec->base_loras[0]->weight == -0.5);
+    assert_int_equal(spec->base_loras[1]->weight_opt_case, 0);
+    assert_false(from_words(spec, WORDS("--base-lora", "2*"), &err));
+    assert_string_equal(err.field, "spec.base_loras");
+    assert_false(from_words(spec, WORDS("--base-lora", "2*missing.safetensors"), &err));
+    assert_string_equal(err.field, "spec.base_loras[0].path");
+    draft_free_message(spec);
+}
+
 static void test_spec__rewards_may_have_commas_in_their_paths(void **state)
 {
     struct draft_error err = {0};
@@ -264,6 +287,7 @@ int main(void)
         cmocka_unit_test(test_spec__bad_job_files_are_refused_with_the_place_named),
         cmocka_unit_test(test_spec__a_file_that_is_not_there_is_named),
         cmocka_unit_test(test_spec__rewards_may_have_commas_in_their_paths),
+        cmocka_unit_test(test_spec__base_loras_have_weights_and_absolute_paths),
         cmocka_unit_test(test_spec__fields_lead_back_to_flags),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);

@@ -107,6 +107,37 @@ static void test_worker_spec__refuses_by_field(void **state)
     s.evaluation.lpips = "relative", assert_refused(&s, "spec.evaluation.lpips");
 }
 
+static void test_worker_spec__names_lora_files(void **state)
+{
+    (void)state;
+    struct spec s;
+    struct draft_error err = {0};
+    struct draft_job_config c;
+    Draftd__V1__LoraFile file[9], *files[9];
+    Draftd__V1__Lora lora = DRAFTD__V1__LORA__INIT;
+    for (int i = 0; i < 9; i++) {
+        draftd__v1__lora_file__init(&file[i]);
+        file[i].path = "/style.safetensors";
+        files[i] = &file[i];
+    }
+    make(&s);
+    s.job.base_loras = files;
+    s.job.n_base_loras = 2;
+    s.job.lora = &lora;
+    lora.continue_from = "/last.safetensors";
+    file[0].weight_opt_case = DRAFTD__V1__LORA_FILE__WEIGHT_OPT_WEIGHT;
+    file[0].weight = 0;
+    assert_true(draftd_spec_to_config(&s.job, prompts, 2, &c, &err));
+    assert_int_equal(c.base_lora_count, 2);
+    assert_true(c.base_lora[0].weight == 0 && c.base_lora[1].weight == 1);
+    assert_string_equal(c.base_lora[1].path, "/style.safetensors");
+    assert_string_equal(c.continue_from, "/last.safetensors");
+    lora.continue_from = "last.safetensors", assert_refused(&s, "spec.lora.continue_from");
+    lora.continue_from = "";
+    file[1].path = "style.safetensors", assert_refused(&s, "spec.base_loras");
+    s.job.n_base_loras = 9, assert_refused(&s, "spec.base_loras");
+}
+
 static void test_worker_spec__reads_guidance_annealing(void **state)
 {
     (void)state;
@@ -129,6 +160,7 @@ int main(void)
         cmocka_unit_test(test_worker_spec__absent_fields_take_the_defaults),
         cmocka_unit_test(test_worker_spec__a_zero_that_was_set_is_kept),
         cmocka_unit_test(test_worker_spec__refuses_by_field),
+        cmocka_unit_test(test_worker_spec__names_lora_files),
         cmocka_unit_test(test_worker_spec__reads_guidance_annealing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
