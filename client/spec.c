@@ -28,7 +28,7 @@ const struct draft_option draft_spec_options[] = {
     REPEATED("base-lora", LORA, "LORA", "base_loras",
              "[WEIGHT*]FILE: a LoRA (kohya, diffusers or PEFT) summed into the model before it is tuned"),
     OPTION("dataset", 'd', PATH, "FILE", "dataset",
-           "prompts: .txt (one a line), .jsonl or .csv with a header; read and kept at submit"),
+           "prompts: .txt (one a line), .jsonl, .csv with a header, WebDataset .tar; read and kept at submit"),
     REPEATED("reward", REWARD, "REWARD", "rewards",
              "[WEIGHT*]KIND[:DIR][,key=value...]: pickscore:DIR, clip:DIR (any CLIPModel folder), hps:DIR, "
              "imagereward:DIR, aesthetic:DIR, jpeg,mode=compressibility,quality=50; several are summed by weight"),

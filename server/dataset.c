@@ -43,8 +43,7 @@ void draftd_dataset_free(struct draftd_dataset *dataset)
     *dataset = (struct draftd_dataset){0};
 }
 
-/* `line` is where the prompt begins, for the sentence. The text need not end with NUL. */
-static bool add(struct draftd_dataset *dataset, const char *text, size_t length, size_t line, struct draft_error *err)
+bool draftd_dataset_add(struct draftd_dataset *dataset, const char *text, size_t length, struct draft_error *err)
 {
     while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
         length--;
@@ -56,8 +55,6 @@ static bool add(struct draftd_dataset *dataset, const char *text, size_t length,
     memcpy(prompt, text, length);
     prompt[length] = '\0';
     bool ok = draftd_prompt_check(prompt, length, err);
-    if (!ok)
-        draft_error_prefix(err, "line %zu: ", line);
     if (ok && dataset->count == DRAFTD_DATASET_PROMPTS)
         ok = draft_fail(err, DRAFT_INVALID_ARGUMENT, "more than %d prompts; split the dataset", DRAFTD_DATASET_PROMPTS);
     if (!ok) {
@@ -67,6 +64,16 @@ static bool add(struct draftd_dataset *dataset, const char *text, size_t length,
     draftd_message_append(&dataset->prompts, &dataset->count, prompt);
     dataset->bytes += length;
     return true;
+}
+
+/* `line` is where the prompt begins, for the sentence. */
+static bool add(struct draftd_dataset *dataset, const char *text, size_t length, size_t line, struct draft_error *err)
+{
+    bool full = dataset->count == DRAFTD_DATASET_PROMPTS; /* is of the whole file, not of a line */
+    bool ok = draftd_dataset_add(dataset, text, length, err);
+    if (!ok && !full)
+        draft_error_prefix(err, "line %zu: ", line);
+    return ok;
 }
 
 /* The end of the line that begins at p, without its CR; *next is where the next one begins. */
@@ -259,6 +266,13 @@ static bool read_file(const char *path, char **text, size_t *length, struct draf
 bool draftd_dataset_read(const char *path, struct draftd_dataset *dataset, struct draft_error *err)
 {
     *dataset = (struct draftd_dataset){0};
+    if (draftd_dataset_is_tar(path)) {
+        if (draftd_dataset_read_tar(path, dataset, err))
+            return true;
+        draft_error_prefix(err, "dataset %s: ", path);
+        draftd_dataset_free(dataset);
+        return false;
+    }
     const char *dot = strrchr(path, '.');
     bool (*reader)(struct draftd_dataset *, const char *, const char *, struct draft_error *) =
         dot == NULL                      ? NULL
@@ -269,7 +283,9 @@ bool draftd_dataset_read(const char *path, struct draftd_dataset *dataset, struc
     char *text = NULL;
     size_t length = 0;
     bool ok = reader ? read_file(path, &text, &length, err)
-                     : draft_fail(err, DRAFT_INVALID_ARGUMENT, "the name must end with .txt, .jsonl or .csv");
+                     : draft_fail(err, DRAFT_INVALID_ARGUMENT,
+                                  "the name must end with .txt, .jsonl, .csv or .tar (also .tar.gz, .tgz, .tar.bz2, "
+                                  ".tar.xz, .tar.zst)");
     if (ok) {
         size_t bom = length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
         ok = reader(dataset, text + bom, text + length, err);

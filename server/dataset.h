@@ -1,7 +1,7 @@
 /*
  * Datasets of prompts, as users have them: .txt (a prompt a line), .jsonl (a string, or an object with "prompt" or
- * "text", a line), .csv with a header (RFC 4180; column "prompt", "text" or "caption"). Read whole and checked at
- * submit; a job keeps its own copy as one JSON string a line.
+ * "text", a line), .csv with a header (RFC 4180; column "prompt", "text" or "caption"), WebDataset shards (.tar, also
+ * compressed: dataset_tar.c). Read whole and checked at submit; a job keeps its own copy as one JSON string a line.
  *
  * Files are hostile: size, count, length, UTF-8 and control characters are checked, refusals name the line.
  * Ownership: whoever reads frees. Thread: pure functions.
@@ -26,6 +26,12 @@ struct draftd_dataset {
 };
 
 bool draftd_dataset_read(const char *path, struct draftd_dataset *dataset, struct draft_error *err);
+/* WebDataset: members of one name up to the first dot are one sample. Its prompt is the .txt member, else the .json
+ * member's "prompt", "text" or "caption"; samples without either are passed over, as is everything that is no file. */
+bool draftd_dataset_is_tar(const char *path); /* by its name */
+bool draftd_dataset_read_tar(const char *path, struct draftd_dataset *dataset, struct draft_error *err);
+/* Appends one prompt, white space at its ends left out, after draftd_prompt_check. */
+bool draftd_dataset_add(struct draftd_dataset *dataset, const char *text, size_t length, struct draft_error *err);
 void draftd_dataset_free(struct draftd_dataset *dataset);
 
 /* The job's own copy: on disk when it returns. */

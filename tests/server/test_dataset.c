@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <archive.h>
+#include <archive_entry.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +100,7 @@ static void test_dataset__refusals_name_the_line(void **state)
     expect_refusal(".txt", "a\x01", "line 1: the prompt has the control character 0x01");
     expect_refusal(".txt", "a\tb", "0x09");
     expect_refusal_bytes(".txt", "x\ny\0z\n", 6, "line 2: a NUL byte");
-    expect_refusal(".md", "a cat", "must end with .txt, .jsonl or .csv");
+    expect_refusal(".md", "a cat", "must end with .txt, .jsonl, .csv or .tar");
     expect_refusal(".jsonl", "\"ok\"\n{\"caption\": \"no\"}\n", "line 2: neither a string nor an object");
     expect_refusal(".jsonl", "{\"prompt\": 3}", "line 1: neither");
     expect_refusal(".jsonl", "\"ok\"\n{broken\n", "line 2: no JSON");
@@ -159,6 +162,137 @@ static void test_dataset__only_regular_files_are_read(void **state)
     assert_int_equal(err.code, DRAFT_NOT_FOUND);
 }
 
+/* --- WebDataset --------------------------------------------------------------------------------------------------- */
+
+struct member {
+    const char *name, *content; /* content NULL: a link to "a.txt" */
+};
+
+/* Writes `path` with another hand than the reader's: libarchive's writer. */
+static void write_tar(const char *extension, int filter, const struct member *member, size_t count)
+{
+    snprintf(path, sizeof path, "/tmp/draftd-dataset-%d%s", (int)getpid(), extension);
+    struct archive *a = archive_write_new();
+    archive_write_set_format_pax_restricted(a);
+    archive_write_add_filter(a, filter);
+    assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
+    for (size_t i = 0; i < count; i++) {
+        struct archive_entry *e = archive_entry_new();
+        size_t size = member[i].content ? strlen(member[i].content) : 0;
+        archive_entry_set_pathname(e, member[i].name);
+        archive_entry_set_filetype(e, member[i].content ? AE_IFREG : AE_IFLNK);
+        if (!member[i].content)
+            archive_entry_set_symlink(e, "a.txt");
+        archive_entry_set_size(e, (la_int64_t)size);
+        archive_entry_set_perm(e, 0644);
+        assert_int_equal(archive_write_header(a, e), ARCHIVE_OK);
+        if (size)
+            assert_int_equal(archive_write_data(a, member[i].content, size), size);
+        archive_entry_free(e);
+    }
+    assert_int_equal(archive_write_close(a), ARCHIVE_OK);
+    archive_write_free(a);
+}
+
+static void test_dataset__webdataset_shards_give_a_prompt_a_sample(void **state)
+{
+    (void)state;
+    static const struct member members[] = {
+        {"shard/000.jpg", "a picture"},
+        {"shard/000.txt", "a red fox\n"},
+        {"shard/000.json", "{\"caption\": \"not this\"}"},
+        {"shard/001.json", "{\"caption\": \"an owl\", \"key\": \"001\"}"},
+        {"shard/001.txt", " two\nlines "},
+        {"shard/002.json", "{\"prompt\": \"a bear\"}"},
+        {"shard/003.png", "no caption"},
+        {"shard/004.txt", NULL},
+        {"other/000.txt", "same base name elsewhere"},
+        {"shard/.hidden.txt", "hidden"},
+        {"shard/005.seg.txt", "another extension of 005"},
+    };
+    static const struct {
+        const char *extension;
+        int filter;
+    } forms[] = {{".tar", ARCHIVE_FILTER_NONE},  {".tar.gz", ARCHIVE_FILTER_GZIP},
+                 {".TGZ", ARCHIVE_FILTER_GZIP},  {".tar.bz2", ARCHIVE_FILTER_BZIP2},
+                 {".tar.xz", ARCHIVE_FILTER_XZ}, {".tar.zst", ARCHIVE_FILTER_ZSTD}};
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        struct draftd_dataset d;
+        struct draft_error err = {0};
+        write_tar(forms[i].extension, forms[i].filter, members, sizeof members / sizeof members[0]);
+        if (!draftd_dataset_read(path, &d, &err))
+            fail_msg("%s", err.message);
+        assert_int_equal(d.count, 4);
+        assert_string_equal(d.prompts[0], "a red fox");
+        assert_string_equal(d.prompts[1], "two lines");
+        assert_string_equal(d.prompts[2], "a bear");
+        assert_string_equal(d.prompts[3], "same base name elsewhere");
+        draftd_dataset_free(&d);
+        unlink(path);
+    }
+}
+
+static void expect_tar_refusal(const struct member *member, size_t count, const char *words)
+{
+    struct draftd_dataset d;
+    struct draft_error err = {0};
+    write_tar(".tar.gz", ARCHIVE_FILTER_GZIP, member, count);
+    assert_false(draftd_dataset_read(path, &d, &err));
+    assert_int_equal(err.code, DRAFT_INVALID_ARGUMENT);
+    if (strstr(err.message, words) == NULL || strstr(err.message, path) == NULL)
+        fail_msg("expected \"%s\" in: %s", words, err.message);
+    assert_null(d.prompts);
+    unlink(path);
+}
+
+static void test_dataset__bad_shards_are_refused_by_member(void **state)
+{
+    (void)state;
+    expect_tar_refusal((const struct member[]){{"a.txt", "\xff"}}, 1,
+                       "member a.txt: byte 1 of the prompt is not UTF-8");
+    expect_tar_refusal((const struct member[]){{"a.txt", "\n"}}, 1, "member a.txt: the prompt is empty");
+    expect_tar_refusal((const struct member[]){{"b.json", "{"}}, 1, "member b.json: no JSON");
+    expect_tar_refusal((const struct member[]){{"b.json", "{\"n\": 1}"}}, 1, "neither a string nor an object");
+    expect_tar_refusal((const struct member[]){{"c.jpg", "x"}}, 1, "no sample in it has a .txt or .json member");
+    char *large = malloc((1 << 20) + 2);
+    memset(large, 'x', (1 << 20) + 1);
+    large[(1 << 20) + 1] = '\0';
+    expect_tar_refusal((const struct member[]){{"d.txt", large}}, 1, "member d.txt has more than 1048576 bytes");
+    free(large);
+}
+
+static void test_dataset__damaged_archives_end_in_a_sentence(void **state)
+{
+    (void)state;
+    expect_refusal(".tar", "this is no archive, but it is long enough to be looked at",
+                   "the archive is damaged or no tar");
+    expect_refusal(".tar.gz", "\x1f\x8b\x08", "the archive is damaged or no tar");
+    static const struct member members[] = {{"a.txt", "one"}, {"b.txt", "two"}, {"c.json", "\"three\""}};
+    write_tar(".tar", ARCHIVE_FILTER_NONE, members, 3);
+    FILE *file = fopen(path, "r+e");
+    char bytes[5000];
+    size_t size = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    for (size_t cut = 1; cut < size; cut += 97) { /* cut short, and one byte changed: never a crash */
+        struct draftd_dataset d;
+        struct draft_error err = {0};
+        write_bytes(".tar", bytes, cut);
+        if (draftd_dataset_read(path, &d, &err))
+            draftd_dataset_free(&d);
+        else
+            assert_true(err.message[0] != '\0');
+        bytes[cut] ^= 0x55;
+        write_bytes(".tar", bytes, size);
+        err = (struct draft_error){0};
+        if (draftd_dataset_read(path, &d, &err))
+            draftd_dataset_free(&d);
+        else
+            assert_true(err.message[0] != '\0');
+        bytes[cut] ^= 0x55;
+    }
+    unlink(path);
+}
+
 static void test_dataset__the_copy_gives_the_prompts_back(void **state)
 {
     (void)state;
@@ -191,6 +325,9 @@ int main(void)
         cmocka_unit_test(test_dataset__refusals_name_the_line),
         cmocka_unit_test(test_dataset__limits_are_held),
         cmocka_unit_test(test_dataset__only_regular_files_are_read),
+        cmocka_unit_test(test_dataset__webdataset_shards_give_a_prompt_a_sample),
+        cmocka_unit_test(test_dataset__bad_shards_are_refused_by_member),
+        cmocka_unit_test(test_dataset__damaged_archives_end_in_a_sentence),
         cmocka_unit_test(test_dataset__the_copy_gives_the_prompts_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
