@@ -13,7 +13,8 @@ static const struct draft_option own_options[] = {
      .letter = 'c',
      .value = DRAFT_VALUE_PATH,
      .metavar = "FILE",
-     .help = "a job as JSON, with the field names of JobSpec; flags win over it (\"-\": stdin)"},
+     .help = "a job as JSON or, by its name, YAML, with the field names of JobSpec; flags win over it (\"-\": JSON on "
+             "stdin)"},
     {.name = "validate-only", .help = "check everything, as the daemon would, and queue nothing"},
     {.name = "watch", .letter = 'w', .help = "follow the job until it ends; the exit code is its result"},
     {.name = "request-id",

@@ -8,6 +8,7 @@
 
 #include "fields.h"
 #include "json_message.h"
+#include "yaml_file.h"
 
 #define OPTION(flag, short_flag, kind, meta, field, text)                                                              \
     {                                                                                                                  \
@@ -124,13 +125,10 @@ static bool make_paths_absolute(Draftd__V1__JobSpec *spec, const char *folder, s
     return !spec->evaluation || make_absolute(&spec->evaluation->lpips, folder, "spec.evaluation.lpips", err);
 }
 
-bool draft_spec_from_text(Draftd__V1__JobSpec *spec, const char *text, size_t length, const char *shown_name,
-                          const char *folder, struct draft_error *err)
+/* Takes `root`. */
+static bool spec_from_root(Draftd__V1__JobSpec *spec, json_t *root, const char *shown_name, const char *folder,
+                           struct draft_error *err)
 {
-    json_error_t where;
-    json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
-    if (!root)
-        return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: line %d: %s", shown_name, where.line, where.text);
     if (!json_is_object(root)) {
         json_decref(root);
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: expected an object with the fields of a job", shown_name);
@@ -142,6 +140,19 @@ bool draft_spec_from_text(Draftd__V1__JobSpec *spec, const char *text, size_t le
         draft_error_prefix(err, "%s: ", shown_name);
     json_decref(root);
     return good;
+}
+
+bool draft_spec_from_text(Draftd__V1__JobSpec *spec, const char *text, size_t length, const char *shown_name,
+                          const char *folder, struct draft_error *err)
+{
+    json_error_t where;
+    json_t *root = draft_yaml_is(shown_name) ? draft_yaml_load(text, length, shown_name, err)
+                                             : json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
+    if (!root && draft_yaml_is(shown_name))
+        return false;
+    if (!root)
+        return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: line %d: %s", shown_name, where.line, where.text);
+    return spec_from_root(spec, root, shown_name, folder, err);
 }
 
 bool draft_spec_from_file(Draftd__V1__JobSpec *spec, const char *path, struct draft_error *err)
