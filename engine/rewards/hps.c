@@ -4,7 +4,8 @@
  * side is resized to the model's, the rest is black.
  *
  * The folder holds open_clip's tensors (HPS_v2.1_compressed.safetensors) or a CLIPModel that they were converted to,
- * and the tokenizer of CLIP-ViT-H-14.
+ * and the tokenizer of CLIP-ViT-H-14 (vocab.json, merges.txt). open_clip's own tokenizer gives the same ids, but it
+ * first mends HTML entities and text decoded wrongly; here a prompt is taken as it is written.
  */
 #include <assert.h>
 #include <stdio.h>
