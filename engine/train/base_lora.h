@@ -5,7 +5,7 @@
 #ifndef DRAFT_TRAIN_BASE_LORA_H
 #define DRAFT_TRAIN_BASE_LORA_H
 
-#include "models/lora_file.h"
+#include "tensor/lora_file.h"
 #include "train/pipeline.h"
 
 /* W += weight * scale * up x down for every pair of the file, in the UNet and the text encoder. A pair whose layer the

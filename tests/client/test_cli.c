@@ -13,6 +13,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "tensor/safetensors.h"
+
 #define DRAFT  BUILD "/draft"
 #define DRAFTD BUILD "/draftd"
 #define WORKER BUILD "/tests/fakes/fake_worker"
@@ -307,9 +309,9 @@ static void test_cli__several_jobs_are_deleted_and_the_first_failure_is_told(voi
 
 static void test_cli__every_command_has_help(void **state)
 {
-    static const char *const names[] = {"demo",   "submit",      "jobs",   "show",    "cancel", "pause",
-                                        "resume", "delete",      "watch",  "metrics", "plot",   "preview",
-                                        "grid",   "checkpoints", "export", "version", "help"};
+    static const char *const names[] = {"demo",   "submit",      "jobs",   "show",    "cancel",  "pause",
+                                        "resume", "delete",      "watch",  "metrics", "plot",    "preview",
+                                        "grid",   "checkpoints", "export", "merge",   "version", "help"};
     (void)state;
     assert_int_equal(draft("--help"), 0);
     char *overview = kept();
@@ -324,9 +326,35 @@ static void test_cli__every_command_has_help(void **state)
     assert_non_null(strstr(out, "130"));
 }
 
+static void test_cli__merge_sums_files_and_says_what_is_wrong(void **state)
+{
+    (void)state;
+    static const float values[6] = {1, 2, 3, 4, 5, 6};
+    const struct draft_safetensors_item items[] = {
+        {"lora_unet_a.lora_down.weight", DRAFT_F32, 2, {1, 3}, values},
+        {"lora_unet_a.lora_up.weight", DRAFT_F32, 2, {2, 1}, values},
+    };
+    assert_true(draft_safetensors_write("lora.safetensors", items, 2, NULL, NULL));
+    assert_int_equal(draft("merge lora.safetensors lora.safetensors --weights 1,-0.5 --out sum.safetensors"), 0);
+    assert_string_equal(out, "sum.safetensors\n");
+    struct draft_safetensors *file = draft_safetensors_open("sum.safetensors", NULL);
+    assert_non_null(file);
+    assert_int_equal(draft_safetensors_find(file, "lora_unet_a.lora_down.weight")->dim[0], 2);
+    draft_safetensors_close(file);
+    assert_int_equal(draft("merge lora.safetensors"), 2);
+    assert_non_null(strstr(errors, "--out is missing"));
+    assert_int_equal(draft("merge lora.safetensors lora.safetensors -w 1 -o x.safetensors"), 2);
+    assert_non_null(strstr(errors, "expected 2 numbers"));
+    assert_int_equal(draft("merge lora.safetensors -w 1,2 -o x.safetensors"), 2);
+    assert_int_equal(draft("merge missing.safetensors -o x.safetensors"), 3);
+    assert_int_equal(draft("merge job-999 -o x.safetensors"), 3);
+    assert_int_not_equal(access("x.safetensors", F_OK), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cli__merge_sums_files_and_says_what_is_wrong),
         cmocka_unit_test(test_cli__submit_prints_the_id_alone),
         cmocka_unit_test(test_cli__the_exit_code_is_the_job_s_result),
         cmocka_unit_test(test_cli__documented_exit_codes),

@@ -1,4 +1,4 @@
-#include "models/lora_file.h"
+#include "tensor/lora_file.h"
 
 #include <math.h>
 #include <stdio.h>

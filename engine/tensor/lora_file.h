@@ -5,8 +5,8 @@
  * "....processor.to_q_lora.down.weight") and PEFT ("....lora_A.weight"), also on convolutions (LoCon). What changes a
  * layer in another way (LoHa, LoKr, DoRA, mid matrices) is refused. Thread: read-only after open.
  */
-#ifndef DRAFT_MODELS_LORA_FILE_H
-#define DRAFT_MODELS_LORA_FILE_H
+#ifndef DRAFT_TENSOR_LORA_FILE_H
+#define DRAFT_TENSOR_LORA_FILE_H
 
 #include "tensor/safetensors.h"
 
