@@ -20,7 +20,7 @@ PROMPT, SEEDS, SAMPLING_STEPS, GUIDANCE = "an animal", (11, 12, 13), 10, 5.0
 
 
 def pictures(lora=None, scale=1.0):
-    pipe = StableDiffusionPipeline.from_pretrained(str(DEMO / "emoji-sd"), safety_checker=None)
+    pipe = StableDiffusionPipeline.from_pretrained(str(DEMO / "emoji-sd"), safety_checker=None, torch_dtype=torch.float32)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     extra = {}
@@ -72,12 +72,12 @@ def main():
                                "--micro-batch", 8, "--rank", 8, "--lr", 3e-3, "--warmup", 0, "--eval-every", -1, "--watch").split()[0]
             previews = {}
             for name, scale in (("base", 0), ("half", 0.5), ("tuned", 1)):
-                daemon.draft("preview", job, "--prompt", PROMPT, "--seed", SEEDS[0], "--count", len(SEEDS), "--lora-scale", scale, "--out", folder / name)
+                daemon.draft("preview", job, "--prompt", PROMPT, "--seed", SEEDS[0], "--count", len(SEEDS), "--scale", scale, "--output", folder / name)
                 files = sorted((folder / name).glob("*.png"))
                 previews[name] = np.stack([np.asarray(Image.open(f).convert("RGB")).astype(float) for f in files])
             loras = {f: folder / f"{f}.safetensors" for f in ("kohya", "diffusers")}
             for form, path in loras.items():
-                daemon.draft("export", job, "--format", form, "--f32", "--out", path)
+                daemon.draft("export", job, "--format", form, "--f32", "--output", path)
         finally:
             daemon.close()
         peers = {"base": pictures()}
