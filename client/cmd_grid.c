@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "command.h"
 #include "interrupt.h"
@@ -14,6 +15,8 @@ static const struct draft_option own_options[] = {
      .metavar = "FILE",
      .help = "the PNG to write (default: grid.png)"},
     {.name = "no-base", .help = "leave the base model's column out"},
+    {.name = "aig",
+     .help = "columns are one job's model under annealed importance guidance: base, draft, linear, power_2, step_0.6"},
     {.name = "title", .value = DRAFT_VALUE_STRING, .metavar = "TEXT", .help = "(default: the prompt)"},
     {.name = NULL},
 };
@@ -46,31 +49,71 @@ static bool fill_columns(struct draft_context *cx, const struct draft_arguments 
     return true;
 }
 
+/* From base to tuned, step by step of the sampling (Jena et al. 2024): how much of the reward's change each keeps. */
+static const struct {
+    const char *kind, *meaning;
+} annealings[] = {{"base", "the base model"},
+                  {"draft", "the tuned model"},
+                  {"linear", "tuned by i/T"},
+                  {"power_2", "tuned by (i/T)^2"},
+                  {"step_0.6", "tuned from 0.6 T on"}};
+enum { ANNEALINGS = sizeof annealings / sizeof *annealings };
+
+static bool fill_annealings(struct draft_context *cx, const struct draft_arguments *arguments,
+                            struct draft_model_column *columns, int *count, char *title, size_t size,
+                            struct draft_status *st)
+{
+    char id[DRAFT_ID_BYTES], kl[32];
+    if (arguments->operand_count > 1)
+        return draft_status_fail(st, DRAFT_STATUS_INVALID_ARGUMENT,
+                                 "--aig shows one job, and %d are named; make a grid of each",
+                                 arguments->operand_count);
+    draft_job *job = draft_get_job(draft_connect(cx), draft_job_id(arguments->operands[0], id), st);
+    if (!job)
+        return false;
+    snprintf(title, size, "%.80s (%s, kl_coeff %s): ", draft_job_title(job), job->id,
+             draft_format_number(draft_job_kl_coeff(job), kl, sizeof kl));
+    draft_free_message(job);
+    for (*count = 0; *count < ANNEALINGS; (*count)++) {
+        struct draft_model_column *column = &columns[*count];
+        snprintf(column->job_id, sizeof column->job_id, "%s", id);
+        snprintf(column->label, sizeof column->label, "%s", annealings[*count].kind);
+        snprintf(column->more, sizeof column->more, "%s", annealings[*count].meaning);
+        column->lora_scale = 1;
+        column->checkpoint_step = -1;
+        column->aig = annealings[*count].kind;
+    }
+    return true;
+}
+
 static int run(struct draft_context *cx, const struct draft_arguments *arguments)
 {
     struct draft_error err = {0};
     struct draft_status st = {0};
-    int count;
+    int count = 0;
+    char title[512] = "";
     Draftd__V1__PreviewSpec *spec = draft_preview_spec(arguments, &err);
     if (!spec)
         return draft_report_error(cx, &err);
     if (spec->count == 0)
         spec->count = 4;
     draft_interrupt_install();
-    struct draft_model_column *columns = calloc((size_t)arguments->operand_count + 1, sizeof *columns);
+    struct draft_model_column *columns = calloc((size_t)arguments->operand_count + ANNEALINGS, sizeof *columns);
     if (!columns)
         abort();
-    bool good = fill_columns(cx, arguments, columns, &count, &st) &&
-                draft_model_grid_fetch(draft_connect(cx), columns, count, spec, &cx->err, &st);
+    bool good = draft_arguments_has(arguments, "aig")
+                    ? fill_annealings(cx, arguments, columns, &count, title, sizeof title, &st)
+                    : fill_columns(cx, arguments, columns, &count, &st);
+    good = good && draft_model_grid_fetch(draft_connect(cx), columns, count, spec, &cx->err, &st);
     if (good) {
-        char title[256];
         const char *path = draft_arguments_string(arguments, "output", "grid.png");
         const struct draft_pictures *first = &columns[0].pictures;
+        char *end = title + strlen(title);
+        size_t room = sizeof title - strlen(title);
         if (first->count > spec->count)
-            snprintf(title, sizeof title, "%d prompts, %d seeds each", first->count / spec->count, spec->count);
+            snprintf(end, room, "%d prompts, %d seeds each", first->count / spec->count, spec->count);
         else
-            snprintf(title, sizeof title, "\"%.100s\": %d seeds", first->count ? first->items[0].prompt : "",
-                     spec->count);
+            snprintf(end, room, "\"%.100s\": %d seeds", first->count ? first->items[0].prompt : "", spec->count);
         good = draft_model_grid_png(columns, count, draft_arguments_string(arguments, "title", title),
                                     "Rows: seeds, the same noise in every column. Below each picture: its reward.",
                                     path, &err) ||
@@ -92,9 +135,11 @@ const struct draft_command draft_command_grid = {
     .about =
         "Rows are seeds, columns the base model and the jobs. The pictures are made on the spot, with the same "
         "noise in every column; the base is the first job's model with its LoRA off. Small pictures are enlarged by "
-        "a whole factor.",
+        "a whole factor. With --aig the columns are one job's model under annealed importance guidance, which mixes "
+        "the base's and the tuned prediction at each step.",
     .examples = "  draft grid job-3 -o grid.png\n"
-                "  draft grid job-3 job-4 job-5 -p \"an animal\" -n 6 --seed 10 -o seeds-x-models.png\n",
+                "  draft grid job-3 job-4 job-5 -p \"an animal\" -n 6 --seed 10 -o seeds-x-models.png\n"
+                "  draft grid job-3 --aig -p \"an animal\" --sampler euler_a -o aig.png\n",
     .options = tables,
     .least = 1,
     .most = 32,

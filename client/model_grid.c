@@ -1,6 +1,7 @@
 #include "model_grid.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "picture_grid.h"
@@ -20,6 +21,8 @@ bool draft_model_grid_fetch(struct draft_rpc *rpc, struct draft_model_column *co
             own.checkpoint_step_opt_case = DRAFTD__V1__PREVIEW_SPEC__CHECKPOINT_STEP_OPT_CHECKPOINT_STEP;
             own.checkpoint_step = column->checkpoint_step;
         }
+        if (column->aig)
+            own.aig = (char *)(uintptr_t)column->aig;
         bool good = draft_preview_run(rpc, column->job_id, &own, draft_preview_line, &line, &column->pictures, st);
         draft_block_clear(&line.block);
         if (!good)

@@ -9,6 +9,7 @@ struct draft_model_column {
     char job_id[80];
     double lora_scale;       /* 0: the base model */
     int64_t checkpoint_step; /* < 0: the newest */
+    const char *aig;         /* annealed importance guidance between base and tuned; NULL: none */
     char label[96], more[96];
     struct draft_pictures pictures; /* filled by draft_model_grid_fetch */
 };

@@ -44,6 +44,8 @@ const struct draft_option draft_spec_options[] = {
            "pictures at a time: less memory when smaller, same result (default 1)"),
     TITLE("Sampling"),
     OPTION("sampling-steps", 'T', INT, "T", "sampling.steps", "denoising steps (default 50)"),
+    OPTION("sampler", 0, STRING, "NAME", "sampling.sampler",
+           "ddim (default), pndm, euler, euler_karras, euler_a, dpmpp_2m or dpmpp_2m_karras"),
     OPTION("truncation-steps", 'K', INT, "K", "sampling.truncation_steps",
            "gradient through the last K steps (default 1)"),
     OPTION("lv", 0, INT, "N", "sampling.lv_copies", "DRaFT-LV: N more noised copies a sample (default off)"),

@@ -154,13 +154,13 @@ static bool choose_prompts(struct draft_engine *e, struct draft_error *err)
 static bool plan_sampling(struct draft_engine *e, struct draft_error *err)
 {
     const struct draft_job_config *c = &e->config;
-    e->steps = calloc((size_t)c->sampling_steps, sizeof *e->steps);
-    e->evaluation_steps = calloc((size_t)c->evaluation.sampling_steps, sizeof *e->evaluation_steps);
-    if (!e->steps || !e->evaluation_steps)
-        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the sampling steps");
-    if (!draft_scheduler_steps(&e->pipeline.scheduler, c->sampling_steps, e->steps, err))
+    const struct draft_sampler *sampler = draft_sampler_find(c->sampler, err);
+    if (!sampler)
+        return blame(err, "spec.sampling.sampler");
+    if (!draft_sampler_plan_make(&e->plan, sampler, &e->pipeline.scheduler, c->sampling_steps, err))
         return blame(err, "spec.sampling.steps");
-    if (!draft_scheduler_steps(&e->pipeline.scheduler, c->evaluation.sampling_steps, e->evaluation_steps, err))
+    if (!draft_sampler_plan_make(&e->evaluation_plan, sampler, &e->pipeline.scheduler, c->evaluation.sampling_steps,
+                                 err))
         return blame(err, "spec.evaluation.sampling_steps");
     return true;
 }
@@ -172,7 +172,7 @@ static bool open_training(struct draft_engine *e, struct draft_error *err)
     size_t numbers = (size_t)(e->latent_height * e->latent_width * e->pipeline.unet_info.in_channels);
     draft_unet_each_weight(e->pipeline.unet, count_weight, &e->base_parameters);
     return (e->opt = draft_adamw_create(e->adapter, e->weights, err)) &&
-           (e->batches = draft_batches_create(&e->config, numbers, err)) &&
+           (e->batches = draft_batches_create(&e->config, numbers, e->plan.count, err)) &&
            draft_config_digest(e, e->config_digest, err) && loading(e, 5, err);
 }
 
@@ -208,8 +208,8 @@ void draft_engine_close(struct draft_engine *e)
     draft_arena_destroy(e->step);
     draft_arena_destroy(e->weights);
     free(e->evaluation_prompts);
-    free(e->evaluation_steps);
-    free(e->steps);
+    draft_sampler_plan_free(&e->evaluation_plan);
+    draft_sampler_plan_free(&e->plan);
     free(e);
 }
 
@@ -294,9 +294,9 @@ struct draft_plus draft_engine_algorithm(struct draft_engine *e)
         .graph = &e->graph,
         .pipeline = &e->pipeline,
         .scoring = &e->scoring,
-        .steps = e->steps,
-        .sampling_steps = c->sampling_steps,
-        .truncation_steps = c->truncation_steps,
+        .plan = &e->plan,
+        /* K = T is full DRaFT, whatever the number of calls that T steps take */
+        .truncation_steps = c->truncation_steps == c->sampling_steps ? e->plan.count : c->truncation_steps,
         .lv_copies = c->lv_copies,
         .guidance = c->guidance,
         .kl_coeff = c->kl_coeff,
@@ -389,7 +389,7 @@ bool draft_engine_step(struct draft_engine *e, struct draft_report *report, stru
 bool draft_engine_evaluate(struct draft_engine *e, struct draft_report *report, struct draft_error *err)
 {
     const struct draft_job_config *c = &e->config;
-    int steps = c->evaluation.sampling_steps;
+    int calls = e->evaluation_plan.count;
     *report = (struct draft_report){.step = e->step_count};
     double start = draft_clock_seconds();
     struct draft_evaluation evaluation = {
@@ -400,9 +400,8 @@ bool draft_engine_evaluate(struct draft_engine *e, struct draft_report *report, 
         .prompts = e->evaluation_prompts,
         .prompt_count = e->evaluation_prompt_count,
         .seeds = c->evaluation.seeds,
-        .steps = e->evaluation_steps,
-        .sampling_steps = steps,
-        .kl_steps = c->truncation_steps < steps ? c->truncation_steps : steps,
+        .plan = &e->evaluation_plan,
+        .kl_steps = c->truncation_steps < calls ? c->truncation_steps : calls,
         .guidance = c->guidance,
         .negative_prompt = c->negative_prompt,
         .height = e->latent_height,
@@ -427,6 +426,36 @@ bool draft_engine_evaluate(struct draft_engine *e, struct draft_report *report, 
     return true;
 }
 
+/* Sampler and steps, the job's where the request says none, and the calls of the network that they take. */
+static bool resolve_sampling(const struct draft_engine *e, struct draft_sample_request *request, int *calls,
+                             struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    struct draft_sampler_plan plan;
+    if (!request->sampler || !request->sampler[0])
+        request->sampler = c->sampler;
+    if (request->steps == 0)
+        request->steps = c->sampling_steps;
+    const struct draft_sampler *sampler = draft_sampler_find(request->sampler, err);
+    if (!sampler)
+        return blame(err, "spec.sampler");
+    if (request->steps < 1 || request->steps > 1000)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.steps", "steps is %d; it must be from 1 to 1000",
+                                request->steps);
+    if (!draft_sampler_plan_make(&plan, sampler, &e->pipeline.scheduler, request->steps, err))
+        return blame(err, "spec.steps");
+    *calls = plan.count;
+    draft_sampler_plan_free(&plan);
+    return true;
+}
+
+bool draft_engine_sample_calls(const struct draft_engine *e, const struct draft_sample_request *asked, int *calls,
+                               struct draft_error *err)
+{
+    struct draft_sample_request request = *asked;
+    return resolve_sampling(e, &request, calls, err);
+}
+
 bool draft_engine_sample(struct draft_engine *e, const struct draft_sample_request *asked,
                          struct draft_picture *picture, struct draft_error *err)
 {
@@ -435,17 +464,15 @@ bool draft_engine_sample(struct draft_engine *e, const struct draft_sample_reque
     *picture = (struct draft_picture){0};
     if (!request.negative)
         request.negative = c->negative_prompt;
-    if (request.steps == 0)
-        request.steps = c->sampling_steps;
+    int calls;
+    if (!resolve_sampling(e, &request, &calls, err))
+        return false;
     if (request.guidance < 0)
         request.guidance = c->guidance;
     if (request.height == 0)
         request.height = c->height;
     if (request.width == 0)
         request.width = c->width;
-    if (request.steps < 1 || request.steps > 1000)
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.steps", "steps is %d; it must be from 1 to 1000",
-                                request.steps);
     if (!(request.guidance <= 100))
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.guidance", "guidance is %g; it must be at most 100",
                                 request.guidance);
@@ -458,7 +485,7 @@ bool draft_engine_sample(struct draft_engine *e, const struct draft_sample_reque
             "a picture of %d x %d pixels is not possible; sides must be from 1 to 4096", request.width, request.height);
     if (!check_size(e, request.height, request.width, "spec", err))
         return false;
-    if (!draft_progress_set(&e->progress, DRAFT_PHASE_PREVIEW, 0, request.steps))
+    if (!draft_progress_set(&e->progress, DRAFT_PHASE_PREVIEW, 0, calls))
         return draft_fail(err, DRAFT_CANCELLED, "the preview was stopped on request");
     return draft_sample_picture(&e->graph, &e->pipeline, &e->scoring, &request, &e->progress, picture, err);
 }

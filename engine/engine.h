@@ -73,6 +73,7 @@ bool draft_engine_evaluate(struct draft_engine *engine, struct draft_report *rep
 enum draft_aig { DRAFT_AIG_DRAFT, DRAFT_AIG_BASE, DRAFT_AIG_LINEAR, DRAFT_AIG_POWER, DRAFT_AIG_STEP };
 struct draft_sample_request {
     const char *prompt, *negative; /* negative NULL: the job's unconditional prompt */
+    const char *sampler;           /* NULL or "": the job's */
     uint64_t seed;                 /* torch.manual_seed's */
     int steps;                     /* 0: the job's */
     double guidance;               /* < 0: the job's */
@@ -83,9 +84,13 @@ struct draft_sample_request {
 };
 struct draft_picture {
     int height, width;
-    float *rgb;    /* [h, w, 3] in [0, 1]; malloc'd, the caller frees */
-    double reward; /* of this picture, all terms */
+    float *rgb;          /* [h, w, 3] in [0, 1]; malloc'd, the caller frees */
+    double reward;       /* of this picture, all terms */
+    const char *sampler; /* as other programs write it: "DPM++ 2M Karras" */
 };
+/* How many times such a picture calls the network, that is, what progress counts: its steps, for most samplers. */
+bool draft_engine_sample_calls(const struct draft_engine *engine, const struct draft_sample_request *request,
+                               int *calls, struct draft_error *err);
 /* Never touches the training's random numbers or adapter state. */
 bool draft_engine_sample(struct draft_engine *engine, const struct draft_sample_request *request,
                          struct draft_picture *picture, struct draft_error *err);

@@ -185,6 +185,8 @@ bool draft_config_digest(const struct draft_engine *e, char hex[DRAFT_CHECKSUM_S
     add_string(sum, "seed", seed);
     add_string(sum, "negative_prompt", c->negative_prompt);
     add_number(sum, "kl_coeff", c->kl_coeff);
+    if (strcmp(c->sampler, "ddim") != 0) /* which was the only one once */
+        add_string(sum, "sampler", c->sampler);
     add_number(sum, "sampling_steps", c->sampling_steps);
     add_number(sum, "truncation_steps", c->truncation_steps);
     add_number(sum, "lv_copies", c->lv_copies);

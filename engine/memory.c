@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* --- What the machine has ----------------------------------------------------------------------------------------- */
@@ -30,6 +31,14 @@ size_t draft_memory_limit(void)
 
 /* --- What the job needs ------------------------------------------------------------------------------------------- */
 
+static void no_noise(void *context, int call, int first, int n, size_t numbers, float *out)
+{
+    (void)context;
+    (void)call;
+    (void)first;
+    memset(out, 0, (size_t)n * numbers * sizeof *out);
+}
+
 /* The step arena's high-water mark of one sample on square latents with the job's K steps. */
 static bool trial(struct draft_engine *e, struct draft_arena *arena, int64_t side, size_t *bytes,
                   struct draft_error *err)
@@ -39,8 +48,10 @@ static bool trial(struct draft_engine *e, struct draft_arena *arena, int64_t sid
         return false;
     struct draft_plus dp = draft_engine_algorithm(e);
     dp.graph = &graph;
-    dp.sampling_steps = dp.truncation_steps;
-    dp.steps = e->steps + e->config.sampling_steps - dp.truncation_steps;
+    struct draft_sampler_plan last = e->plan; /* its last K calls */
+    last.count = dp.truncation_steps;
+    last.step += e->plan.count - last.count;
+    dp.plan = &last;
     dp.height = dp.width = side;
     dp.micro_batch = 1;
     size_t numbers = (size_t)(side * side * e->pipeline.unet_info.in_channels);
@@ -51,7 +62,8 @@ static bool trial(struct draft_engine *e, struct draft_arena *arena, int64_t sid
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a trial step");
     for (int i = 0; ok && i < dp.lv_copies; i++)
         renoise[i] = noise;
-    struct draft_plus_batch batch = {.n = 1, .prompts = e->config.prompts, .noise = noise, .renoise = renoise};
+    struct draft_plus_batch batch = {
+        .n = 1, .prompts = e->config.prompts, .noise = noise, .renoise = renoise, .fresh = {no_noise, NULL, 0}};
     struct draft_plus_numbers values;
     draft_adamw_zero_grad(e->opt);
     ok = ok && draft_plus_step(&dp, &batch, &values, err);

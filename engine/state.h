@@ -28,7 +28,7 @@ struct draft_engine {
     struct draft_lpips *lpips; /* NULL: no diversity */
     struct draft_adamw *opt;
     struct draft_batches *batches;
-    struct draft_sampler_step *steps, *evaluation_steps;
+    struct draft_sampler_plan plan, evaluation_plan;
 
     int64_t latent_height, latent_width;
     const char **evaluation_prompts;

@@ -12,6 +12,7 @@
 #include "message.h"
 #include "previews.h"
 #include "requests.h"
+#include "spec.h"
 
 static bool refuse(struct draft_error *err, const char *field, const char *sentence)
 {
@@ -59,6 +60,8 @@ static bool check(const Draftd__V1__PreviewSpec *spec, struct draft_error *err)
         return refuse(err, "spec.height", "the height must be a multiple of 8 up to 4096, or 0 for the job's");
     if (spec->width < 0 || spec->width > 4096 || spec->width % 8)
         return refuse(err, "spec.width", "the width must be a multiple of 8 up to 4096, or 0 for the job's");
+    if (!draftd_sampler_check(spec->sampler, "spec.sampler", err))
+        return false;
     if (!is_aig(spec->aig))
         return refuse(err, "spec.aig",
                       "must be \"draft\", \"base\", \"linear\", \"power_<number>\" or \"step_<0 to 1>\"");

@@ -226,6 +226,22 @@ static bool check_evaluation(const Draftd__V1__Evaluation *evaluation, struct dr
     return check_path(evaluation->lpips, MAX_PATH, false, "spec.evaluation.lpips", err);
 }
 
+/* Said here because the daemon does not link the engine: engine/sampler/samplers.def. */
+bool draftd_sampler_check(const char *name, const char *field, struct draft_error *err)
+{
+    static const char *const samplers[] = {"",        "ddim",     "pndm",           "euler", "euler_karras",
+                                           "euler_a", "dpmpp_2m", "dpmpp_2m_karras"};
+    for (size_t i = 0; i < COUNT(samplers); i++)
+        if (strcmp(name, samplers[i]) == 0)
+            return true;
+    char shown[64];
+    snprintf(shown, sizeof shown, "%.40s", draft_utf8_valid(name, strlen(name), NULL) ? name : "?");
+    return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field,
+                            "there is no sampler \"%s\"; use ddim, pndm, euler, euler_karras, euler_a, dpmpp_2m or "
+                            "dpmpp_2m_karras",
+                            shown);
+}
+
 bool draftd_spec_check(const Draftd__V1__JobSpec *spec, struct draft_error *err)
 {
     if (spec == NULL)
@@ -247,5 +263,6 @@ bool draftd_spec_check(const Draftd__V1__JobSpec *spec, struct draft_error *err)
            check_lora_files(spec, err) && check_numbers(spec, err) &&
            check_text(spec->sampling ? spec->sampling->negative_prompt : "", DRAFTD_PROMPT_BYTES,
                       "spec.sampling.negative_prompt", err) &&
+           (!spec->sampling || draftd_sampler_check(spec->sampling->sampler, "spec.sampling.sampler", err)) &&
            check_length(spec->length, err) && check_evaluation(spec->evaluation, err);
 }

@@ -10,6 +10,9 @@
 
 enum { DRAFTD_SPEC_BYTES = 256 << 10 };
 
+/* Of the engine's samplers; "" is one: the default. The sentence lists them. */
+bool draftd_sampler_check(const char *name, const char *field, struct draft_error *err);
+
 /* err->field is the path in CreateJobRequest: "spec.optimizer.learning_rate". */
 bool draftd_spec_check(const Draftd__V1__JobSpec *spec, struct draft_error *err);
 

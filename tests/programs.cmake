@@ -25,6 +25,13 @@ foreach(folder era15 shapes)
   set_tests_properties(golden.${folder} PROPERTIES LABELS "engine;golden" TIMEOUT 600)
 endforeach()
 
+# Samplers besides DDIM: diffusers' pictures of the demo model, and trajectories that golden/ does not have.
+add_test(NAME golden.sampler_pictures COMMAND golden_check --threads 2
+  ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/sampler_pictures)
+add_test(NAME golden.samplers_more COMMAND golden_check --threads 2
+  ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/samplers_more.safetensors)
+set_tests_properties(golden.sampler_pictures golden.samplers_more PROPERTIES LABELS "engine;golden" TIMEOUT 600)
+
 add_test(NAME golden.era15-run COMMAND golden_check --threads 2 --draft-plus ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/era15
   ${CMAKE_SOURCE_DIR}/deploy/demo/emoji-clip ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/era15_run.safetensors)
 # Micro-batches and recompute change memory and time alone.

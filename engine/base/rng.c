@@ -89,20 +89,15 @@ void draft_philox_permutation(uint64_t seed, uint64_t epoch, uint32_t *out, size
 
 enum { MT_N = 624, MT_M = 397 };
 
-struct mt19937 {
-    uint32_t state[MT_N];
-    int next;
-};
-
-static void mt_seed(struct mt19937 *mt, uint64_t seed)
+void draft_torch_generator_seed(struct draft_torch_generator *mt, uint64_t seed)
 {
+    *mt = (struct draft_torch_generator){.next = MT_N};
     mt->state[0] = (uint32_t)seed; /* as PyTorch: the upper half is dropped */
     for (uint32_t i = 1; i < MT_N; i++)
         mt->state[i] = 1812433253u * (mt->state[i - 1] ^ mt->state[i - 1] >> 30) + i;
-    mt->next = MT_N;
 }
 
-static uint32_t mt_next(struct mt19937 *mt)
+static uint32_t mt_next(struct draft_torch_generator *mt)
 {
     if (mt->next == MT_N) {
         for (int i = 0; i < MT_N; i++) {
@@ -118,29 +113,30 @@ static uint32_t mt_next(struct mt19937 *mt)
     return y ^ y >> 18;
 }
 
-static float uniform24(struct mt19937 *mt)
+static float uniform24(struct draft_torch_generator *mt)
 {
     return (float)(mt_next(mt) & 0xffffffu) * 0x1p-24f;
 }
 
-static double uniform53(struct mt19937 *mt)
+static double uniform53(struct draft_torch_generator *mt)
 {
     uint64_t high = mt_next(mt), low = mt_next(mt);
     return (double)((high << 32 | low) & ((UINT64_C(1) << 53) - 1)) * 0x1p-53;
 }
 
-/* at::normal_distribution<double>: pairs, the second kept for the next call. */
-static void scalar_path(struct mt19937 *mt, float *out, size_t n)
+/* at::normal_distribution<double>: pairs, the second kept for the next number, of a later call if need be. */
+static void scalar_path(struct draft_torch_generator *mt, float *out, size_t n)
 {
-    double kept = 0;
     for (size_t i = 0; i < n; i++) {
-        if (i % 2 == 1) {
-            out[i] = (float)kept;
+        if (mt->has_kept) {
+            out[i] = (float)mt->kept;
+            mt->has_kept = false;
             continue;
         }
         double u1 = uniform53(mt), u2 = uniform53(mt);
         double radius = sqrt(-2.0 * log1p(-u2)), angle = 2.0 * M_PI * u1;
-        kept = radius * sin(angle);
+        mt->kept = radius * sin(angle);
+        mt->has_kept = true;
         out[i] = (float)(radius * cos(angle));
     }
 }
@@ -204,21 +200,26 @@ static void normal_16(float *x)
     }
 }
 
-void draft_torch_randn(uint64_t seed, float *out, size_t n)
+void draft_torch_generator_randn(struct draft_torch_generator *mt, float *out, size_t n)
 {
-    struct mt19937 mt;
-    mt_seed(&mt, seed);
     if (n < 16) {
-        scalar_path(&mt, out, n);
+        scalar_path(mt, out, n);
         return;
     }
     for (size_t i = 0; i < n; i++)
-        out[i] = uniform24(&mt);
+        out[i] = uniform24(mt);
     for (size_t i = 0; i + 16 <= n; i += 16)
         normal_16(out + i);
     if (n % 16 != 0) { /* the last sixteen are drawn anew, over what was there */
         for (size_t i = n - 16; i < n; i++)
-            out[i] = uniform24(&mt);
+            out[i] = uniform24(mt);
         normal_16(out + n - 16);
     }
+}
+
+void draft_torch_randn(uint64_t seed, float *out, size_t n)
+{
+    struct draft_torch_generator mt;
+    draft_torch_generator_seed(&mt, seed);
+    draft_torch_generator_randn(&mt, out, n);
 }

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,15 +83,16 @@ static bool trained_betas(struct draft_json *json, int n, float *betas, double *
     return true;
 }
 
-static bool read_betas(struct draft_json *json, int n, float *betas, double *scratch, struct draft_error *err)
+static bool read_betas(struct draft_scheduler *scheduler, struct draft_json *json, int n, float *betas, double *scratch,
+                       struct draft_error *err)
 {
     double start, end;
     const char *kind;
-    bool given, zero_snr;
+    bool given;
     if (!draft_json_double(json, "beta_start", 0.0001, &start, err) ||
         !draft_json_double(json, "beta_end", 0.02, &end, err) ||
         !draft_json_string(json, "beta_schedule", "linear", &kind, err) ||
-        !draft_json_bool(json, "rescale_betas_zero_snr", false, &zero_snr, err) ||
+        !draft_json_bool(json, "rescale_betas_zero_snr", false, &scheduler->zero_snr, err) ||
         !trained_betas(json, n, betas, scratch, &given, err))
         return false;
     if (!given && !(start > 0 && start < 1 && end > 0 && end < 1))
@@ -113,7 +115,8 @@ static bool read_betas(struct draft_json *json, int n, float *betas, double *scr
                           "squaredcos_cap_v2",
                           kind);
     }
-    if (zero_snr)
+    scheduler->cosine = strcmp(kind, "squaredcos_cap_v2") == 0;
+    if (scheduler->zero_snr)
         rescale_to_zero_snr(betas, n, scratch);
     return true;
 }
@@ -121,29 +124,23 @@ static bool read_betas(struct draft_json *json, int n, float *betas, double *scr
 /* --- The file ------------------------------------------------------------------------------------------------------
  */
 
-/* What only other samplers read, or only a scheduler's book-keeping: DDIMScheduler.from_config drops it too. */
-static const char *const other_samplers_keys[] = {
+/* A scheduler's book-keeping, what no sampler here reads, and what a sampler's name says already ("dpmpp_2m_karras":
+ * algorithm, order and sigmas). */
+static const char *const other_keys[] = {
     "_class_name",
     "_diffusers_version",
     "algorithm_type",
     "disable_corrector",
     "dynamic_thresholding_ratio",
     "euler_at_final",
-    "final_sigmas_type",
-    "interpolation_type",
-    "lambda_min_clipped",
     "lower_order_final",
     "original_inference_steps",
     "predict_x0",
     "sample_max_value",
-    "sigma_max",
-    "sigma_min",
-    "skip_prk_steps",
     "solver_order",
     "solver_p",
     "solver_type",
     "timestep_scaling",
-    "timestep_type",
     "use_beta_sigmas",
     "use_exponential_sigmas",
     "use_karras_sigmas",
@@ -168,19 +165,49 @@ static bool choose(struct draft_json *json, const char *key, const char *const *
                       value, names[0], names[1], names[2]);
 }
 
+/* Settings of Euler's and DPM-Solver's sigmas beside Karras's. Only who takes sigmas is told of them. */
+static bool read_sigmas(struct draft_scheduler *scheduler, struct draft_json *json, struct draft_error *err)
+{
+    static const struct {
+        const char *key, *implemented;
+    } choices[] = {{"final_sigmas_type", "zero"}, {"interpolation_type", "linear"}, {"timestep_type", "discrete"}};
+    static const char *const limits[] = {"sigma_min", "sigma_max", "lambda_min_clipped"};
+    char *out = scheduler->other_sigmas;
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        const char *value;
+        if (!draft_json_string(json, choices[i].key, choices[i].implemented, &value, err))
+            return false;
+        if (strcmp(value, choices[i].implemented) != 0)
+            snprintf(out, sizeof scheduler->other_sigmas, "\"%s\" is \"%.30s\", not \"%s\"", choices[i].key, value,
+                     choices[i].implemented);
+    }
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        double value;
+        if (!draft_json_has(json, limits[i]))
+            continue;
+        if (!draft_json_double(json, limits[i], 0, &value, err))
+            return false;
+        snprintf(out, sizeof scheduler->other_sigmas, "\"%s\" is %g, not null", limits[i], value);
+    }
+    return true;
+}
+
 static bool read_rest(struct draft_scheduler *scheduler, struct draft_json *json, struct draft_error *err)
 {
     static const char *const spacings[] = {"leading", "trailing", "linspace", NULL};
     static const char *const predictions[] = {"epsilon", "v_prediction", "sample", NULL};
     int64_t offset;
-    bool alpha_one;
+    bool alpha_one, skip_prk;
     int spacing, prediction;
+    scheduler->spacing_given = draft_json_has(json, "timestep_spacing");
+    scheduler->final_alpha_given = draft_json_has(json, "set_alpha_to_one");
     if (!draft_json_int(json, "steps_offset", 0, scheduler->train_timesteps, 0, &offset, err) ||
         !draft_json_bool(json, "set_alpha_to_one", true, &alpha_one, err) ||
         !draft_json_bool(json, "clip_sample", true, &scheduler->clip_sample, err) ||
         !draft_json_double(json, "clip_sample_range", 1, &scheduler->clip_sample_range, err) ||
         !choose(json, "timestep_spacing", spacings, &spacing, err) ||
         !choose(json, "prediction_type", predictions, &prediction, err) ||
+        !draft_json_bool(json, "skip_prk_steps", true, &skip_prk, err) || !read_sigmas(scheduler, json, err) ||
         !draft_json_require(json, "thresholding", "false", err) ||
         !draft_json_require(json, "use_flow_sigmas", "false", err) ||
         !draft_json_require(json, "use_dynamic_shifting", "false", err) ||
@@ -190,12 +217,13 @@ static bool read_rest(struct draft_scheduler *scheduler, struct draft_json *json
         return draft_fail(err, DRAFT_INVALID_ARGUMENT,
                           "the scheduler's \"clip_sample_range\" is %g, expected more than 0",
                           scheduler->clip_sample_range);
+    scheduler->runge_kutta = !skip_prk;
     scheduler->steps_offset = (int)offset;
     scheduler->spacing = (enum draft_spacing)spacing;
     scheduler->prediction = (enum draft_prediction)prediction;
     scheduler->final_alpha_cumprod = alpha_one ? 1.0 : scheduler->alphas_cumprod[0];
     static const char *const unused[] = {"time_shift_type", NULL}; /* of use_dynamic_shifting */
-    draft_json_ignore(json, other_samplers_keys);
+    draft_json_ignore(json, other_keys);
     draft_json_ignore(json, unused);
     return draft_json_finish(json, err);
 }
@@ -212,7 +240,7 @@ static bool read_scheduler(struct draft_scheduler *scheduler, struct draft_json 
     bool ok = scheduler->alphas_cumprod != NULL && betas != NULL;
     if (!ok)
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory while reading a scheduler of %d steps", (int)n);
-    ok = ok && read_betas(json, (int)n, betas, scheduler->alphas_cumprod, err);
+    ok = ok && read_betas(scheduler, json, (int)n, betas, scheduler->alphas_cumprod, err);
     if (ok)
         cumulative(betas, (int)n, scheduler->alphas_cumprod);
     free(betas);

@@ -11,8 +11,8 @@
 
 struct draft_batches;
 
-/* The config's prompts are borrowed. numbers: of one sample's latents, c * h * w. */
-struct draft_batches *draft_batches_create(const struct draft_job_config *config, size_t numbers,
+/* The config's prompts are borrowed. numbers: of one sample's latents, c * h * w. calls: of the network in a run. */
+struct draft_batches *draft_batches_create(const struct draft_job_config *config, size_t numbers, int calls,
                                            struct draft_error *err);
 void draft_batches_destroy(struct draft_batches *batches); /* NULL is fine */
 

@@ -1,6 +1,6 @@
 #include "train/denoise.h"
 
-#include <math.h>
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -26,10 +26,11 @@ bool draft_conditions_make(struct draft_graph *g, struct draft_pipeline *p, cons
 }
 
 struct draft_tensor *draft_guided(struct draft_graph *g, const struct draft_pipeline *p, struct draft_tensor *x,
-                                  int timestep, const struct draft_conditions *conditions,
+                                  const struct draft_sampler_step *step, const struct draft_conditions *conditions,
                                   struct draft_unet_context *cached)
 {
-    struct draft_unet_call call = {.t = timestep, .context = conditions->context, .cached = cached};
+    x = draft_sampler_input(g, step, x);
+    struct draft_unet_call call = {.t = step->timestep, .context = conditions->context, .cached = cached};
     if (conditions->guidance <= 1)
         return draft_unet_forward(g, p->unet, x, &call);
     struct draft_tensor *both = draft_unet_forward(g, p->unet, draft_concat_batch(g, x, x), &call);
@@ -39,15 +40,15 @@ struct draft_tensor *draft_guided(struct draft_graph *g, const struct draft_pipe
 }
 
 struct draft_tensor *draft_guided_frozen(struct draft_graph *g, const struct draft_pipeline *p, struct draft_tensor *x,
-                                         int timestep, const struct draft_conditions *conditions,
-                                         struct draft_unet_context *cached)
+                                         const struct draft_sampler_step *step,
+                                         const struct draft_conditions *conditions, struct draft_unet_context *cached)
 {
     bool was_recording = draft_no_grad(g);
     bool was_on = p->adapter && p->adapter->on;
     if (p->adapter)
         p->adapter->on = false;
     size_t mark = draft_scope_begin(g);
-    struct draft_tensor *m = draft_guided(g, p, x, timestep, conditions, cached);
+    struct draft_tensor *m = draft_guided(g, p, x, step, conditions, cached);
     m = draft_scope_end(g, mark, m);
     if (p->adapter)
         p->adapter->on = was_on;
@@ -69,27 +70,21 @@ struct draft_unet_context *draft_frozen_context(struct draft_graph *g, const str
     return context;
 }
 
-struct draft_tensor *draft_epsilon(struct draft_graph *g, const struct draft_sampler_step *step, struct draft_tensor *x,
-                                   struct draft_tensor *m)
+struct draft_tensor *draft_fresh_noise(struct draft_graph *g, const struct draft_sampler_plan *plan, int call,
+                                       const struct draft_fresh *fresh, const struct draft_tensor *x)
 {
-    if (step->eps_x == 0 && step->eps_m == 1)
-        return m;
-    return draft_axpby(g, (float)step->eps_m, m, (float)step->eps_x, x);
-}
-
-struct draft_denoised draft_ddim_step(struct draft_graph *g, const struct draft_scheduler *scheduler,
-                                      const struct draft_sampler_step *step, struct draft_tensor *x,
-                                      struct draft_tensor *m)
-{
-    struct draft_denoised d;
-    d.eps = draft_epsilon(g, step, x, m);
-    d.x0 = draft_axpby(g, (float)step->x0_x, x, (float)step->x0_m, m);
-    if (scheduler->clip_sample) {
-        float range = (float)scheduler->clip_sample_range;
-        d.x0 = draft_scale_clamp(g, d.x0, 1, 0, -range, range);
+    if (plan->step[call].to_fresh == 0 || !x)
+        return NULL;
+    assert(fresh && x->rank == 4);
+    int64_t n = x->dim[0], h = x->dim[1], w = x->dim[2], c = x->dim[3];
+    size_t bytes = (size_t)draft_tensor_count(x) * sizeof(float);
+    float *drawn = draft_arena_alloc(g->step, bytes);
+    if (!drawn) {
+        draft_arena_fail(g->step, bytes, &g->error);
+        return NULL;
     }
-    d.x_prev = draft_axpby(g, (float)sqrt(step->alpha_prev), d.x0, (float)sqrt(1 - step->alpha_prev), d.eps);
-    return d;
+    fresh->draw(fresh->context, call, fresh->first, (int)n, (size_t)(h * w * c), drawn);
+    return draft_latents_from_nchw(g, drawn, n, h, w, c);
 }
 
 void draft_observe(const struct draft_observer *observer, const struct draft_tensor *value, const char *format, ...)
@@ -132,12 +127,12 @@ static struct draft_tensor *mixed(struct draft_graph *g, const struct draft_pipe
 {
     struct draft_tensor *tuned = NULL, *frozen = NULL;
     if (w > 0)
-        tuned = draft_guided(g, p, x, step->timestep, conditions, cached->tuned);
+        tuned = draft_guided(g, p, x, step, conditions, cached->tuned);
     if (w < 1 || kl)
-        frozen = draft_guided_frozen(g, p, x, step->timestep, conditions, cached->frozen);
+        frozen = draft_guided_frozen(g, p, x, step, conditions, cached->frozen);
     if (kl && tuned) {
-        struct draft_tensor *d =
-            draft_mean_square_difference(g, draft_epsilon(g, step, x, tuned), draft_epsilon(g, step, x, frozen));
+        struct draft_tensor *d = draft_mean_square_difference(g, draft_sampler_epsilon(g, step, x, tuned),
+                                                              draft_sampler_epsilon(g, step, x, frozen));
         *kl += d ? draft_f32(d)[0] : 0;
     }
     if (w >= 1)
@@ -149,19 +144,24 @@ struct draft_tensor *draft_sample_latents(struct draft_graph *g, const struct dr
                                           const struct draft_conditions *conditions,
                                           const struct draft_sampling *sampling, struct draft_tensor *x, double *kl)
 {
+    const struct draft_sampler_plan *plan = sampling->plan;
+    struct draft_sampler_history own, *history = sampling->history;
     bool was_recording = draft_no_grad(g);
     size_t whole_run = draft_scope_begin(g);
+    if (!history)
+        draft_sampler_history_make(g, plan, x, history = &own);
     struct run_contexts cached = precompute(g, p, conditions, sampling);
     size_t one_step = draft_scope_begin(g);
     double sum = 0;
     for (int i = 0; i < sampling->count && draft_graph_ok(g); i++) {
-        const struct draft_sampler_step *step = &sampling->steps[i];
+        const struct draft_sampler_step *step = &plan->step[i];
         bool measured = i >= sampling->count - sampling->kl_steps;
         double w = sampling->tuned ? sampling->tuned[i] : 1;
         struct draft_tensor *m = mixed(g, p, conditions, step, &cached, w, x, measured ? &sum : NULL);
-        struct draft_denoised d = draft_ddim_step(g, &p->scheduler, step, x, m);
-        draft_observe(sampling->observer, d.eps, "eps.%d", i);
-        x = draft_scope_end(g, one_step, d.x_prev);
+        struct draft_predicted predicted = draft_sampler_predict(g, plan, step, x, m);
+        draft_observe(sampling->observer, predicted.eps, "eps.%d", i);
+        struct draft_tensor *fresh = draft_fresh_noise(g, plan, i, sampling->fresh, x);
+        x = draft_scope_end(g, one_step, draft_sampler_advance(g, plan, step, x, m, &predicted, history, fresh));
         draft_observe(sampling->observer, x, "latent.%d", i);
         if (!draft_progress_advance(sampling->progress))
             draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request after denoising step %d", i + 1);

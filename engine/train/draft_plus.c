@@ -46,13 +46,13 @@ static struct draft_tensor *take_noise(const struct part *part, const float *noi
 struct network_call {
     const struct draft_pipeline *pipeline;
     struct draft_conditions conditions;
-    int timestep;
+    const struct draft_sampler_step *step;
 };
 
 static struct draft_tensor *call_network(struct draft_graph *g, void *context, struct draft_tensor *const *in)
 {
     const struct network_call *call = context;
-    return draft_guided(g, call->pipeline, in[0], call->timestep, &call->conditions, NULL);
+    return draft_guided(g, call->pipeline, in[0], call->step, &call->conditions, NULL);
 }
 
 /* With recompute the tape keeps the output alone: K = T costs T latents, not T networks' activations. */
@@ -65,7 +65,7 @@ static struct draft_tensor *predict(const struct part *part, const struct draft_
         draft_arena_fail(g->step, sizeof *call, &g->error);
         return NULL;
     }
-    *call = (struct network_call){part->dp->pipeline, part->conditions, step->timestep};
+    *call = (struct network_call){part->dp->pipeline, part->conditions, step};
     if (part->dp->recompute)
         return draft_recompute(g, call_network, call, (struct draft_tensor *[]){x}, 1);
     return call_network(g, call, (struct draft_tensor *[]){x});
@@ -78,9 +78,8 @@ static struct draft_tensor *divergence(const struct part *part, const struct dra
 {
     struct draft_graph *g = part->dp->graph;
     struct draft_tensor *at = draft_detach(g, x);
-    struct draft_tensor *m =
-        draft_guided_frozen(g, part->dp->pipeline, at, step->timestep, &part->conditions, part->frozen);
-    return draft_mean_square_difference(g, eps, draft_epsilon(g, step, at, m));
+    struct draft_tensor *m = draft_guided_frozen(g, part->dp->pipeline, at, step, &part->conditions, part->frozen);
+    return draft_mean_square_difference(g, eps, draft_sampler_epsilon(g, step, at, m));
 }
 
 /* --- Steps 4 to 6: decode, score, backward ------------------------------------------------------------------------ */
@@ -145,11 +144,11 @@ static bool lv_copy(struct part *part, struct draft_tensor *x0, int copy)
 {
     const struct draft_plus *dp = part->dp;
     struct draft_graph *g = dp->graph;
-    const struct draft_sampler_step *last = &dp->steps[dp->sampling_steps - 1];
+    const struct draft_sampler_step *last = &dp->plan->step[dp->plan->count - 1];
 
     struct draft_tensor *eps = take_noise(part, part->batch->renoise[copy - 1]);
-    struct draft_tensor *x = draft_axpby(g, (float)sqrt(last->alpha), x0, (float)sqrt(1 - last->alpha), eps);
-    struct draft_denoised d = draft_ddim_step(g, &dp->pipeline->scheduler, last, x, predict(part, last, x));
+    struct draft_tensor *x = draft_axpby(g, (float)last->signal, x0, (float)last->noise, eps);
+    struct draft_predicted d = draft_sampler_predict(g, dp->plan, last, x, predict(part, last, x));
     struct draft_tensor *kl = dp->kl_coeff > 0 ? divergence(part, last, x, d.eps) : NULL;
     return score_and_backpropagate(part, d.x0, kl, copy);
 }
@@ -160,7 +159,7 @@ static bool micro_batch(struct part *part)
 {
     const struct draft_plus *dp = part->dp;
     struct draft_graph *g = dp->graph;
-    int T = dp->sampling_steps, K = dp->truncation_steps;
+    int T = dp->plan->count, K = dp->truncation_steps;
     part->since = draft_clock_seconds();
 
     /* 1. prompts c, noise x_T ~ N(0, I) */
@@ -174,24 +173,35 @@ static bool micro_batch(struct part *part)
         stopped = draft_new(g, DRAFT_F32, 4,
                             (int64_t[]){part->n, dp->height, dp->width, dp->pipeline->unet_info.in_channels});
     size_t mark = draft_arena_mark(g->step);
-    struct draft_tensor *x = take_noise(part, part->batch->noise);
+    struct draft_tensor *x = draft_sampler_start(g, dp->plan, take_noise(part, part->batch->noise));
+    struct draft_sampler_history history;
+    struct draft_fresh fresh = part->batch->fresh;
+    fresh.first = part->first;
+    if (!x || !draft_sampler_history_make(g, dp->plan, x, &history))
+        return false;
 
     /* 2. steps 1 .. T-K without gradient */
-    struct draft_sampling quietly = {
-        .steps = dp->steps, .count = T - K, .progress = dp->progress, .observer = part->observer};
+    struct draft_sampling quietly = {.plan = dp->plan,
+                                     .count = T - K,
+                                     .fresh = &fresh,
+                                     .history = &history,
+                                     .progress = dp->progress,
+                                     .observer = part->observer};
     x = draft_sample_latents(g, dp->pipeline, &part->conditions, &quietly, x, NULL);
     part->sums->sample_seconds += lap(part);
 
     /* 3. steps T-K+1 .. T with gradient, the frozen prediction beside it */
     struct draft_tensor *x0 = NULL, *kl = NULL;
     for (int i = T - K; i < T; i++) {
-        const struct draft_sampler_step *step = &dp->steps[i];
-        struct draft_denoised d = draft_ddim_step(g, &dp->pipeline->scheduler, step, x, predict(part, step, x));
+        const struct draft_sampler_step *step = &dp->plan->step[i];
+        struct draft_tensor *m = predict(part, step, x);
+        struct draft_predicted d = draft_sampler_predict(g, dp->plan, step, x, m);
         if (dp->kl_coeff > 0)
             kl = draft_axpby(g, 1 / (float)K, divergence(part, step, x, d.eps), 1, kl);
         draft_observe(part->observer, d.eps, "eps.%d", i);
-        draft_observe(part->observer, d.x_prev, "latent.%d", i);
-        x = d.x_prev;
+        struct draft_tensor *z = draft_fresh_noise(g, dp->plan, i, &fresh, x);
+        x = draft_sampler_advance(g, dp->plan, step, x, m, &d, &history, z);
+        draft_observe(part->observer, x, "latent.%d", i);
         x0 = d.x0;
         if (!draft_progress_advance(dp->progress))
             return draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request after denoising step %d", i + 1);
@@ -230,7 +240,7 @@ static void divide(const struct draft_plus *dp, const struct sums *sums, double 
 bool draft_plus_step(const struct draft_plus *dp, const struct draft_plus_batch *batch,
                      struct draft_plus_numbers *numbers, struct draft_error *err)
 {
-    assert(dp->truncation_steps >= 1 && dp->truncation_steps <= dp->sampling_steps);
+    assert(dp->truncation_steps >= 1 && dp->truncation_steps <= dp->plan->count);
     assert(dp->lv_copies == 0 || dp->truncation_steps == 1);
     struct draft_graph *g = dp->graph;
     *numbers = (struct draft_plus_numbers){0};
@@ -238,7 +248,7 @@ bool draft_plus_step(const struct draft_plus *dp, const struct draft_plus_batch 
     draft_vae_set_recompute(dp->pipeline->vae, dp->recompute);
 
     struct sums sums = {0};
-    int64_t denoised = 0, total = (int64_t)dp->sampling_steps * ((batch->n + dp->micro_batch - 1) / dp->micro_batch);
+    int64_t denoised = 0, total = (int64_t)dp->plan->count * ((batch->n + dp->micro_batch - 1) / dp->micro_batch);
     bool ok = true;
     for (int first = 0; ok && first < batch->n; first += dp->micro_batch) {
         int left = batch->n - first;
@@ -252,7 +262,7 @@ bool draft_plus_step(const struct draft_plus *dp, const struct draft_plus_batch 
         if (!draft_progress_set(dp->progress, DRAFT_PHASE_SAMPLING, denoised, total))
             ok = draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request");
         ok = ok && micro_batch(&part);
-        denoised += dp->sampling_steps;
+        denoised += dp->plan->count;
     }
     if (!ok)
         draft_fail(err, g->error.code, "%s", g->error.message);

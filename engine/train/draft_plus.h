@@ -16,10 +16,9 @@ struct draft_plus {
     struct draft_pipeline *pipeline; /* with its adapter on; its matrices' grad buffers are the caller's (adamw.h) */
     struct draft_scoring *scoring;
 
-    const struct draft_sampler_step *steps; /* [sampling_steps], of pipeline->scheduler */
-    int sampling_steps;                     /* T */
-    int truncation_steps;                   /* K */
-    int lv_copies;                          /* DRaFT-LV's n; needs K = 1 */
+    const struct draft_sampler_plan *plan; /* of pipeline->scheduler; its calls of the network are the steps below */
+    int truncation_steps;                  /* K */
+    int lv_copies;                         /* DRaFT-LV's n; needs K = 1 */
     double guidance, kl_coeff;
     const char *negative_prompt;
     int64_t height, width; /* of the latents */
@@ -35,6 +34,7 @@ struct draft_plus_batch {
     const char *const *prompts;  /* [n] */
     const float *noise;          /* x_T: [n, c, h, w] as torch lays it out */
     const float *const *renoise; /* DRaFT-LV's fresh noises: [lv_copies], each [n, c, h, w] */
+    struct draft_fresh fresh;    /* of ancestral samplers */
 };
 
 /* Means over the global batch and its 1 + lv_copies pictures each. */

@@ -42,6 +42,23 @@ static void add_rewards(const struct draft_evaluation *e, const struct draft_ten
     }
 }
 
+/* The prompt that a sampler's fresh noise is drawn for. */
+struct place {
+    const struct draft_evaluation *evaluation;
+    int prompt;
+};
+
+static void draw_fresh(void *context, int call, int first, int n, size_t numbers, float *out)
+{
+    const struct place *place = context;
+    const struct draft_evaluation *e = place->evaluation;
+    for (int i = 0; i < n; i++) {
+        uint64_t sample = (uint64_t)place->prompt * (uint64_t)e->seeds + (uint64_t)(first + i);
+        draft_philox_randn(e->seed, DRAFT_PURPOSE_EVALUATION_ANCESTRAL, 0,
+                           sample * (uint64_t)e->plan->count + (uint64_t)call, out + (size_t)i * numbers, numbers);
+    }
+}
+
 /* Pictures first .. first+n-1 of prompt p. */
 static bool some_pictures(const struct draft_evaluation *e, int p, int first, int n, struct buffers *b,
                           struct sums *sums)
@@ -58,8 +75,12 @@ static bool some_pictures(const struct draft_evaluation *e, int p, int first, in
         return false;
     struct draft_tensor *x =
         draft_latents_from_nchw(g, b->noise, n, e->height, e->width, e->pipeline->unet_info.in_channels);
+    if (!(x = draft_sampler_start(g, e->plan, x)))
+        return false;
+    struct place place = {e, p};
+    struct draft_fresh fresh = {draw_fresh, &place, first};
     struct draft_sampling sampling = {
-        .steps = e->steps, .count = e->sampling_steps, .kl_steps = e->kl_steps, .progress = e->progress};
+        .plan = e->plan, .count = e->plan->count, .fresh = &fresh, .kl_steps = e->kl_steps, .progress = e->progress};
     double kl = 0;
     x = draft_sample_latents(g, e->pipeline, &conditions, &sampling, x, &kl);
     sums->kl += n * kl;
@@ -97,7 +118,7 @@ static bool all_pictures(const struct draft_evaluation *e, struct buffers *b, st
 {
     struct draft_graph *g = e->graph;
     int64_t batches = (e->seeds + e->micro_batch - 1) / e->micro_batch;
-    if (!draft_progress_set(e->progress, DRAFT_PHASE_EVALUATING, 0, e->prompt_count * batches * e->sampling_steps))
+    if (!draft_progress_set(e->progress, DRAFT_PHASE_EVALUATING, 0, e->prompt_count * batches * e->plan->count))
         return draft_fail(&g->error, DRAFT_CANCELLED, "the evaluation was stopped on request");
     for (int p = 0; p < e->prompt_count; p++) {
         for (int first = 0; first < e->seeds; first += e->micro_batch) {

@@ -17,8 +17,8 @@ struct draft_evaluation {
     const struct draft_lpips *lpips; /* NULL: no diversity */
     const char *const *prompts;
     int prompt_count, seeds; /* seeds: N */
-    const struct draft_sampler_step *steps;
-    int sampling_steps, kl_steps; /* KL over the last kl_steps, as in training */
+    const struct draft_sampler_plan *plan;
+    int kl_steps; /* KL over the last kl_steps, as in training */
     double guidance;
     const char *negative_prompt;
     int64_t height, width; /* of the latents */

@@ -1,7 +1,10 @@
 #include "train/job_config.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
+
+#include "sampler/sampler.h"
 
 /* Limits that no sensible job comes near: what lies beyond is a slip of the keyboard or an attack on memory. */
 enum {
@@ -75,6 +78,13 @@ static bool resolve_inputs(struct draft_job_config *config, struct draft_error *
 
 static bool resolve_sampling(struct draft_job_config *config, struct draft_error *err)
 {
+    const struct draft_sampler *sampler = draft_sampler_find(config->sampler, err);
+    if (!sampler) {
+        if (err)
+            snprintf(err->field, sizeof err->field, "spec.sampling.sampler");
+        return false;
+    }
+    config->sampler = sampler->name;
     default_int(&config->sampling_steps, 50);
     default_int(&config->truncation_steps, 1);
     if (config->guidance < 0)

@@ -28,6 +28,7 @@ struct draft_job_config {
 
     /* DRaFT+ */
     double kl_coeff;             /* 0: vanilla DRaFT, no frozen prediction */
+    const char *sampler;         /* by name (sampler/samplers.def); NULL or "": "ddim" */
     int sampling_steps;          /* T; 0: 50 */
     int truncation_steps;        /* K; 0: 1; K = T is full DRaFT */
     int lv_copies;               /* DRaFT-LV's n; needs K = 1 */

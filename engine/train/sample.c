@@ -26,10 +26,19 @@ double draft_aig_weight(enum draft_aig aig, double p, int i, int count)
 
 /* What a picture needs besides the arena. */
 struct workspace {
-    struct draft_sampler_step *steps;
+    struct draft_sampler_plan plan;
+    struct draft_torch_generator generator;
     double *tuned;
     float *noise;
 };
+
+/* As diffusers does: one generator a picture, first for x_T, then for each call. */
+static void draw_fresh(void *context, int call, int first, int n, size_t numbers, float *out)
+{
+    (void)call;
+    (void)first;
+    draft_torch_generator_randn(context, out, (size_t)n * numbers);
+}
 
 static bool draw(struct draft_graph *g, struct draft_pipeline *p, struct draft_scoring *scoring,
                  const struct draft_sample_request *request, struct draft_progress *progress, struct workspace *w,
@@ -37,26 +46,29 @@ static bool draw(struct draft_graph *g, struct draft_pipeline *p, struct draft_s
 {
     int64_t h = request->height / p->vae_info.factor, width = request->width / p->vae_info.factor;
     int64_t c = p->unet_info.in_channels;
-    if (!draft_scheduler_steps(&p->scheduler, request->steps, w->steps, &g->error))
-        return false;
-    for (int i = 0; i < request->steps; i++)
-        w->tuned[i] =
-            request->lora_scale == 0 ? 0 : draft_aig_weight(request->aig, request->aig_power, i, request->steps);
-    draft_torch_randn(request->seed, w->noise, (size_t)(h * width * c));
+    int count = w->plan.count;
+    for (int i = 0; i < count; i++)
+        w->tuned[i] = request->lora_scale == 0 ? 0 : draft_aig_weight(request->aig, request->aig_power, i, count);
+    draft_torch_generator_seed(&w->generator, request->seed);
+    draft_torch_generator_randn(&w->generator, w->noise, (size_t)(h * width * c));
 
     struct draft_conditions conditions;
     if (!draft_conditions_make(g, p, &request->prompt, 1, request->negative, request->guidance, &conditions))
         return false;
     struct draft_tensor *x = draft_latents_from_nchw(g, w->noise, 1, h, width, c);
+    if (!(x = draft_sampler_start(g, &w->plan, x)))
+        return false;
+    struct draft_fresh fresh = {draw_fresh, &w->generator, 0};
     struct draft_sampling sampling = {
-        .steps = w->steps, .count = request->steps, .tuned = w->tuned, .progress = progress};
+        .plan = &w->plan, .count = count, .fresh = &fresh, .tuned = w->tuned, .progress = progress};
     x = draft_sample_latents(g, p, &conditions, &sampling, x, NULL);
     struct draft_tensor *image = draft_decode_image(g, p, x, NULL);
     struct draft_tensor *reward = draft_score(scoring, g, image, &request->prompt, NULL);
     if (!draft_graph_ok(g))
         return false;
 
-    *picture = (struct draft_picture){.height = (int)image->dim[1], .width = (int)image->dim[2]};
+    *picture = (struct draft_picture){
+        .height = (int)image->dim[1], .width = (int)image->dim[2], .sampler = w->plan.sampler->title};
     size_t bytes = (size_t)draft_tensor_count(image) * sizeof(float);
     picture->rgb = malloc(bytes);
     if (!picture->rgb)
@@ -71,14 +83,14 @@ bool draft_sample_picture(struct draft_graph *g, struct draft_pipeline *p, struc
                           const struct draft_sample_request *request, struct draft_progress *progress,
                           struct draft_picture *picture, struct draft_error *err)
 {
-    size_t steps = (size_t)request->steps;
+    const struct draft_sampler *sampler = draft_sampler_find(request->sampler, err);
+    struct workspace w = {.tuned = NULL};
+    if (!sampler || !draft_sampler_plan_make(&w.plan, sampler, &p->scheduler, request->steps, err))
+        return false;
     size_t pixels = (size_t)(request->height / p->vae_info.factor) * (size_t)(request->width / p->vae_info.factor);
-    struct workspace w = {
-        .steps = malloc(steps * sizeof *w.steps),
-        .tuned = malloc(steps * sizeof *w.tuned),
-        .noise = malloc(pixels * (size_t)p->unet_info.in_channels * sizeof *w.noise),
-    };
-    bool ok = w.steps && w.tuned && w.noise;
+    w.tuned = malloc((size_t)w.plan.count * sizeof *w.tuned);
+    w.noise = malloc(pixels * (size_t)p->unet_info.in_channels * sizeof *w.noise);
+    bool ok = w.tuned && w.noise;
     float strength = p->adapter ? p->adapter->strength : 1;
     if (!ok) {
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the noise of a picture");
@@ -95,7 +107,7 @@ bool draft_sample_picture(struct draft_graph *g, struct draft_pipeline *p, struc
             draft_fail(err, g->error.code, "%s", g->error.message);
         draft_graph_reset(g, 0);
     }
-    free(w.steps);
+    draft_sampler_plan_free(&w.plan);
     free(w.tuned);
     free(w.noise);
     return ok;

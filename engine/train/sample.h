@@ -13,8 +13,8 @@
  * step 0 while i/T < p, then 1. */
 double draft_aig_weight(enum draft_aig aig, double p, int i, int count);
 
-/* `request` with every default filled in: steps, guidance, negative, height and width (pixels) are the real ones.
- * picture->rgb is malloc'd. Empties the step arena before and after. */
+/* `request` with every default filled in: steps, guidance, negative, height and width (pixels) are the real ones;
+ * sampler NULL is DDIM. picture->rgb is malloc'd. Empties the step arena before and after. */
 bool draft_sample_picture(struct draft_graph *g, struct draft_pipeline *pipeline, struct draft_scoring *scoring,
                           const struct draft_sample_request *request, struct draft_progress *progress,
                           struct draft_picture *picture, struct draft_error *err);

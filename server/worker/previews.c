@@ -24,6 +24,7 @@ struct order {
     int prompt_count, count;
     uint64_t seed;
     struct draft_sample_request request; /* without prompt and seed */
+    int calls;                           /* of the network, for one picture */
 };
 
 static void send(struct draftd_work *work, const Draftd__Worker__Preview *preview,
@@ -98,6 +99,7 @@ static bool prepare(struct order *o, struct draft_error *err)
 
     struct draft_sample_request *r = &o->request;
     r->negative = spec->negative_prompt[0] ? spec->negative_prompt : config->negative_prompt;
+    r->sampler = spec->sampler[0] ? spec->sampler : config->sampler;
     r->steps = spec->steps != 0 ? spec->steps : config->sampling_steps;
     r->guidance = config->guidance;
     if (spec->guidance_opt_case == DRAFTD__V1__PREVIEW_SPEC__GUIDANCE_OPT_GUIDANCE)
@@ -120,13 +122,13 @@ static bool prepare(struct order *o, struct draft_error *err)
 }
 
 /* What A1111 and ComfyUI show of a picture; malloc'd. */
-static char *parameters(const struct draft_sample_request *r)
+static char *parameters(const struct draft_sample_request *r, const char *sampler)
 {
     char *text = NULL;
     if (asprintf(&text,
-                 "%s\n%s%s%sSteps: %d, Sampler: DDIM, CFG scale: %g, Seed: %" PRIu64 ", Size: %dx%d, LoRA scale: %g",
+                 "%s\n%s%s%sSteps: %d, Sampler: %s, CFG scale: %g, Seed: %" PRIu64 ", Size: %dx%d, LoRA scale: %g",
                  r->prompt, r->negative[0] ? "Negative prompt: " : "", r->negative, r->negative[0] ? "\n" : "",
-                 r->steps, r->guidance, r->seed, r->width, r->height, r->lora_scale) < 0)
+                 r->steps, sampler, r->guidance, r->seed, r->width, r->height, r->lora_scale) < 0)
         return NULL;
     return text;
 }
@@ -148,7 +150,7 @@ static bool write_picture(const struct order *o, int index, const struct draft_s
     char path[4096];
     if ((size_t)snprintf(path, sizeof path, "%s/%d.png", o->preview->folder, index) >= sizeof path)
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "the preview's folder has too long a name");
-    char *text = parameters(request), *json = details(o, picture);
+    char *text = parameters(request, picture->sampler), *json = details(o, picture);
     bool ok = text && json;
     if (!ok)
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a picture's description");
@@ -171,7 +173,7 @@ static bool one_picture(struct order *o, int index, struct draft_error *err)
     free(picture.rgb);
     if (!ok)
         return false;
-    o->work->preview_done += request.steps;
+    o->work->preview_done += o->calls;
 
     Draftd__Worker__PreviewReport report = DRAFTD__WORKER__PREVIEW_REPORT__INIT;
     report.phase_done = o->work->preview_done;
@@ -194,12 +196,13 @@ void draftd_preview_run(struct draftd_work *work, struct draft_engine *engine, c
     struct order o = {.work = work, .engine = engine, .job = job, .preview = preview};
     struct draft_error err = {0};
     bool ok = prepare(&o, &err);
+    ok = ok && draft_engine_sample_calls(engine, &o.request, &o.calls, &err);
     if (ok && mkdir(preview->folder, 0700) < 0 && errno != EEXIST)
         ok = draft_fail_errno(&err, "the folder %s cannot be made", preview->folder);
     if (ok) {
         work->preview_id = preview->preview_id;
         work->preview_done = 0;
-        work->preview_total = (int64_t)o.prompt_count * o.count * o.request.steps;
+        work->preview_total = (int64_t)o.prompt_count * o.count * o.calls;
         for (int i = 0; ok && i < o.prompt_count * o.count; i++)
             ok = one_picture(&o, i, &err);
         work->preview_id = NULL;

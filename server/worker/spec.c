@@ -62,6 +62,7 @@ static bool translate_sampling(const Draftd__V1__Sampling *s, struct draft_job_c
     config->guidance = -1;
     if (!s)
         return true;
+    config->sampler = s->sampler;
     config->sampling_steps = s->steps;
     config->truncation_steps = s->truncation_steps;
     config->lv_copies = s->lv_copies;

@@ -114,7 +114,7 @@ static enum kind kind_of_tensors(const struct draft_safetensors *file)
         return JPEG_DCT;
     if (has(file, "0/d_input"))
         return RESIZE;
-    if (has(file, "ddim/4/timesteps"))
+    if (has(file, "ddim/4/timesteps") || has(file, "euler_leading/7/timesteps"))
         return SAMPLERS;
     return only_seeds(file) ? TORCH_RANDN : UNKNOWN;
 }

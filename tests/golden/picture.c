@@ -18,6 +18,14 @@ static double share_apart(const float *ours, const float *ref, int64_t n)
     return (double)apart / (double)n;
 }
 
+static double worst(const float *ours, const float *ref, int64_t n)
+{
+    double most = 0;
+    for (int64_t i = 0; i < n; i++)
+        most = fmax(most, fabs((double)ours[i] - ref[i]));
+    return most;
+}
+
 static bool one(struct golden *t, struct draft_pipeline *pipeline, struct draft_scoring *scoring,
                 const struct draft_safetensors *file, const struct draft_safetensors_entry *entry,
                 const json_t *prompts)
@@ -29,6 +37,7 @@ static bool one(struct golden *t, struct draft_pipeline *pipeline, struct draft_
     struct draft_sample_request request = {
         .prompt = text,
         .negative = "",
+        .sampler = draft_safetensors_metadata(file, "sampler"), /* absent: DDIM */
         .seed = seed,
         .steps = atoi(draft_safetensors_metadata(file, "steps")),
         .guidance = strtod(draft_safetensors_metadata(file, "guidance_scale"), NULL),
@@ -45,10 +54,11 @@ static bool one(struct golden *t, struct draft_pipeline *pipeline, struct draft_
         return false;
     float *ref = golden_plain(t, file, entry->name, &n);
     if (ref != NULL)
-        golden_row(t, GOLDEN_OTHER, share_apart(picture.rgb, ref, n), SHARE, "%s \"%s\": share of values past 0.1/255",
-                   entry->name, text);
+        golden_row(t, GOLDEN_OTHER, share_apart(picture.rgb, ref, n), SHARE,
+                   "%s \"%s\", %s: share of values past 0.1/255", entry->name, text, picture.sampler);
     if (ref != NULL && t->options->verbose)
-        golden_note("%-92s %9.2e", "relative error", golden_relative(picture.rgb, ref, n));
+        golden_note("%-92s %9.2e  worst value %.2g/255", "relative error", golden_relative(picture.rgb, ref, n),
+                    255 * worst(picture.rgb, ref, n));
     free(ref);
     free(picture.rgb);
     return true;

@@ -30,7 +30,7 @@ struct replay {
     struct draft_scoring scoring;
     struct draft_adamw *opt;
     struct draft_plus dp;
-    struct draft_sampler_step steps[MAX_STEPS];
+    struct draft_sampler_plan plan;
     const char *prompts[MAX_BATCH];
     char *prompt_text;
     int batch, told; /* told: the step whose values are being compared, -1 none */
@@ -123,12 +123,12 @@ static bool open_run(struct replay *r)
     r->batch = (int)setting(r, "batch", 4);
     r->lr = setting(r, "lr", 1e-3);
     r->clip = setting(r, "clip", 10);
+    int T = (int)setting(r, "T", 10);
     r->dp = (struct draft_plus){
         .graph = &t->g,
         .pipeline = &r->pipeline,
         .scoring = &r->scoring,
-        .steps = r->steps,
-        .sampling_steps = (int)setting(r, "T", 10),
+        .plan = &r->plan,
         .truncation_steps = (int)setting(r, "K", 1),
         .lv_copies = (int)setting(r, "lv", 0),
         .guidance = setting(r, "cfg", 7.5),
@@ -139,10 +139,11 @@ static bool open_run(struct replay *r)
         .micro_batch = t->options->micro_batch > 0 ? t->options->micro_batch : r->batch,
         .recompute = t->options->recompute,
     };
-    if (r->batch < 1 || r->batch > MAX_BATCH || r->dp.sampling_steps < 1 || r->dp.sampling_steps > MAX_STEPS ||
-        r->dp.lv_copies < 0 || r->dp.lv_copies > MAX_COPIES || !split_prompts(r))
+    if (r->batch < 1 || r->batch > MAX_BATCH || T < 1 || T > MAX_STEPS || r->dp.lv_copies < 0 ||
+        r->dp.lv_copies > MAX_COPIES || !split_prompts(r))
         return draft_fail(&t->error, DRAFT_INVALID_ARGUMENT, "settings that this program does not replay");
-    return r->opt != NULL && draft_scheduler_steps(&r->pipeline.scheduler, r->dp.sampling_steps, r->steps, &t->error);
+    return r->opt != NULL &&
+           draft_sampler_plan_make(&r->plan, &draft_sampler_ddim, &r->pipeline.scheduler, T, &t->error);
 }
 
 static void scalar(struct replay *r, int step, const char *name, double ours)
@@ -230,14 +231,14 @@ static bool aig(struct replay *r, const char *name, enum draft_aig kind, double 
     if (draft_safetensors_find(r->file, key) == NULL)
         return true;
     draft_graph_reset(g, 0);
-    for (int i = 0; i < dp->sampling_steps; i++)
-        tuned[i] = draft_aig_weight(kind, power, i, dp->sampling_steps);
+    for (int i = 0; i < dp->plan->count; i++)
+        tuned[i] = draft_aig_weight(kind, power, i, dp->plan->count);
     struct draft_conditions conditions;
     struct draft_tensor *x = golden_input(t, r->file, "aig/noise");
     if (x == NULL ||
         !draft_conditions_make(g, &r->pipeline, r->prompts, r->batch, dp->negative_prompt, dp->guidance, &conditions))
         return false;
-    const struct draft_sampling sampling = {.steps = dp->steps, .count = dp->sampling_steps, .tuned = tuned};
+    const struct draft_sampling sampling = {.plan = dp->plan, .count = dp->plan->count, .tuned = tuned};
     x = draft_sample_latents(g, &r->pipeline, &conditions, &sampling, x, NULL);
     float *ref = x != NULL ? golden_numbers(t, r->file, key, NULL) : NULL;
     if (ref != NULL)
@@ -273,6 +274,7 @@ void golden_draft_plus(struct golden *t, const struct draft_safetensors *file)
     golden_ok(t);
     json_decref(r->log);
     free(r->prompt_text);
+    draft_sampler_plan_free(&r->plan);
     draft_scoring_close(&r->scoring);
     draft_pipeline_close(&r->pipeline);
     free(r);

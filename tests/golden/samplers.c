@@ -1,4 +1,5 @@
-/* Whole trajectories under eps(x, t) = sin x + cos(t / 1000), beside diffusers' schedulers. */
+/* Whole trajectories under eps(x, t) = sin x + cos(t / 1000), by our samplers' own graph ops, beside diffusers'
+ * schedulers. */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -6,65 +7,121 @@
 #include <string.h>
 
 #include "golden.h"
-#include "sampler/scheduler.h"
+#include "sampler/sampler.h"
 
-static const double TRAJECTORY_BOUND = 1e-5;
+static const double BOUND = 1e-5;
 
-/* Our run beside <name>/<count>/timesteps and x; timesteps must be equal, so any difference is a whole one. */
-static void trajectory(struct golden *t, const struct draft_safetensors *file, const char *name, int count,
-                       const struct draft_sampler_step *steps)
+/* Ours for a class of diffusers' and its use_karras_sigmas. */
+static const struct draft_sampler *sampler_of(const char *config)
 {
-    char key[96];
-    int64_t n = 0, total = 0;
-    snprintf(key, sizeof key, "%s/%d/noise", name, count);
-    float *noise = golden_plain(t, file, key, NULL);
-    snprintf(key, sizeof key, "%s/%d/timesteps", name, count);
-    float *timesteps = golden_plain(t, file, key, &n);
-    snprintf(key, sizeof key, "%s/%d/x", name, count);
-    float *ref = golden_plain(t, file, key, &total); /* [count, 1, c, h, w] */
-    if (noise != NULL && timesteps != NULL && ref != NULL && n == count) {
-        int64_t numbers = total / count; /* layouts do not matter here: everything is per number */
-        double *x = malloc((size_t)numbers * sizeof *x);
-        float *ours = malloc((size_t)total * sizeof *ours);
-        int wrong = 0;
-        for (int64_t i = 0; i < numbers; i++)
-            x[i] = noise[i];
-        for (int k = 0; k < count; k++) {
-            const struct draft_sampler_step *s = &steps[k];
-            wrong += s->timestep != (int)timesteps[k];
-            for (int64_t i = 0; i < numbers; i++) {
-                double m = sin(x[i]) + cos(s->timestep / 1000.0);
-                double x0 = s->x0_x * x[i] + s->x0_m * m, eps = s->eps_x * x[i] + s->eps_m * m;
-                x[i] = sqrt(s->alpha_prev) * x0 + sqrt(1 - s->alpha_prev) * eps;
-                ours[k * numbers + i] = (float)x[i];
-            }
-        }
-        golden_row(t, GOLDEN_OTHER, wrong, 0, "%s/%d/timesteps", name, count);
-        golden_row(t, GOLDEN_FORWARD, golden_relative(ours, ref, total), TRAJECTORY_BOUND, "%s/%d/x", name, count);
-        free(x);
-        free(ours);
-    }
-    free(noise);
-    free(timesteps);
-    free(ref);
+    static const struct {
+        const char *class_name;
+        const struct draft_sampler *plain, *karras;
+    } classes[] = {
+        {"DDIMScheduler", &draft_sampler_ddim, NULL},
+        {"PNDMScheduler", &draft_sampler_pndm, NULL},
+        {"EulerDiscreteScheduler", &draft_sampler_euler, &draft_sampler_euler_karras},
+        {"EulerAncestralDiscreteScheduler", &draft_sampler_euler_a, NULL},
+        {"DPMSolverMultistepScheduler", &draft_sampler_dpmpp_2m, &draft_sampler_dpmpp_2m_karras},
+    };
+    json_t *root = json_loads(config, 0, NULL);
+    const char *class_name = json_string_value(json_object_get(root, "_class_name"));
+    const struct draft_sampler *found = NULL;
+    for (size_t i = 0; class_name && i < sizeof classes / sizeof *classes; i++)
+        if (strcmp(classes[i].class_name, class_name) == 0)
+            found = json_is_true(json_object_get(root, "use_karras_sigmas")) ? classes[i].karras : classes[i].plain;
+    json_decref(root);
+    return found;
 }
 
-static void scheduler(struct golden *t, const struct draft_safetensors *file, const char *name, const char *config)
+/* The network of the fixture. */
+static struct draft_tensor *network(struct draft_graph *g, double timestep, const struct draft_tensor *x)
 {
-    static const int COUNTS[] = {4, 20, 50};
-    struct draft_sampler_step steps[50];
+    struct draft_tensor *m = x ? draft_new(g, DRAFT_F32, x->rank, x->dim) : NULL;
+    for (int64_t i = 0; m && i < draft_tensor_count(m); i++)
+        draft_f32(m)[i] = (float)(sin((double)draft_f32(x)[i]) + cos(timestep / 1000));
+    return m;
+}
+
+/* Layouts do not matter here: everything is per number. */
+static void run(struct golden *t, const struct draft_sampler_plan *plan, const float *noise, const float *fresh,
+                int64_t numbers, float *out)
+{
+    struct draft_graph *g = &t->g;
+    struct draft_sampler_history history;
+    draft_graph_reset(g, 0);
+    bool was = draft_no_grad(g);
+    struct draft_tensor *x = draft_new(g, DRAFT_F32, 1, &numbers), *z = draft_new(g, DRAFT_F32, 1, &numbers);
+    if (x && z && draft_sampler_history_make(g, plan, x, &history)) {
+        memcpy(x->data, noise, (size_t)numbers * sizeof *noise);
+        x = draft_sampler_start(g, plan, x);
+    }
+    for (int k = 0; k < plan->count && draft_graph_ok(g); k++) {
+        const struct draft_sampler_step *step = &plan->step[k];
+        struct draft_tensor *m = network(g, step->timestep, draft_sampler_input(g, step, x));
+        struct draft_predicted predicted = draft_sampler_predict(g, plan, step, x, m);
+        if (fresh)
+            memcpy(z->data, fresh + k * numbers, (size_t)numbers * sizeof *fresh);
+        x = draft_sampler_advance(g, plan, step, x, m, &predicted, &history, z);
+        if (x)
+            memcpy(out + k * numbers, x->data, (size_t)numbers * sizeof *out);
+    }
+    g->recording = was;
+}
+
+/* <name>/<count>/noise, timesteps, x and, for an ancestral sampler, fresh. */
+static void trajectory(struct golden *t, const struct draft_safetensors *file, const char *name, int count,
+                       const struct draft_sampler_plan *plan)
+{
+    char key[96];
+    int64_t calls = 0, total = 0, numbers = 0;
+    float *part[4] = {NULL}; /* noise, timesteps, x [calls, 1, c, h, w], fresh of the same shape */
+    static const char *const parts[] = {"noise", "timesteps", "x", "fresh"};
+    int64_t *const sizes[] = {&numbers, &calls, &total, NULL};
+    for (int i = 0; i < 4; i++) {
+        snprintf(key, sizeof key, "%s/%d/%s", name, count, parts[i]);
+        if (i < 3 || draft_safetensors_find(file, key))
+            part[i] = golden_plain(t, file, key, sizes[i]);
+    }
+    if (part[0] && part[1] && part[2] && calls == plan->count) {
+        float *ours = calloc((size_t)total, sizeof *ours);
+        double apart = 0;
+        for (int64_t k = 0; k < calls; k++)
+            apart = fmax(apart, fabs(plan->step[k].timestep - part[1][k]) / fmax(1, part[1][k]));
+        run(t, plan, part[0], part[3], numbers, ours);
+        golden_row(t, GOLDEN_OTHER, apart, BOUND, "%s/%d/timesteps", name, count);
+        golden_row(t, GOLDEN_FORWARD, golden_relative(ours, part[2], total), BOUND, "%s/%d/x", name, count);
+        free(ours);
+    } else {
+        golden_fail(t, "%s: %d steps are %lld calls in the file and %d here", name, count, (long long)calls,
+                    plan->count);
+    }
+    for (int i = 0; i < 4; i++)
+        free(part[i]);
+}
+
+static void configuration(struct golden *t, const struct draft_safetensors *file, const char *name, const char *config)
+{
     struct draft_scheduler scheduler = {0};
-    if (!draft_scheduler_parse(&scheduler, config, &t->error)) {
-        golden_ok(t);
+    struct draft_sampler_plan plan;
+    const struct draft_sampler *sampler = sampler_of(config);
+    if (!sampler) {
+        golden_fail(t, "%s: no sampler of ours does this", name);
         return;
     }
-    for (int i = 0; i < 3; i++) {
-        if (!draft_scheduler_steps(&scheduler, COUNTS[i], steps, &t->error)) {
-            golden_ok(t);
-            break;
+    bool ok = draft_scheduler_parse(&scheduler, config, &t->error);
+    for (int count = 1; ok && count <= 1000; count++) {
+        char key[96];
+        snprintf(key, sizeof key, "%s/%d/x", name, count);
+        if (!draft_safetensors_find(file, key))
+            continue;
+        ok = draft_sampler_plan_make(&plan, sampler, &scheduler, count, &t->error);
+        if (ok) {
+            trajectory(t, file, name, count, &plan);
+            draft_sampler_plan_free(&plan);
         }
-        trajectory(t, file, name, COUNTS[i], steps);
     }
+    golden_ok(t);
     draft_scheduler_close(&scheduler);
 }
 
@@ -73,21 +130,15 @@ void golden_samplers(struct golden *t, const struct draft_safetensors *file)
     char last[64] = "";
     for (int i = 0; i < draft_safetensors_count(file); i++) {
         const char *name = draft_safetensors_at(file, i)->name;
-        int length = (int)strcspn(name, "/");
-        char scheduler_name[64];
-        snprintf(scheduler_name, sizeof scheduler_name, "%.*s", length, name);
-        if (strcmp(last, scheduler_name) == 0)
+        char of[64];
+        snprintf(of, sizeof of, "%.*s", (int)strcspn(name, "/"), name);
+        if (strcmp(last, of) == 0)
             continue;
-        snprintf(last, sizeof last, "%s", scheduler_name);
+        snprintf(last, sizeof last, "%s", of);
         const char *config = draft_safetensors_metadata(file, last);
-        json_t *root = config != NULL ? json_loads(config, 0, NULL) : NULL;
-        const char *class_name = json_string_value(json_object_get(root, "_class_name"));
-        if (class_name == NULL)
-            golden_fail(t, "%s: no configuration in the metadata", last);
-        else if (strcmp(class_name, "DDIMScheduler") != 0)
-            golden_note("%-40s %s: not in this version", last, class_name);
+        if (config)
+            configuration(t, file, last, config);
         else
-            scheduler(t, file, last, config);
-        json_decref(root);
+            golden_fail(t, "%s: no configuration in the metadata", last);
     }
 }

@@ -248,7 +248,7 @@ static void test_previews__fields_are_checked_and_named(void **state)
         {"spec.prompts[1]", 1, 0, 0, 2, ""},   {"spec.count", -1, 0, 0, 1, ""},    {"spec.count", 257, 0, 0, 1, ""},
         {"spec.steps", 1, 1001, 0, 1, ""},     {"spec.height", 1, 0, 100, 1, ""},  {"spec.height", 1, 0, -8, 1, ""},
         {"spec.aig", 1, 0, 0, 1, "quadratic"}, {"spec.aig", 1, 0, 0, 1, "power_"}, {"spec.aig", 1, 0, 0, 1, "step_1.5"},
-        {"spec.aig", 1, 0, 0, 1, "power_nan"}, {"spec.count", 200, 0, 0, 0, ""},
+        {"spec.aig", 1, 0, 0, 1, "power_nan"}, {"spec.count", 200, 0, 0, 0, ""},   {"spec.sampler", 1, 0, 0, 1, ""},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         Draftd__V1__CreatePreviewRequest request = DRAFTD__V1__CREATE_PREVIEW_REQUEST__INIT;
@@ -261,6 +261,8 @@ static void test_previews__fields_are_checked_and_named(void **state)
         spec.steps = bad[i].steps;
         spec.height = bad[i].height;
         spec.aig = (char *)bad[i].aig;
+        if (strcmp(bad[i].field, "spec.sampler") == 0)
+            spec.sampler = (char *)"Euler a";
         request.job_id = id;
         request.spec = &spec;
         assert_false(draftd_create_preview(f->d, &request, &preview, &err));

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "daemon.h"
+#include "spec.h"
 
 static const char *const engine_rewards[] = {
 #define DRAFT_REWARD(name) #name,
@@ -26,11 +27,31 @@ static void test_server_info__names_the_engines_rewards_each_with_its_form(void 
     fixture_free(info);
 }
 
+static const char *const engine_samplers[] = {
+#define DRAFT_SAMPLER(name) #name,
+#include "../../engine/sampler/samplers.def"
+#undef DRAFT_SAMPLER
+};
+
+static void test_server_info__the_daemon_takes_the_engines_samplers_and_lists_them(void **state)
+{
+    (void)state;
+    struct draft_error err = {0};
+    assert_true(draftd_sampler_check("", "spec.sampler", &err));
+    assert_false(draftd_sampler_check("heun", "spec.sampler", &err));
+    assert_string_equal(err.field, "spec.sampler");
+    for (size_t i = 0; i < sizeof engine_samplers / sizeof *engine_samplers; i++) {
+        assert_true(draftd_sampler_check(engine_samplers[i], "spec.sampler", NULL));
+        assert_non_null(strstr(err.message, engine_samplers[i]));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_server_info__names_the_engines_rewards_each_with_its_form, fixture_setup,
                                         fixture_teardown),
+        cmocka_unit_test(test_server_info__the_daemon_takes_the_engines_samplers_and_lists_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -606,7 +606,7 @@ class Training(Case):
                 ("spec.count", {"prompts": ["x"] * 20, "count": 20}), ("spec.count", {"prompts": ["x"], "count": -1}),
                 ("spec.steps", {"steps": -1}), ("spec.steps", {"steps": 1001}), ("spec.guidance", {"guidance": math.nan}),
                 ("spec.lora_scale", {"lora_scale": math.inf}), ("spec.height", {"height": 33}),
-                ("spec.width", {"width": -8}), ("spec.aig", {"aig": "cubic"}),
+                ("spec.width", {"width": -8}), ("spec.aig", {"aig": "cubic"}), ("spec.sampler", {"sampler": "heun"}),
                 ("spec.checkpoint_step", {"checkpoint_step": -1})]:
             with self.subTest(field=field):
                 self.fails(lambda: self.preview(self.job_id, **more), Code.INVALID_ARGUMENT, field)
