@@ -14,7 +14,7 @@ static const struct {
     {"clip", "clip:DIR, a CLIPModel folder: how well picture and prompt agree (PickScore's formula)"},
     {"pickscore", "pickscore:DIR, the folder of PickScore_v1: which picture of its prompt people prefer"},
     {"hps", "hps:DIR, HPS v2 or v2.1 with open_clip's names, or converted: how people would like the picture"},
-    {"imagereward", "imagereward:DIR, ImageReward with its med_config.json and BERT's vocab.txt: the same"},
+    {"imagereward", "imagereward:DIR, ImageReward, its med_config.json, BERT's vocab.txt: how people like the picture"},
     {"aesthetic", "aesthetic:DIR[,head=NAME], a CLIP-L folder with LAION's layers: how pleasing the picture is"},
     {"jpeg", "jpeg:quality=50,mode=compressibility (or incompressibility): how small a JPEG the picture makes"},
 };
