@@ -7,6 +7,7 @@
 
 #include "base/utf8.h"
 #include "dataset.h"
+#include "message.h"
 
 enum {
     MAX_REWARDS = 8,
@@ -235,7 +236,7 @@ bool draftd_sampler_check(const char *name, const char *field, struct draft_erro
         if (strcmp(name, samplers[i]) == 0)
             return true;
     char shown[64];
-    snprintf(shown, sizeof shown, "%.40s", draft_utf8_valid(name, strlen(name), NULL) ? name : "?");
+    draftd_clean_text(shown, sizeof shown, name);
     return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field,
                             "there is no sampler \"%s\"; use ddim, pndm, euler, euler_karras, euler_a, dpmpp_2m or "
                             "dpmpp_2m_karras",
