@@ -79,6 +79,11 @@ static void blame(const Draftd__V1__JobSpec *spec, struct draft_error *err)
     for (size_t i = 0; i < spec->n_rewards && err->field[0] == '\0'; i++)
         if (names(err, spec->rewards[i]->path))
             snprintf(err->field, sizeof err->field, "spec.rewards[%zu]", i);
+    for (size_t i = 0; i < spec->n_base_loras && err->field[0] == '\0'; i++)
+        if (names(err, spec->base_loras[i]->path))
+            snprintf(err->field, sizeof err->field, "spec.base_loras[%zu].path", i);
+    if (err->field[0] == '\0' && spec->lora && names(err, spec->lora->continue_from))
+        snprintf(err->field, sizeof err->field, "spec.lora.continue_from");
     if (err->field[0] == '\0' && names(err, spec->model))
         snprintf(err->field, sizeof err->field, "spec.model");
 }

@@ -1,8 +1,9 @@
 #include "tensor/pickle.h"
 
-#include <stdio.h>
+#include <fcntl.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 bool draft_is_pickle(const char *path)
 {
@@ -12,11 +13,11 @@ bool draft_is_pickle(const char *path)
         if (strcasecmp(dot, endings[i]) == 0)
             return true;
     unsigned char head[4] = {0};
-    FILE *file = fopen(path, "rbe");
-    if (file == NULL)
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    if (file < 0)
         return false;
-    size_t got = fread(head, 1, sizeof head, file);
-    fclose(file);
+    ssize_t got = read(file, head, sizeof head);
+    close(file);
     /* torch.save's zip archive; a bare pickle of protocol 2 to 5. As a safetensors file's header length both would be
      * beyond what is read, so nothing sound is lost. */
     bool zip = got == 4 && memcmp(head, "PK\3\4", 4) == 0;

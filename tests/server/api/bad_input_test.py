@@ -9,6 +9,7 @@ Malformed messages and clients that stop reading: hostile_rpc_test.py. A full di
 
 import argparse
 import concurrent.futures
+import gzip
 import json
 import math
 import os
@@ -162,7 +163,7 @@ def config(path, **changes):
 class BadInput(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.daemon = Daemon(BUILD, "--hang-seconds", "120")
+        cls.daemon = Daemon(BUILD, "--hang-seconds", "60")
         cls.addClassCleanup(cls.daemon.remove)
         cls.sd, cls.clip, cls.lpips = (os.path.join(DEMO, name) for name in ("emoji-sd", "emoji-clip", "emoji-lpips"))
         cls.folders = 0
@@ -259,6 +260,33 @@ class BadInput(unittest.TestCase):
                       for what, data in weight_cases(os.path.join(self.lpips, "alexnet.safetensors")) if what in wanted]
         self.check_all(cases)
 
+    def test_lora_files(self):
+        job = self.daemon.submit(self.spec(steps=2))
+        self.daemon.wait(job.id, lambda j: j.state == Job.STATE_SUCCEEDED)
+        good = os.path.join(self.daemon.folder, "good.safetensors")
+        with open(good, "wb") as file:
+            for piece in self.daemon.checkpoints.ExportLora(pb.checkpoints.ExportLoraRequest(job_id=job.id), timeout=60):
+                file.write(piece.data)
+
+        def with_file(path, base):
+            spec = self.spec()
+            if base:
+                spec.base_loras.add(path=path)
+            else:
+                spec.lora.continue_from = path
+            return spec
+
+        for base in (True, False):
+            self.validate(with_file(good, base))
+        cases = []
+        for number, (what, data) in enumerate(weight_cases(good) + [("nan", with_value(good, math.nan))]):
+            folder = os.path.join(self.daemon.folder, f"lora-{number}")
+            os.mkdir(folder)
+            Replaced(folder, folder, {"bad.safetensors": data})
+            for base, field in ((True, "spec.base_loras[0].path"), (False, "spec.lora.continue_from")):
+                cases.append((f"{field}: {what}", with_file(os.path.join(folder, "bad.safetensors"), base), field, "bad"))
+        self.check_all(cases)
+
     def test_json(self):
         cases = []
         for file in ("unet/config.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json"):
@@ -329,6 +357,9 @@ class BadInput(unittest.TestCase):
                 ("header.csv", b"id,name\n1,x\n", "column"), ("quote.csv", b'prompt\n"open', "quote"),
                 ("image.png", b"\x89PNG\r\n\x1a\n" + GARBAGE, "must end with"), ("folder.txt", os.mkdir, "regular"),
                 ("pipe.txt", os.mkfifo, "regular"), ("device.txt", lambda p: os.symlink("/dev/zero", p), "regular"),
+                ("garbage.tar", GARBAGE, "damaged or no tar"), ("empty.tar", b"", "damaged|no sample"),
+                ("bomb.tar.gz", gzip.compress(bytes(1 << 26)), "damaged|no sample"), ("cut.tar.gz", gzip.compress(GARBAGE)[:999], "damaged"),
+                ("pipe.tar", os.mkfifo, "regular"),
                 ("gone.txt", lambda p: os.symlink("/no/such/file", p), "gone.txt")]:
             cases.append((name, self.spec(dataset=file(name, data)), "spec.dataset", words))
         self.check_all(cases)
