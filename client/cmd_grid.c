@@ -56,7 +56,7 @@ static const struct {
                   {"draft", "the tuned model"},
                   {"linear", "tuned by i/T"},
                   {"power_2", "tuned by (i/T)^2"},
-                  {"step_0.6", "tuned from 0.6 T on"}};
+                  {"step_0.6", "tuned from 0.6 T"}};
 enum { ANNEALINGS = sizeof annealings / sizeof *annealings };
 
 static bool fill_annealings(struct draft_context *cx, const struct draft_arguments *arguments,

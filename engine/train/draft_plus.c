@@ -196,12 +196,13 @@ static bool micro_batch(struct part *part)
         const struct draft_sampler_step *step = &dp->plan->step[i];
         struct draft_tensor *m = predict(part, step, x);
         struct draft_predicted d = draft_sampler_predict(g, dp->plan, step, x, m);
+        struct draft_tensor *z = draft_fresh_noise(g, dp->plan, i, &fresh, x);
+        struct draft_tensor *next = draft_sampler_advance(g, dp->plan, step, x, m, &d, &history, z);
         if (dp->kl_coeff > 0)
             kl = draft_axpby(g, 1 / (float)K, divergence(part, step, x, d.eps), 1, kl);
         draft_observe(part->observer, d.eps, "eps.%d", i);
-        struct draft_tensor *z = draft_fresh_noise(g, dp->plan, i, &fresh, x);
-        x = draft_sampler_advance(g, dp->plan, step, x, m, &d, &history, z);
-        draft_observe(part->observer, x, "latent.%d", i);
+        draft_observe(part->observer, next, "latent.%d", i);
+        x = next;
         x0 = d.x0;
         if (!draft_progress_advance(dp->progress))
             return draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request after denoising step %d", i + 1);
