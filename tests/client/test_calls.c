@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "command.h"
 #include "export.h"
 #include "fake_daemon.h"
 #include "google/protobuf/any.pb-c.h"
@@ -24,6 +25,8 @@ static struct {
     int calls;
     int64_t start_revision[8];
     char request_id[4][40];
+    int previews;
+    char aig[8][24], sampler[8][24];
     struct fake_daemon *daemon;
 } seen;
 
@@ -548,6 +551,44 @@ static void test_calls__a_preview_is_fetched_byte_for_byte_through_a_broken_conn
     close_both(rpc, &fake);
 }
 
+/* The job, and what is asked for its pictures. */
+static void draw_for_grid(void *context, struct fake_call *call)
+{
+    if (!strcmp(call->method, "JobService/GetJob")) {
+        answer_job(context, call);
+        return;
+    }
+    if (!strcmp(call->method, "PreviewService/CreatePreview") && seen.previews < 8) {
+        Draftd__V1__CreatePreviewRequest *r =
+            draftd__v1__create_preview_request__unpack(NULL, call->request_bytes, call->request);
+        snprintf(seen.aig[seen.previews], sizeof seen.aig[0], "%s", r->spec->aig);
+        snprintf(seen.sampler[seen.previews++], sizeof seen.sampler[0], "%s", r->spec->sampler);
+        draftd__v1__create_preview_request__free_unpacked(r, NULL);
+    }
+    seen.calls = 1; /* no broken watch here */
+    draw(context, call);
+}
+
+static void test_calls__a_grid_of_annealings_asks_for_each_of_them_in_turn(void **state)
+{
+    static const char *const kinds[] = {"base", "draft", "linear", "power_2", "step_0.6"};
+    struct fake_daemon fake;
+    (void)state;
+    struct draft_rpc *rpc = connect_to(&fake, draw_for_grid);
+    char *words[] = {"draft",     "grid",    "job-5",    "--aig",     "-p", "an owl",    "-n", "2",
+                     "--sampler", "euler_a", "--socket", socket_path, "-o", "/dev/null", NULL};
+    draft_main((int)(sizeof words / sizeof *words) - 1, words); /* two bytes are no picture: no grid is drawn */
+    assert_int_equal(seen.previews, 5);
+    for (int i = 0; i < 5; i++) {
+        assert_string_equal(seen.aig[i], kinds[i]);
+        assert_string_equal(seen.sampler[i], "euler_a");
+    }
+    close_both(rpc, &fake);
+
+    char *two[] = {"draft", "grid", "job-5", "job-6", "--aig", "--socket", socket_path, NULL};
+    assert_int_equal(draft_main(7, two), DRAFT_EXIT_USAGE);
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -582,6 +623,7 @@ int main(void)
         cmocka_unit_test(test_calls__an_export_is_saved_whole_and_where_it_belongs),
         cmocka_unit_test(test_calls__half_an_export_leaves_no_file),
         cmocka_unit_test(test_calls__a_preview_is_fetched_byte_for_byte_through_a_broken_connection),
+        cmocka_unit_test(test_calls__a_grid_of_annealings_asks_for_each_of_them_in_turn),
         cmocka_unit_test(test_calls__ctrl_c_ends_a_waiting_call), /* last: a second signal would end the program */
     };
     return cmocka_run_group_tests(tests, begin, end);

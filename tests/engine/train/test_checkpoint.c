@@ -22,11 +22,9 @@ static void assert_not_restored(struct draft_engine *e, const char *path, enum d
         fail_msg("%s: %s, not %s", err.message, draft_code_name(err.code), draft_code_name(code));
 }
 
-static void test_checkpoint__a_resumed_job_goes_on_bit_for_bit(void **state)
+static void assert_resumes(struct draft_job_config config)
 {
-    (void)state;
     struct draft_error err = {0};
-    struct draft_job_config config = demo_job();
     struct draft_engine *whole = open_demo(&config, NULL);
     train(whole, 10);
     const char *undisturbed = save(whole, "whole");
@@ -43,6 +41,20 @@ static void test_checkpoint__a_resumed_job_goes_on_bit_for_bit(void **state)
     train(second, 5);
     assert_same_files(undisturbed, save(second, "resumed"));
     draft_engine_close(second);
+}
+
+static void test_checkpoint__a_resumed_job_goes_on_bit_for_bit(void **state)
+{
+    (void)state;
+    assert_resumes(demo_job());
+}
+
+static void test_checkpoint__a_resumed_job_draws_the_same_ancestral_noise(void **state)
+{
+    (void)state;
+    struct draft_job_config config = demo_job();
+    config.sampler = "euler_a";
+    assert_resumes(config);
 }
 
 static void test_checkpoint__equal_states_give_equal_bytes(void **state)
@@ -67,8 +79,8 @@ static void test_checkpoint__refuses_another_config(void **state)
     struct draft_engine *e = open_demo(&config, NULL);
     const char *path = save(e, "theirs");
     draft_engine_close(e);
-    struct draft_job_config other[6];
-    for (int i = 0; i < 6; i++)
+    struct draft_job_config other[7];
+    for (int i = 0; i < 7; i++)
         other[i] = config;
     other[0].kl_coeff = 0.5;
     other[1].seed = 12;
@@ -76,7 +88,8 @@ static void test_checkpoint__refuses_another_config(void **state)
     other[3].lora_rank = 8;
     other[4].negative_prompt = "blurry";
     other[5].prompt_count = 4;
-    for (int i = 0; i < 6; i++) {
+    other[6].sampler = "euler";
+    for (int i = 0; i < 7; i++) {
         e = open_demo(&other[i], NULL);
         assert_not_restored(e, path, DRAFT_FAILED_PRECONDITION);
         draft_engine_close(e);
@@ -161,6 +174,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_checkpoint__a_resumed_job_goes_on_bit_for_bit),
+        cmocka_unit_test(test_checkpoint__a_resumed_job_draws_the_same_ancestral_noise),
         cmocka_unit_test(test_checkpoint__equal_states_give_equal_bytes),
         cmocka_unit_test(test_checkpoint__refuses_another_config),
         cmocka_unit_test(test_checkpoint__a_longer_job_goes_on_from_it),
