@@ -16,7 +16,7 @@ const struct draft_demo_settings draft_demo_single = {
     .eval_every = 10,
     .eval_seeds = 16,
     .seed = 0,
-    .kl_coeff = 0.05,
+    .kl_coeff = 0.1,
     .grid_seeds = 8,
     .minutes = 2,
 };
