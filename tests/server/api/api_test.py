@@ -220,6 +220,7 @@ class Submitting(Case):
             ("spec.sampling.truncation_steps", assign("sampling.truncation_steps", 5)),
             ("spec.sampling.lv_copies", assign("sampling.lv_copies", -2)),
             ("spec.sampling.guidance", assign("sampling.guidance", math.inf)),
+            ("spec.sampling.sampler", assign("sampling.sampler", "Euler a")),
             ("spec.sampling.height", assign("sampling.height", 33)),
             ("spec.sampling.width", assign("sampling.width", -64)),
             ("spec.lora.rank", assign("lora.rank", -1)),
@@ -583,6 +584,13 @@ class Training(Case):
         self.assertEqual(get(base).pictures[0].reward, get(start).pictures[0].reward)  # both are the base model
         self.assertEqual(len(first[0]), get(same).pictures[0].bytes)
 
+        other = self.preview(self.job_id, prompts=["a fruit"], seed=7, steps=4, sampler="dpmpp_2m_karras")
+        plms = self.preview(self.job_id, prompts=["a fruit"], seed=7, steps=4, sampler="pndm", aig="linear")
+        for preview, title in ((same, b"DDIM"), (other, b"DPM++ 2M Karras"), (plms, b"PLMS")):
+            last = list(self.watch_preview(preview.id))[-1]
+            self.assertEqual(last.preview.state, Preview.STATE_SUCCEEDED, last.preview)
+            self.assertIn(b"Steps: 4, Sampler: " + title + b", CFG scale", self.picture(preview.id, 0))
+
         default = self.preview(self.job_id)  # the job's evaluation prompts
         self.assertEqual(list(self.watch_preview(default.id))[-1].preview.pictures[0].prompt, "an animal")
 
@@ -594,7 +602,7 @@ class Training(Case):
             token = page.next_page_token
             if not token:
                 break
-        self.assertEqual(found, [p.id for p in (default, early, start, base, same, asked)])
+        self.assertEqual(found, [p.id for p in (default, plms, other, early, start, base, same, asked)])
         self.fails(lambda: d.previews.ListPreviews(pb.previews.ListPreviewsRequest(
             job_id=self.job_id, page_size=-5), timeout=SECONDS), Code.INVALID_ARGUMENT, "page_size")
         self.fails(lambda: d.previews.ListPreviews(pb.previews.ListPreviewsRequest(
