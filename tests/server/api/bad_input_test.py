@@ -250,6 +250,21 @@ class BadInput(unittest.TestCase):
                       for what, data in some if what in ("truncated", "garbage", "another shape", "missing", "a tensor missing")]
         self.check_all(cases)
 
+    def test_models_of_one_file(self):
+        cases = []
+        for name, data in [("garbage.safetensors", GARBAGE), ("empty.safetensors", b""), ("pipe.safetensors", os.mkfifo),
+                           ("cut.safetensors", read(os.path.join(self.sd, UNET))[:5000]), ("folder.safetensors", os.mkdir),
+                           ("other.safetensors", read(os.path.join(self.sd, VAE))),
+                           ("device.safetensors", lambda p: os.symlink("/dev/zero", p)),
+                           ("gone.safetensors", lambda p: os.symlink("/no/such/file", p)),
+                           ("pickle.ckpt", b"PK\x03\x04" + GARBAGE), ("pickle.safetensors", b"PK\x03\x04" + GARBAGE)]:
+            folder = self.new_folder()
+            os.mkdir(folder)
+            Replaced(folder, folder, {name: data})
+            os.symlink(os.path.join(self.sd, "tokenizer"), os.path.join(folder, "tokenizer"))
+            cases.append((name, self.spec(model=os.path.join(folder, name)), "spec.model", name.split(".")[0]))
+        self.check_all(cases)
+
     def test_weights_of_reward_and_lpips(self):
         wanted = ("truncated", "garbage", "header nested", "offsets past the end", "another shape", "a tensor missing",
                   "missing", "empty")
