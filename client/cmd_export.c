@@ -15,8 +15,8 @@ static const struct draft_option options[] = {
      .letter = 'f',
      .value = DRAFT_VALUE_STRING,
      .metavar = "FORMAT",
-     .help = "kohya (default: diffusers, ComfyUI, A1111 and stable-diffusion.cpp load it) or diffusers "
-             "(pytorch_lora_weights.safetensors)"},
+     .help = "kohya (default: diffusers, ComfyUI, A1111 and stable-diffusion.cpp load it), diffusers "
+             "(pytorch_lora_weights.safetensors) or merged (the whole tuned model, as the new diffusers folder -o)"},
     {.name = "step",
      .value = DRAFT_VALUE_INT,
      .metavar = "N",
@@ -39,11 +39,22 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
         request.format = DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_KOHYA;
     else if (!strcmp(format, "diffusers"))
         request.format = DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_DIFFUSERS;
+    else if (!strcmp(format, "merged"))
+        request.format = DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED;
     else
-        draft_status_fail(&st, DRAFT_STATUS_INVALID_ARGUMENT, "--format \"%s\": expected kohya or diffusers", format);
+        draft_status_fail(&st, DRAFT_STATUS_INVALID_ARGUMENT, "--format \"%s\": expected kohya, diffusers or merged",
+                          format);
     if (draft_arguments_has(arguments, "step")) {
         request.step_opt_case = DRAFTD__V1__EXPORT_LORA_REQUEST__STEP_OPT_STEP;
         request.step = draft_arguments_int(arguments, "step", 0);
+    }
+    if (request.format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED) {
+        if (st.code != DRAFT_STATUS_OK ||
+            !draft_export_folder(draft_connect(cx), &request, draft_arguments_string(arguments, "output", NULL), saved,
+                                 sizeof saved, &st))
+            return draft_report(cx, &st);
+        printf("%s\n", saved);
+        return DRAFT_EXIT_OK;
     }
     if (st.code != DRAFT_STATUS_OK ||
         !draft_export_file(draft_connect(cx), &request, draft_arguments_string(arguments, "output", NULL), saved,
@@ -63,7 +74,8 @@ const struct draft_command draft_command_export = {
              "equal bytes. The file names job, step, reward and KL weight in its metadata.",
     .examples = "  draft export job-3 -o lora.safetensors\n"
                 "  draft export job-3 --format diffusers -o my-lora/\n"
-                "  draft export job-3 --step 100 --f32\n",
+                "  draft export job-3 --step 100 --f32\n"
+                "  draft export job-3 --format merged -o my-model/\n",
     .options = tables,
     .least = 1,
     .most = 1,

@@ -9,4 +9,9 @@
 bool draft_export_file(struct draft_rpc *rpc, const Draftd__V1__ExportLoraRequest *request, const char *path,
                        char *saved, size_t size, uint64_t *bytes, struct draft_status *st);
 
+/* Has the daemon write the merged model as the new folder `path`, of which only the last part may be missing.
+ * saved[size] gets its absolute path. */
+bool draft_export_folder(struct draft_rpc *rpc, Draftd__V1__ExportLoraRequest *request, const char *path, char *saved,
+                         size_t size, struct draft_status *st);
+
 #endif

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "checkpoints.h"
 #include "folders.h"
 #include "job.h"
@@ -38,6 +39,8 @@ static void send_export(struct draftd *d, struct draftd_worker *worker, const Dr
     Draftd__Worker__Export export = DRAFTD__WORKER__EXPORT__INIT;
     export.checkpoint = (char *)checkpoint; /* packing reads them only */
     export.path = (char *)path;
+    if (request->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED)
+        export.merged = job->spec;
     export.diffusers = request->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_DIFFUSERS;
     export.f32 = request->f32;
     export.job_id = job->id;
@@ -104,6 +107,23 @@ static bool export_step(struct draftd *d, int64_t number, const Draftd__V1__Expo
     return ok;
 }
 
+static bool check_folder(const char *folder, bool merged, struct draft_error *err)
+{
+    enum { MAX_PATH = 4000 };
+    size_t length = strlen(folder);
+    if (!merged)
+        return length == 0 || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "folder",
+                                               "only a merged model is written into a folder; leave it empty");
+    if (folder[0] != '/')
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "folder",
+                                "a merged model needs the absolute path of a folder to make");
+    if (length > MAX_PATH || !draft_utf8_valid(folder, length, NULL))
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "folder", "the path is longer than %d bytes or not UTF-8",
+                                MAX_PATH);
+    return access(folder, F_OK) != 0 || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "folder",
+                                                         "%s is there already; name a folder that is not", folder);
+}
+
 bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *request, int deadline_ms, char **path,
                         char **name, struct draft_error *err)
 {
@@ -111,12 +131,15 @@ bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *r
     if (!draftd_job_number(request->job_id, &number, err))
         return false;
     if (request->format < DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_UNSPECIFIED ||
-        request->format > DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_DIFFUSERS)
+        request->format > DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "format", "%d is no format", (int)request->format);
+    bool merged = request->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED;
+    if (!check_folder(request->folder, merged, err))
+        return false;
     pthread_mutex_lock(&d->lock);
     char *folder = draftd_format("%s/exports/%lld-%llu", d->state_dir, (long long)number,
                                  (unsigned long long)++d->next_worker); /* a number that is used once */
-    char *file = draftd_format("%s.safetensors", folder);
+    char *file = merged ? draftd_strdup(request->folder) : draftd_format("%s.safetensors", folder);
     bool ok = export_step(d, number, request, deadline, file, name, err);
     pthread_mutex_unlock(&d->lock);
     free(folder);
@@ -124,7 +147,8 @@ bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *r
         *path = file;
         return true;
     }
-    unlink(file);
+    if (!merged) /* a worker that makes a folder makes it whole or not at all */
+        unlink(file);
     free(file);
     return false;
 }

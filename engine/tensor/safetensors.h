@@ -1,8 +1,8 @@
 /*
  * safetensors files, mapped for reading and written atomically. Every byte read is hostile: header at most 8 MB (a
- * hundred thousand tensors; the parser's memory is up to 40 times as much), offsets without holes or overlap, sizes without
- * overflow, dtype known, strings UTF-8, duplicate names refused.
- * Format: https://huggingface.co/docs/safetensors (8-byte little-endian header length, JSON, data).
+ * hundred thousand tensors; the parser's memory is up to 40 times as much), offsets without holes or overlap, sizes
+ * without overflow, dtype known, strings UTF-8, duplicate names refused. Format:
+ * https://huggingface.co/docs/safetensors (8-byte little-endian header length, JSON, data).
  *
  * Ownership: entries, names and metadata live as long as the file. Thread: read-only after open.
  */
@@ -50,5 +50,15 @@ struct draft_safetensors_item {
  * A finite number that F16 cannot hold is refused. metadata: key, value, key, value ..., NULL (or NULL). */
 bool draft_safetensors_write(const char *path, const struct draft_safetensors_item *items, int count,
                              const char *const *metadata, struct draft_error *err);
+
+/* The same for more than memory should hold: an item without data is asked for when its turn comes, by its index, as
+ * F32 into out[its count]. False from `load` ends the writing, with nothing left behind. */
+struct draft_safetensors_source {
+    bool (*load)(void *context, int index, float *out, struct draft_error *err);
+    void *context;
+};
+bool draft_safetensors_write_from(const char *path, const struct draft_safetensors_item *items, int count,
+                                  const char *const *metadata, const struct draft_safetensors_source *source,
+                                  struct draft_error *err);
 
 #endif

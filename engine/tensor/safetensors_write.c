@@ -69,10 +69,9 @@ static char *make_header(const struct draft_safetensors_item *const *sorted, int
     return padded;
 }
 
-static bool write_halves(struct draft_atomic_file *file, const struct draft_safetensors_item *item,
+static bool write_halves(struct draft_atomic_file *file, const struct draft_safetensors_item *item, const float *from,
                          struct draft_error *err)
 {
-    const float *from = item->data;
     size_t n = count_of(item);
     uint16_t piece[4096];
     for (size_t done = 0; done < n;) {
@@ -90,24 +89,41 @@ static bool write_halves(struct draft_atomic_file *file, const struct draft_safe
     return true;
 }
 
-static bool write_items(struct draft_atomic_file *file, const struct draft_safetensors_item *const *sorted, int count,
-                        struct draft_error *err)
+static bool write_item(struct draft_atomic_file *file, const struct draft_safetensors_item *item, const void *data,
+                       struct draft_error *err)
 {
-    for (int i = 0; i < count; i++) {
-        const struct draft_safetensors_item *item = sorted[i];
-        assert(item->dtype == DRAFT_F32 || item->dtype == DRAFT_F16 || item->dtype == DRAFT_I64);
-        if (item->dtype == DRAFT_F16) {
-            if (!write_halves(file, item, err))
-                return false;
-        } else {
-            draft_atomic_write(file, item->data, count_of(item) * draft_dtype_size(item->dtype));
-        }
-    }
+    assert(item->dtype == DRAFT_F32 || item->dtype == DRAFT_F16 || item->dtype == DRAFT_I64);
+    if (item->dtype == DRAFT_F16)
+        return write_halves(file, item, data, err);
+    draft_atomic_write(file, data, count_of(item) * draft_dtype_size(item->dtype));
     return true;
 }
 
+/* `items` is where the sorted ones lie, so that an index can be told. */
+static bool write_items(struct draft_atomic_file *file, const struct draft_safetensors_item *const *sorted, int count,
+                        const struct draft_safetensors_item *items, const struct draft_safetensors_source *source,
+                        struct draft_error *err)
+{
+    bool ok = true;
+    for (int i = 0; ok && i < count; i++) {
+        const struct draft_safetensors_item *item = sorted[i];
+        if (item->data != NULL || count_of(item) == 0) {
+            ok = write_item(file, item, item->data, err);
+            continue;
+        }
+        assert(source != NULL && item->dtype != DRAFT_I64);
+        float *values = malloc(count_of(item) * sizeof *values);
+        ok = values != NULL || draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for %s", item->name);
+        ok = ok && source->load(source->context, (int)(item - items), values, err) &&
+             write_item(file, item, values, err);
+        free(values);
+    }
+    return ok;
+}
+
 static bool write_sorted(const char *path, const struct draft_safetensors_item *const *sorted, int count,
-                         const char *const *metadata, struct draft_error *err)
+                         const struct draft_safetensors_item *items, const char *const *metadata,
+                         const struct draft_safetensors_source *source, struct draft_error *err)
 {
     size_t length = 0;
     bool duplicate = false;
@@ -127,7 +143,7 @@ static bool write_sorted(const char *path, const struct draft_safetensors_item *
     draft_atomic_write(file, size, sizeof size);
     draft_atomic_write(file, header, length);
     free(header);
-    if (!write_items(file, sorted, count, err)) {
+    if (!write_items(file, sorted, count, items, source, err)) {
         draft_atomic_abort(file);
         return false;
     }
@@ -137,13 +153,20 @@ static bool write_sorted(const char *path, const struct draft_safetensors_item *
 bool draft_safetensors_write(const char *path, const struct draft_safetensors_item *items, int count,
                              const char *const *metadata, struct draft_error *err)
 {
+    return draft_safetensors_write_from(path, items, count, metadata, NULL, err);
+}
+
+bool draft_safetensors_write_from(const char *path, const struct draft_safetensors_item *items, int count,
+                                  const char *const *metadata, const struct draft_safetensors_source *source,
+                                  struct draft_error *err)
+{
     const struct draft_safetensors_item **sorted = calloc((size_t)count + 1, sizeof *sorted);
     if (sorted == NULL)
         return draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory while writing %s", path);
     for (int i = 0; i < count; i++)
         sorted[i] = &items[i];
     qsort(sorted, (size_t)count, sizeof *sorted, by_size_then_name);
-    bool ok = write_sorted(path, sorted, count, metadata, err);
+    bool ok = write_sorted(path, sorted, count, items, metadata, source, err);
     free(sorted);
     return ok;
 }

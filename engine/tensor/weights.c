@@ -347,6 +347,22 @@ const struct draft_safetensors *draft_weights_file(const struct draft_weights *w
     return weights->shards[0].file;
 }
 
+int draft_weights_count(const struct draft_weights *weights)
+{
+    int count = 0;
+    for (int i = 0; i < weights->shard_count; i++)
+        count += entry_count(&weights->shards[i]);
+    return count;
+}
+
+const struct draft_safetensors_entry *draft_weights_at(const struct draft_weights *weights, int index)
+{
+    int shard = 0;
+    for (; index >= entry_count(&weights->shards[shard]); shard++)
+        index -= entry_count(&weights->shards[shard]);
+    return entry_at(&weights->shards[shard], index);
+}
+
 bool draft_weights_shape(const struct draft_weights *weights, const char *name, int *rank, int64_t dim[8])
 {
     const struct draft_safetensors_entry *entry = find(weights, name).entry;

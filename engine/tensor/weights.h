@@ -25,6 +25,9 @@ void draft_weights_alias(struct draft_weights *weights, const char *ours, const 
 
 bool draft_weights_has(const struct draft_weights *weights, const char *name);
 const struct draft_safetensors *draft_weights_file(const struct draft_weights *weights); /* the first, if sharded */
+/* Every tensor there is, in no particular order, by the names that aliases do not change. */
+int draft_weights_count(const struct draft_weights *weights);
+const struct draft_safetensors_entry *draft_weights_at(const struct draft_weights *weights, int index);
 /* The shape that the file gives it; false when it is not there. */
 bool draft_weights_shape(const struct draft_weights *weights, const char *name, int *rank, int64_t dim[8]);
 

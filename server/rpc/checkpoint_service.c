@@ -42,6 +42,13 @@ DRAFTD_OPEN(draftd_rpc_export_lora)
     if (!draftd_require(in->job_id, "job_id", "job-12", err) ||
         !draftd_export_lora(draftd_call_context(call), in, draftd_call_remaining_ms(call), &path, &name, err))
         return false;
+    if (in->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED) { /* it stays where it is */
+        free(name);
+        struct export *made = draftd_new(sizeof *made);
+        *made = (struct export){NULL, path};
+        draftd_call_set_user(call, made);
+        return true;
+    }
     struct draftd_file_stream *file = draftd_file_stream_open(path, err);
     unlink(path); /* the open descriptor is enough; nothing stays behind, whatever happens to the client */
     free(path);
@@ -59,11 +66,16 @@ DRAFTD_NEXT(draftd_rpc_export_next)
 {
     struct export *export = draftd_call_user(call);
     Draftd__V1__ExportLoraResponse *out = draftd_message_new(&draftd__v1__export_lora_response__descriptor);
-    out->total_bytes = draftd_file_stream_total(export->file);
+    if (export->file != NULL)
+        out->total_bytes = draftd_file_stream_total(export->file);
     if (export->name != NULL)
         out->file_name = export->name;
     export->name = NULL;
-    bool ok = draftd_file_stream_next(export->file, &out->data, end, err);
+    bool ok = true;
+    if (export->file != NULL)
+        ok = draftd_file_stream_next(export->file, &out->data, end, err);
+    else
+        *end = true;
     *message = &out->base;
     return ok;
 }
@@ -71,7 +83,8 @@ DRAFTD_NEXT(draftd_rpc_export_next)
 DRAFTD_CLOSE(draftd_rpc_export_close)
 {
     struct export *export = draftd_call_user(call);
-    draftd_file_stream_close(export->file);
+    if (export->file != NULL)
+        draftd_file_stream_close(export->file);
     free(export->name);
     free(export);
 }

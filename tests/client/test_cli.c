@@ -291,6 +291,16 @@ static void test_cli__pictures_and_the_lora_are_saved(void **state)
     assert_int_equal(draft("export %s -o lora.safetensors", id), 0);
     assert_string_equal(out, "lora.safetensors\n");
     assert_int_equal(stat("lora.safetensors", &info), 0);
+    assert_int_equal(draft("export %s --format merged", id), 2);
+    assert_non_null(strstr(errors, "--output is missing"));
+    assert_int_equal(draft("export %s --format merged -o nowhere/merged", id), 3);
+    assert_int_equal(draft("export %s --format merged -o merged/", id), 0);
+    char made[256];
+    snprintf(made, sizeof made, "%s/merged\n", folder);
+    assert_string_equal(out, made);
+    assert_int_equal(stat("merged", &info), 0);
+    assert_int_equal(draft("export %s --format merged -o merged", id), 2);
+    assert_non_null(strstr(errors, "is there already"));
     assert_int_equal(draft("checkpoints %s --json", id), 0);
     assert_non_null(strstr(out, "\"checksum\""));
 }

@@ -1,0 +1,179 @@
+/* The merged model, opened again, draws the job's own pictures. tests/peers/check_merged.py opens it in diffusers. */
+#include "single_file.h"
+
+#include <math.h>
+
+#include "train/merged.h"
+
+static float *draw(struct draft_engine *engine, size_t *count)
+{
+    struct draft_sample_request request = {.prompt = "a lion", .seed = 5, .guidance = -1, .lora_scale = 1};
+    struct draft_picture p;
+    struct draft_error err = {0};
+    if (!draft_engine_sample(engine, &request, &p, &err))
+        fail_msg("%s", err.message);
+    *count = (size_t)p.height * (size_t)p.width * 3;
+    return p.rgb;
+}
+
+static double farthest(const float *a, const float *b, size_t n)
+{
+    double most = 0;
+    for (size_t i = 0; i < n; i++)
+        most = fmax(most, fabs((double)a[i] - b[i]));
+    return most;
+}
+
+/* Trains, exports, opens the export as a model of its own with a fresh adapter (which changes nothing) and compares. */
+static void draws_the_same(struct draft_job_config config, bool f32, double bound)
+{
+    struct draft_error err = {0};
+    size_t n, again;
+    struct draft_engine *engine = open_demo(&config, NULL);
+    float *before = draw(engine, &n);
+    train(engine, 2);
+    const char *checkpoint = save(engine, "checkpoint"), *folder = in_folder("merged");
+    float *tuned = draw(engine, &n);
+    draft_engine_close(engine);
+    assert_true(farthest(before, tuned, n) > 20 * bound);
+
+    struct draft_merged_options options = {.config = &config, .checkpoint = checkpoint, .f32 = f32};
+    if (!draft_export_merged_folder(folder, &options, &err))
+        fail_msg("%s", err.message);
+    struct draft_job_config merged = config;
+    merged.model = folder;
+    merged.base_lora_count = 0;
+    engine = open_demo(&merged, NULL);
+    float *found = draw(engine, &again);
+    draft_engine_close(engine);
+    assert_int_equal(n, again);
+    if (farthest(found, tuned, n) > bound)
+        fail_msg("the pictures differ by %g", farthest(found, tuned, n));
+    free(before);
+    free(tuned);
+    free(found);
+}
+
+static struct draft_job_config strong_job(void)
+{
+    struct draft_job_config config = demo_job();
+    config.learning_rate = 0.02;
+    config.lora_alpha = 2;
+    return config;
+}
+
+static int clean(void **state)
+{
+    int failed = remove_folder(state);
+    test_folder[0] = 0;
+    return failed;
+}
+
+static void test_merged__folder_draws_the_jobs_pictures(void **state)
+{
+    (void)state;
+    draws_the_same(strong_job(), true, 5e-4);
+    /* whole: what a pipeline needs is there, and nothing half-made is left beside it */
+    assert_int_equal(access(in_folder("merged/model_index.json"), F_OK), 0);
+    assert_int_equal(access(in_folder("merged/tokenizer/vocab.json"), F_OK), 0);
+    char command[300];
+    snprintf(command, sizeof command, "test $(ls '%s' | wc -l) -eq 2", test_folder); /* checkpoint, merged */
+    assert_int_equal(system(command), 0);
+}
+
+static void test_merged__sixteen_bits_are_close(void **state)
+{
+    (void)state;
+    draws_the_same(strong_job(), false, 2e-2);
+}
+
+static void test_merged__base_loras_are_in_it_text_encoder_too(void **state)
+{
+    (void)state;
+    static float down[1024], up[1024];
+    const struct draft_safetensors *file;
+    struct draft_error err = {0};
+    file = draft_safetensors_open(DEMO "/emoji-sd/text_encoder/model.safetensors", &err);
+    assert_non_null(file);
+    const char *key = "text_model.encoder.layers.0.mlp.fc1.weight";
+    const struct draft_safetensors_entry *e = draft_safetensors_find(file, key);
+    if (!e)
+        e = draft_safetensors_find(file, key + strlen("text_model."));
+    assert_non_null(e);
+    assert_true(2 * e->dim[1] <= 1024 && 2 * e->dim[0] <= 1024);
+    for (int i = 0; i < 1024; i++)
+        down[i] = sinf((float)i);
+    for (int i = 0; i < 1024; i++)
+        up[i] = 0.3f * cosf((float)i);
+    const struct draft_safetensors_item items[] = {
+        {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", DRAFT_F32, 2, {2, e->dim[1]}, down},
+        {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", DRAFT_F32, 2, {e->dim[0], 2}, up},
+    };
+    assert_true(draft_safetensors_write(in_folder("te.safetensors"), items, 2, NULL, &err));
+    draft_safetensors_close((struct draft_safetensors *)(uintptr_t)file);
+    struct draft_job_config config = strong_job();
+    char path[256];
+    snprintf(path, sizeof path, "%s", in_folder("te.safetensors"));
+    config.base_lora[0].path = path;
+    config.base_lora[0].weight = 0.7;
+    config.base_lora_count = 1;
+    draws_the_same(config, true, 5e-4);
+}
+
+static void test_merged__of_a_single_file(void **state)
+{
+    (void)state;
+    char model[256];
+    snprintf(model, sizeof model, "%s", in_folder("model.safetensors"));
+    write_single("tiny-sd1", model, &(struct single_change){0});
+    link_vocabulary(test_folder);
+    struct draft_job_config config = strong_job();
+    config.model = model;
+    config.height = config.width = 64;
+    config.learning_rate = 0.05;
+    config.sampling_steps = 2;
+    snprintf(config.reward[0].kind, sizeof config.reward[0].kind, "jpeg");
+    config.reward[0].path[0] = 0;
+    draws_the_same(config, true, 5e-4);
+}
+
+static void test_merged__refusals_leave_nothing_behind(void **state)
+{
+    (void)state;
+    struct draft_error err = {0};
+    struct draft_job_config config = strong_job();
+    struct draft_engine *engine = open_demo(&config, NULL);
+    const char *checkpoint = save(engine, "checkpoint");
+    draft_engine_close(engine);
+    struct draft_merged_options options = {.config = &config, .checkpoint = checkpoint};
+    assert_false(draft_export_merged_folder(test_folder, &options, &err));
+    assert_int_equal(err.code, DRAFT_ALREADY_EXISTS);
+    static const float values[4] = {1, 2, 3, 4};
+    const struct draft_safetensors_item items[] = {
+        {"lora_unet_nowhere.lora_down.weight", DRAFT_F32, 2, {1, 4}, values},
+        {"lora_unet_nowhere.lora_up.weight", DRAFT_F32, 2, {4, 1}, values},
+    };
+    assert_true(draft_safetensors_write(in_folder("x.safetensors"), items, 2, NULL, NULL));
+    char path[256];
+    snprintf(path, sizeof path, "%s", in_folder("x.safetensors"));
+    config.base_lora[0].path = path;
+    config.base_lora_count = 1;
+    err = (struct draft_error){0};
+    assert_false(draft_export_merged_folder(in_folder("merged"), &options, &err));
+    assert_non_null(strstr(err.message, "changes nowhere, which the model"));
+    char command[300];
+    snprintf(command, sizeof command, "test $(ls '%s' | wc -l) -eq 2", test_folder); /* checkpoint, x.safetensors */
+    assert_int_equal(system(command), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_merged__folder_draws_the_jobs_pictures, clean),
+        cmocka_unit_test_teardown(test_merged__sixteen_bits_are_close, clean),
+        cmocka_unit_test_teardown(test_merged__base_loras_are_in_it_text_encoder_too, clean),
+        cmocka_unit_test_teardown(test_merged__of_a_single_file, clean),
+        cmocka_unit_test_teardown(test_merged__refusals_leave_nothing_behind, clean),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
