@@ -5,7 +5,7 @@
 
 Trains the demo model for a few steps through a private daemon, asks it for previews (tuned, half strength, base), exports
 the LoRA in kohya's and in diffusers' names, loads each with load_lora_weights and draws the same seeds with
-StableDiffusionPipeline. Passes when 99.9 % of all values are within 2/255 of the preview's PNG, and when the LoRA changes
+StableDiffusionPipeline; likewise the merged model, and what `draft merge` makes of the job and its own export. Passes when 99.9 % of all values are within 2/255 of the preview's PNG, and when the LoRA changes
 the picture at all.
 """
 import argparse, os, pathlib, signal, subprocess, sys, tempfile, time
@@ -19,8 +19,8 @@ DEMO = TOP / "deploy/demo"
 PROMPT, SEEDS, SAMPLING_STEPS, GUIDANCE = "an animal", (11, 12, 13), 10, 5.0
 
 
-def pictures(lora=None, scale=1.0):
-    pipe = StableDiffusionPipeline.from_pretrained(str(DEMO / "emoji-sd"), safety_checker=None, torch_dtype=torch.float32)
+def pictures(lora=None, scale=1.0, model=DEMO / "emoji-sd"):
+    pipe = StableDiffusionPipeline.from_pretrained(str(model), safety_checker=None, torch_dtype=torch.float32)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     extra = {}
@@ -78,12 +78,16 @@ def main():
             loras = {f: folder / f"{f}.safetensors" for f in ("kohya", "diffusers")}
             for form, path in loras.items():
                 daemon.draft("export", job, "--format", form, "--f32", "--output", path)
+            daemon.draft("export", job, "--format", "merged", "--f32", "--output", folder / "merged")
+            daemon.draft("merge", job, loras["diffusers"], "--weights", "1.5,-0.5", "--f32", "--out", folder / "sum.safetensors")
         finally:
             daemon.close()
         peers = {"base": pictures()}
         for form, path in loras.items():
             peers[f"tuned, {form}"] = pictures(path)
             peers[f"half, {form}"] = pictures(path, 0.5)
+        peers["tuned, merged model"] = pictures(model=folder / "merged")
+        peers["tuned, sum of 1.5 and -0.5 times itself"] = pictures(folder / "sum.safetensors")
         for name, peer in peers.items():
             near = np.mean(np.abs(previews[name.split(",")[0]] - peer) <= 2) * 100
             ok = near >= 99.9
