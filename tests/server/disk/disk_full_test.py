@@ -83,10 +83,10 @@ class DiskFull(unittest.TestCase):
             self.assertRegex(refused.message, r"[0-9.]+ MiB are needed .* [0-9.]+ MiB are free; free some space")
         os.unlink(ballast)
         job = self.daemon.submit(tiny_spec(self.data))
-        self.daemon.wait(job.id, lambda j: j.state == Job.STATE_SUCCEEDED)
+        self.daemon.wait(job.id, lambda j: j.state == Job.STATE_RUNNING)
 
     def test_a_job_on_a_full_disk_says_so_keeps_its_checkpoint_and_can_be_resumed(self):
-        job = self.daemon.submit(tiny_spec(self.data, steps=100, checkpoint_every=1, max_retries=-1))
+        job = self.daemon.submit(tiny_spec(self.data, steps=1000, checkpoint_every=1, max_retries=-1))
         self.daemon.wait(job.id, lambda j: j.progress.step >= 2)
         watching = self.daemon.jobs.WatchJobs(pb.jobs.WatchJobsRequest(job_id=job.id), timeout=120)
         next(watching)
@@ -113,8 +113,11 @@ class DiskFull(unittest.TestCase):
                 return False
 
         eventually(resumed)
-        job = self.daemon.wait(job.id, lambda j: j.state in ENDED)
-        self.assertEqual(job.state, Job.STATE_SUCCEEDED, job.reason)
+        step = checkpoints[-1].step
+        resumed = self.daemon.wait(job.id, lambda j: j.state == Job.STATE_RUNNING)
+        self.assertGreaterEqual(resumed.progress.step, step)
+        self.daemon.wait(job.id, lambda j: j.progress.step >= step + 2 or j.state in ENDED)
+        self.assertEqual(self.daemon.get(job.id).state, Job.STATE_RUNNING)
         eventually(lambda: os.path.exists(self.reserve))  # for the next time
 
 
