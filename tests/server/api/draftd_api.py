@@ -97,6 +97,7 @@ def clean_up():
 
 
 def interrupted(number, frame):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one shall not interrupt the cleaning up
     raise KeyboardInterrupt(f"signal {number}")  # unittest lets nothing else through
 
 
