@@ -13,7 +13,8 @@ static const struct draft_option options[] = {
     {.name = "names",
      .value = DRAFT_VALUE_STRING,
      .metavar = "A,B,...",
-     .help = "series to show, such as reward,kl,eval/lpips (default: all)"},
+     .help = "series to show, such as reward,kl,eval/lpips, or all (default: a table shows the main ones, csv and "
+             "json show all)"},
     {.name = "since", .value = DRAFT_VALUE_INT, .metavar = "STEP", .help = "points from this step on"},
     {.name = "max-points",
      .value = DRAFT_VALUE_INT,
@@ -28,6 +29,11 @@ static const struct draft_option options[] = {
     {.name = NULL},
 };
 static const struct draft_option *const tables[] = {options, NULL};
+
+/* What fits a terminal and answers "how is it going": times, memory and single terms are there by name. */
+static const char *const main_series[] = {"reward",        "kl",          "loss",    "grad_norm",
+                                          "learning_rate", "eval/reward", "eval/kl", "eval/lpips"};
+enum { MAIN_SERIES = sizeof main_series / sizeof main_series[0] };
 
 static int list_series(struct draft_context *cx, const char *id)
 {
@@ -88,9 +94,13 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     char *text = strdup(draft_arguments_string(arguments, "names", ""));
     if (!text)
         abort();
-    int count = split(text, names), code = DRAFT_EXIT_OK;
-    if (!draft_series_fetch(draft_connect(cx), id, count ? names : NULL, count,
-                            draft_arguments_int(arguments, "since", 0),
+    int count = strcmp(text, "all") ? split(text, names) : 0, code = DRAFT_EXIT_OK;
+    bool narrow = !*text && !strcmp(format, "table");
+    if (!draft_series_fetch(draft_connect(cx), id,
+                            narrow  ? main_series
+                            : count ? names
+                                    : NULL,
+                            narrow ? MAIN_SERIES : count, draft_arguments_int(arguments, "since", 0),
                             (int)draft_arguments_int(arguments, "max-points", 0), &set, &st)) {
         code = draft_report(cx, &st);
     } else {
