@@ -40,4 +40,9 @@ cmake -S "$top" -B "$build" -G Ninja "$@" >"$build.log" 2>&1 || {
     exit 1
 }
 rm -f "$build.log"
-ninja -C "$build" --quiet
+echo "building in $build"
+if [ -t 1 ]; then
+    ninja -C "$build" # one line that counts
+else
+    ninja -C "$build" --quiet
+fi
