@@ -370,3 +370,75 @@ bool draftd_create_checkpoint(struct draftd *d, const char *job_id, int deadline
     pthread_mutex_unlock(&d->lock);
     return ok;
 }
+
+struct recorded {
+    int64_t step;
+    const char *file;                   /* the name within the folder; NULL: any */
+    Draftd__V1__Checkpoint *checkpoint; /* out; NULL when no row has both */
+};
+
+static void keep_recorded(void *context, const Draftd__V1__Checkpoint *checkpoint, const char *file)
+{
+    struct recorded *recorded = context;
+    if (checkpoint->step == recorded->step && (!recorded->file || strcmp(file, recorded->file) == 0))
+        recorded->checkpoint = draftd_message_copy(checkpoint);
+}
+
+/* Reading changes nothing: a damaged newest one is refused here and forgotten only when a job would start from it. */
+static bool choose_whole(struct draftd *d, int64_t job, int64_t step, struct draftd_checkpoint *chosen,
+                         Draftd__V1__Checkpoint **checkpoint, struct draft_error *err)
+{
+    Draftd__V1__Job *row = draftd_store_job(d->store, job, err);
+    if (row == NULL)
+        return false;
+    draftd_message_free(row);
+    if (step < 0) {
+        struct draftd_checkpoint newest_there;
+        if (!draftd_checkpoint_choose(d, job, -1, false, &newest_there, err))
+            return false;
+        if (newest_there.path == NULL)
+            return draft_fail(err, DRAFT_FAILED_PRECONDITION,
+                              "job-%lld has no checkpoint yet; a running job saves one on request", (long long)job);
+        free(newest_there.path);
+        step = newest_there.step;
+    }
+    struct draft_error why = {0};
+    bool whole = draftd_checkpoint_choose(d, job, step, true, chosen, &why);
+    struct recorded recorded = {.step = step, .file = whole ? strrchr(chosen->path, '/') + 1 : NULL};
+    bool ok = draftd_store_checkpoints(d->store, job, &recorded, keep_recorded, err);
+    if (ok && !recorded.checkpoint && (whole || why.code == DRAFT_DATA_LOSS)) { /* no damage: pruned, or saved again */
+        ok = draft_fail(err, DRAFT_UNAVAILABLE,
+                        "the checkpoint of step %lld was replaced or removed meanwhile; try again", (long long)step);
+    } else if (ok && !whole) {
+        if (err)
+            *err = why;
+        ok = false;
+    }
+    if (ok)
+        *checkpoint = recorded.checkpoint;
+    else
+        draftd_message_free(recorded.checkpoint);
+    return ok;
+}
+
+bool draftd_read_checkpoint(struct draftd *d, const Draftd__V1__ReadCheckpointRequest *request, char **path,
+                            Draftd__V1__Checkpoint **checkpoint, struct draft_error *err)
+{
+    int64_t job, step = -1;
+    struct draftd_checkpoint chosen = {0};
+    if (!draftd_job_number(request->job_id, &job, err))
+        return false;
+    if (request->step_opt_case == DRAFTD__V1__READ_CHECKPOINT_REQUEST__STEP_OPT_STEP) {
+        step = request->step;
+        if (step < 0)
+            return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "step", "a step is never negative");
+    }
+    pthread_mutex_lock(&d->lock);
+    bool ok = choose_whole(d, job, step, &chosen, checkpoint, err);
+    pthread_mutex_unlock(&d->lock);
+    if (ok)
+        *path = chosen.path;
+    else
+        free(chosen.path);
+    return ok;
+}

@@ -77,6 +77,10 @@ bool draftd_list_checkpoints(struct draftd *d, const char *job_id, Draftd__V1__L
                              struct draft_error *err);
 bool draftd_create_checkpoint(struct draftd *d, const char *job_id, int deadline_ms,
                               Draftd__V1__Checkpoint **checkpoint, struct draft_error *err); /* blocks */
+/* The path of a checkpoint whose content was just compared with its checksum (malloc'd; the file stays the job's) and
+ * what is recorded of it (the caller's). blocks */
+bool draftd_read_checkpoint(struct draftd *d, const Draftd__V1__ReadCheckpointRequest *request, char **path,
+                            Draftd__V1__Checkpoint **checkpoint, struct draft_error *err);
 /* Makes the file (in the state folder) and gives its path and the name to save it under, both malloc'd; the caller
  * unlinks the path when it has read it. blocks */
 bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *request, int deadline_ms, char **path,

@@ -29,6 +29,51 @@ DRAFTD_CALL(draftd_rpc_create_checkpoint)
     return true;
 }
 
+struct reading {
+    struct draftd_file_stream *file;
+    Draftd__V1__Checkpoint *checkpoint; /* goes into the first message; NULL afterwards */
+};
+
+DRAFTD_OPEN(draftd_rpc_read_checkpoint)
+{
+    const Draftd__V1__ReadCheckpointRequest *in = (const void *)request;
+    Draftd__V1__Checkpoint *checkpoint;
+    char *path;
+    if (!draftd_require(in->job_id, "job_id", "job-12", err) ||
+        !draftd_read_checkpoint(draftd_call_context(call), in, &path, &checkpoint, err))
+        return false;
+    struct draftd_file_stream *file = draftd_file_stream_open(path, err);
+    free(path);
+    if (file == NULL) {
+        draftd_message_free(checkpoint);
+        return false;
+    }
+    struct reading *reading = draftd_new(sizeof *reading);
+    *reading = (struct reading){file, checkpoint};
+    draftd_call_set_user(call, reading);
+    return true;
+}
+
+DRAFTD_NEXT(draftd_rpc_checkpoint_next)
+{
+    struct reading *reading = draftd_call_user(call);
+    Draftd__V1__ReadCheckpointResponse *out = draftd_message_new(&draftd__v1__read_checkpoint_response__descriptor);
+    out->total_bytes = draftd_file_stream_total(reading->file);
+    out->checkpoint = reading->checkpoint;
+    reading->checkpoint = NULL;
+    bool ok = draftd_file_stream_next(reading->file, &out->data, end, err);
+    *message = &out->base;
+    return ok;
+}
+
+DRAFTD_CLOSE(draftd_rpc_checkpoint_close)
+{
+    struct reading *reading = draftd_call_user(call);
+    draftd_file_stream_close(reading->file);
+    draftd_message_free(reading->checkpoint);
+    free(reading);
+}
+
 struct export
 {
     struct draftd_file_stream *file;

@@ -20,7 +20,7 @@
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
 #define QUICK DRAFTD_QUICK
-#define SLOW  DRAFTD_SLOW /* waits for a worker process */
+#define SLOW  DRAFTD_SLOW /* waits for a worker process or reads a large file */
 #define VIEW  DRAFTD_ROLE_VIEWER
 #define USE   DRAFTD_ROLE_USER
 
@@ -75,6 +75,9 @@ static const struct draftd_method checkpoint_methods[] = {
           draftd__v1__list_checkpoints_response, draftd_rpc_list_checkpoints, NULL),
     UNARY(CHECKPOINTS, "CreateCheckpoint", SLOW, USE, FIVE_MINUTES, draftd__v1__create_checkpoint_request,
           draftd__v1__create_checkpoint_response, draftd_rpc_create_checkpoint, NULL),
+    STREAM(CHECKPOINTS, "ReadCheckpoint", SLOW, VIEW, FIVE_MINUTES, draftd__v1__read_checkpoint_request,
+           draftd__v1__read_checkpoint_response, draftd_rpc_read_checkpoint, draftd_rpc_checkpoint_next,
+           draftd_rpc_checkpoint_close, NULL),
     STREAM(CHECKPOINTS, "ExportLora", SLOW, VIEW, FIVE_MINUTES, draftd__v1__export_lora_request,
            draftd__v1__export_lora_response, draftd_rpc_export_lora, draftd_rpc_export_next, draftd_rpc_export_close,
            NULL),

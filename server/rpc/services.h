@@ -64,6 +64,9 @@ DRAFTD_CLOSE(draftd_rpc_picture_close);
 /* checkpoint_service.c */
 DRAFTD_CALL(draftd_rpc_list_checkpoints);
 DRAFTD_CALL(draftd_rpc_create_checkpoint);
+DRAFTD_OPEN(draftd_rpc_read_checkpoint);
+DRAFTD_NEXT(draftd_rpc_checkpoint_next);
+DRAFTD_CLOSE(draftd_rpc_checkpoint_close);
 DRAFTD_OPEN(draftd_rpc_export_lora);
 DRAFTD_NEXT(draftd_rpc_export_next);
 DRAFTD_CLOSE(draftd_rpc_export_close);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "base/checksum.h"
 #include "tensor/safetensors.h"
 
 #define DRAFT  BUILD "/draft"
@@ -305,6 +306,31 @@ static void test_cli__pictures_and_the_lora_are_saved(void **state)
     assert_non_null(strstr(out, "\"checksum\""));
 }
 
+static void test_cli__a_checkpoint_is_fetched_with_its_checksum(void **state)
+{
+    char id[32], name[128], hex[DRAFT_CHECKSUM_SIZE];
+    struct stat info;
+    (void)state;
+    snprintf(id, sizeof id, "%s", submit("", 3));
+    assert_int_equal(draft("watch %s", id), 0);
+    assert_int_equal(draft("checkpoints %s --fetch", id), 0);
+    snprintf(name, sizeof name, "%s-step-3.safetensors", id);
+    assert_memory_equal(out, name, strlen(name));
+    assert_string_equal(out + strlen(name), "\n");
+    assert_true(draft_checksum_file(name, hex, NULL, NULL));
+    assert_int_equal(draft("checkpoints %s --json", id), 0);
+    assert_non_null(strstr(out, hex));
+    assert_int_equal(draft("checkpoints %s --fetch --step 3 -o kept.safetensors", id), 0);
+    assert_string_equal(out, "kept.safetensors\n");
+    assert_int_equal(draft("checkpoints %s --fetch --step 2 -o none.safetensors", id), 3);
+    assert_non_null(strstr(errors, "no checkpoint of step 2"));
+    assert_int_not_equal(stat("none.safetensors", &info), 0);
+    assert_int_equal(draft("checkpoints %s --step 3", id), 2);
+    assert_non_null(strstr(errors, "--fetch"));
+    assert_int_equal(draft("checkpoints %s --save --fetch", id), 2);
+    assert_int_equal(draft("checkpoints %s --fetch --json", id), 2);
+}
+
 static void test_cli__several_jobs_are_deleted_and_the_first_failure_is_told(void **state)
 {
     char a[32], b[32];
@@ -376,6 +402,7 @@ int main(void)
         cmocka_unit_test(test_cli__metrics_come_as_csv_and_json_with_nan),
         cmocka_unit_test(test_cli__watch_as_json_is_one_message_a_line),
         cmocka_unit_test(test_cli__pictures_and_the_lora_are_saved),
+        cmocka_unit_test(test_cli__a_checkpoint_is_fetched_with_its_checksum),
         cmocka_unit_test(test_cli__several_jobs_are_deleted_and_the_first_failure_is_told),
         cmocka_unit_test(test_cli__every_command_has_help),
     };

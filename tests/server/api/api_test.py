@@ -5,6 +5,7 @@
 """
 
 import argparse
+import ctypes
 import json
 import math
 import os
@@ -24,6 +25,18 @@ from draftd_api import DEMO, ENDED, SECONDS, Daemon, Error, Job, Preview, eventu
 BUILD = None
 Code = grpc.StatusCode
 PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Hash128(ctypes.Structure):
+    _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+
+
+def xxh128(data):
+    """As xxh128sum prints it."""
+    function = ctypes.CDLL("libxxhash.so.0").XXH3_128bits
+    function.argtypes, function.restype = [ctypes.c_char_p, ctypes.c_size_t], Hash128
+    result = function(data, len(data))
+    return f"{result.high:016x}{result.low:016x}"
 
 
 class Case(unittest.TestCase):
@@ -103,6 +116,15 @@ class Case(unittest.TestCase):
         self.assertTrue(pieces[0].file_name.endswith(".safetensors"), pieces[0].file_name)
         self.assertTrue(all(piece.file_name == "" for piece in pieces[1:]))
         return data
+
+    def read_checkpoint(self, **more):
+        """(what is recorded of it, its bytes)"""
+        pieces = list(self.daemon.checkpoints.ReadCheckpoint(pb.checkpoints.ReadCheckpointRequest(**more), timeout=120))
+        self.assertTrue(all(len(piece.data) <= 65536 for piece in pieces))
+        data = b"".join(piece.data for piece in pieces)
+        self.assertTrue(all(piece.total_bytes == len(data) for piece in pieces))
+        self.assertEqual([piece.HasField("checkpoint") for piece in pieces], [True] + [False] * (len(pieces) - 1))
+        return pieces[0].checkpoint, data
 
     def checkpoint_steps(self, job_id):
         reply = self.daemon.checkpoints.ListCheckpoints(pb.checkpoints.ListCheckpointsRequest(job_id=job_id),
@@ -282,7 +304,7 @@ class Submitting(Case):
                 lambda: d.previews.ListPreviews(pb.previews.ListPreviewsRequest(job_id=bad), timeout=SECONDS),
                 lambda: self.checkpoint_steps(bad),
                 lambda: d.checkpoints.CreateCheckpoint(pb.checkpoints.CreateCheckpointRequest(job_id=bad), timeout=SECONDS),
-                lambda: self.export(job_id=bad),
+                lambda: self.export(job_id=bad), lambda: self.read_checkpoint(job_id=bad),
             ]
             for number, call in enumerate(calls):
                 with self.subTest(id=bad, call=number):
@@ -305,7 +327,7 @@ class Submitting(Case):
                 lambda: d.previews.ListPreviews(pb.previews.ListPreviewsRequest(), timeout=SECONDS),
                 lambda: self.checkpoint_steps(""),
                 lambda: d.checkpoints.CreateCheckpoint(pb.checkpoints.CreateCheckpointRequest(), timeout=SECONDS),
-                lambda: self.export(job_id="")]):
+                lambda: self.export(job_id=""), lambda: self.read_checkpoint(job_id="")]):
             with self.subTest(call=number):
                 self.fails(call, Code.INVALID_ARGUMENT, "job_id", words="missing")
         for call in (lambda: d.previews.GetPreview(pb.previews.GetPreviewRequest(), timeout=SECONDS),
@@ -521,6 +543,26 @@ class Training(Case):
         self.fails(lambda: self.daemon.checkpoints.CreateCheckpoint(
             pb.checkpoints.CreateCheckpointRequest(job_id=self.job_id), timeout=SECONDS), Code.FAILED_PRECONDITION)
 
+    def test_a_checkpoint_is_read_as_it_is(self):
+        folder = os.path.join(self.daemon.folder, "state", "jobs", self.job_id, "checkpoints")
+        files = {}
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name), "rb") as file:
+                data = file.read()
+            files[xxh128(data)] = data
+        reply = self.daemon.checkpoints.ListCheckpoints(pb.checkpoints.ListCheckpointsRequest(job_id=self.job_id),
+                                                        timeout=SECONDS)
+        for one in reply.checkpoints:
+            told, data = self.read_checkpoint(job_id=self.job_id, step=one.step)
+            self.assertEqual(told, one)
+            self.assertEqual(len(data), one.bytes)
+            self.assertEqual(data, files[one.checksum])
+        self.assertEqual(len(files), len(reply.checkpoints))
+        told, data = self.read_checkpoint(job_id=self.job_id)
+        self.assertEqual((told, data), (reply.checkpoints[-1], files[reply.checkpoints[-1].checksum]))
+        self.fails(lambda: self.read_checkpoint(job_id=self.job_id, step=3), Code.NOT_FOUND, "step")
+        self.fails(lambda: self.read_checkpoint(job_id=self.job_id, step=-1), Code.INVALID_ARGUMENT, "step")
+
     def test_export(self):
         data = self.export(job_id=self.job_id)
         metadata, tensors = safetensors(data)
@@ -706,8 +748,10 @@ class Weights(Case):
         self.cancel(job_id)
         d.wait(job_id, lambda j: j.state in ENDED)
 
-        # a damaged checkpoint is never exported
+        # a damaged checkpoint is never exported nor read; refusing forgets nothing
         self.export(job_id=job_id)
+        steps = self.checkpoint_steps(job_id)
+        self.read_checkpoint(job_id=job_id)
         folder = os.path.join(d.folder, "state", "jobs", job_id, "checkpoints")
         for name in os.listdir(folder):
             with open(os.path.join(folder, name), "r+b") as file:
@@ -716,6 +760,13 @@ class Weights(Case):
                 file.seek(-100, os.SEEK_END)
                 file.write(bytes([byte[0] ^ 4]))
         self.fails(lambda: self.export(job_id=job_id), Code.DATA_LOSS, reason="DATA_LOSS")
+        self.fails(lambda: self.read_checkpoint(job_id=job_id), Code.DATA_LOSS, reason="DATA_LOSS", words="damaged")
+        self.fails(lambda: self.read_checkpoint(job_id=job_id, step=steps[-1]), Code.DATA_LOSS, words="damaged")
+        self.assertEqual(self.checkpoint_steps(job_id), steps)
+        for name in os.listdir(folder):
+            os.remove(os.path.join(folder, name))
+        self.fails(lambda: self.read_checkpoint(job_id=job_id, step=steps[-1]), Code.DATA_LOSS, words="missing")
+        self.fails(lambda: self.read_checkpoint(job_id=job_id), Code.FAILED_PRECONDITION)
 
 
 class Reflection(Case):
