@@ -1,11 +1,19 @@
 /* 3x3 convolution of stride 1 by Winograd F(4x4, 3x3): the weights' transform and the tasks; see kernels/winograd.c. */
 #include "backend/cpu/state.h"
 
-enum { MIN_CHANNELS = 16, MIN_SIZE = 3 };
+enum {
+    MIN_CHANNELS = 16,
+    MIN_SIZE = 3,
+    /* Input times output channels. A transformed weight takes four times the plain one, forward and backward each. All
+     * of Stable Diffusion's would be 8 GiB a direction; those up to here (its 64x64 and 32x32 levels) are 1.3, and two
+     * thirds of the convolutions' arithmetic. */
+    MAX_CHANNEL_PAIRS = 640 * 1920,
+};
 
 bool draft_winograd_wins(const struct draft_conv_shape *s)
 {
-    if (s->kh != 3 || s->kw != 3 || s->stride != 1 || s->c < MIN_CHANNELS || s->o < MIN_CHANNELS)
+    if (s->kh != 3 || s->kw != 3 || s->stride != 1 || s->c < MIN_CHANNELS || s->o < MIN_CHANNELS ||
+        s->c * s->o > MAX_CHANNEL_PAIRS)
         return false;
     int64_t oh = draft_conv_out_h(s), ow = draft_conv_out_w(s);
     if (oh < MIN_SIZE || ow < MIN_SIZE || s->h < MIN_SIZE || s->w < MIN_SIZE)
