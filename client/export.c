@@ -172,7 +172,7 @@ bool draft_export_folder(struct draft_rpc *rpc, Draftd__V1__ExportLoraRequest *r
 {
     if (!new_folder(path, saved, size, st))
         return false;
-    request->folder = saved;
+    request->path = saved;
     struct draft_stream *stream = draft_rpc_export_lora(rpc, request);
     ProtobufCMessage *message;
     bool told = false;

@@ -112,15 +112,15 @@ static bool check_folder(const char *folder, bool merged, struct draft_error *er
     enum { MAX_PATH = 4000 };
     size_t length = strlen(folder);
     if (!merged)
-        return length == 0 || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "folder",
+        return length == 0 || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "path",
                                                "only a merged model is written into a folder; leave it empty");
     if (folder[0] != '/')
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "folder",
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "path",
                                 "a merged model needs the absolute path of a folder to make");
     if (length > MAX_PATH || !draft_utf8_valid(folder, length, NULL))
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "folder", "the path is longer than %d bytes or not UTF-8",
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "path", "the path is longer than %d bytes or not UTF-8",
                                 MAX_PATH);
-    return access(folder, F_OK) != 0 || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "folder",
+    return access(folder, F_OK) != 0 || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "path",
                                                          "%s is there already; name a folder that is not", folder);
 }
 
@@ -134,12 +134,12 @@ bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *r
         request->format > DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "format", "%d is no format", (int)request->format);
     bool merged = request->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED;
-    if (!check_folder(request->folder, merged, err))
+    if (!check_folder(request->path, merged, err))
         return false;
     pthread_mutex_lock(&d->lock);
     char *folder = draftd_format("%s/exports/%lld-%llu", d->state_dir, (long long)number,
                                  (unsigned long long)++d->next_worker); /* a number that is used once */
-    char *file = merged ? draftd_strdup(request->folder) : draftd_format("%s.safetensors", folder);
+    char *file = merged ? draftd_strdup(request->path) : draftd_format("%s.safetensors", folder);
     bool ok = export_step(d, number, request, deadline, file, name, err);
     pthread_mutex_unlock(&d->lock);
     free(folder);
