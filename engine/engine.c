@@ -39,6 +39,13 @@ static bool loading(struct draft_engine *e, int done, struct draft_error *err)
 static bool open_machine(struct draft_engine *e, struct draft_error *err)
 {
     struct draft_backend_options options = {.threads = e->config.threads, .isa = e->config.isa};
+    if (e->config.precision == DRAFT_PRECISION_BF16)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.precision",
+                                "this version's CPU backend computes in fp32 only; leave precision out");
+    if (e->config.train == DRAFT_TRAIN_FULL || e->config.ema_decay > 0)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT,
+                                e->config.train == DRAFT_TRAIN_FULL ? "spec.train" : "spec.ema_decay",
+                                "this version trains LoRAs only, without an average");
     size_t limit = draft_memory_limit();
     if (!(e->backend = draft_backend_create_cpu(&options, err)) ||
         !(e->weights = draft_arena_create("engine", limit, err)) ||

@@ -193,8 +193,16 @@ bool draft_config_digest(const struct draft_engine *e, char hex[DRAFT_CHECKSUM_S
     add_number(sum, "guidance", c->guidance);
     add_number(sum, "height", c->height);
     add_number(sum, "width", c->width);
-    add_number(sum, "lora_rank", c->lora_rank);
-    add_number(sum, "lora_alpha", c->lora_alpha);
+    if (c->train == DRAFT_TRAIN_LORA) {
+        add_number(sum, "lora_rank", c->lora_rank);
+        add_number(sum, "lora_alpha", c->lora_alpha);
+    } else {
+        add_string(sum, "train", "full");
+    }
+    if (c->ema_decay > 0)
+        add_number(sum, "ema_decay", c->ema_decay);
+    if (c->precision != DRAFT_PRECISION_FP32)
+        add_string(sum, "precision", "bf16");
     add_number(sum, "learning_rate", c->learning_rate);
     add_number(sum, "beta1", c->beta1);
     add_number(sum, "beta2", c->beta2);

@@ -131,6 +131,10 @@ static bool check_numbers(const Draftd__V1__JobSpec *spec, struct draft_error *e
     if (spec->kl_coeff_opt_case == DRAFTD__V1__JOB_SPEC__KL_COEFF_OPT_KL_COEFF &&
         !check_double(spec->kl_coeff, "spec.kl_coeff", 0, 1e6, err))
         return false;
+    if (!(spec->ema_decay >= 0 && spec->ema_decay < 1)) /* NaN too */
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.ema_decay",
+                                "%g is out of range; 0 (no average) or a number below 1, such as 0.999, is allowed",
+                                spec->ema_decay);
     if (spec->sampling && spec->sampling->guidance_opt_case == DRAFTD__V1__SAMPLING__GUIDANCE_OPT_GUIDANCE &&
         !check_double(spec->sampling->guidance, "spec.sampling.guidance", 0, 100, err))
         return false;
@@ -243,6 +247,33 @@ bool draftd_sampler_check(const char *name, const char *field, struct draft_erro
                             shown);
 }
 
+/* "" is the first of the `count` names. */
+static bool check_choice(const char *name, const char *const *names, size_t count, const char *field,
+                         struct draft_error *err)
+{
+    char shown[64], list[128] = "";
+    for (size_t i = 0, n = 0; i < count; i++) {
+        if (!*name || strcmp(name, names[i]) == 0)
+            return true;
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s\"%s\"",
+                              i == 0          ? ""
+                              : i + 1 < count ? ", "
+                                              : " or ",
+                              names[i]);
+    }
+    draftd_clean_text(shown, sizeof shown, name);
+    return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "\"%s\" is not known here; use %s", shown, list);
+}
+
+static bool check_choices(const Draftd__V1__JobSpec *spec, struct draft_error *err)
+{
+    static const char *const train[] = {"lora", "full"}, *const precision[] = {"fp32", "bf16"},
+                             *const device[] = {"auto", "cpu"};
+    return check_choice(spec->train, train, COUNT(train), "spec.train", err) &&
+           check_choice(spec->precision, precision, COUNT(precision), "spec.precision", err) &&
+           check_choice(spec->device, device, COUNT(device), "spec.device", err);
+}
+
 bool draftd_spec_check(const Draftd__V1__JobSpec *spec, struct draft_error *err)
 {
     if (spec == NULL)
@@ -251,14 +282,7 @@ bool draftd_spec_check(const Draftd__V1__JobSpec *spec, struct draft_error *err)
     if (size > DRAFTD_SPEC_BYTES)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec",
                                 "the specification has %zu bytes, at most %d are allowed", size, DRAFTD_SPEC_BYTES);
-    if (*spec->device && strcmp(spec->device, "auto") != 0 && strcmp(spec->device, "cpu") != 0) {
-        char shown[64];
-        snprintf(shown, sizeof shown, "%.40s",
-                 draft_utf8_valid(spec->device, strlen(spec->device), NULL) ? spec->device : "?");
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.device",
-                                "there is no device \"%s\" here; use \"auto\" or \"cpu\"", shown);
-    }
-    return check_text(spec->display_name, 63, "spec.display_name", err) &&
+    return check_text(spec->display_name, 63, "spec.display_name", err) && check_choices(spec, err) &&
            check_path(spec->model, MAX_PATH, true, "spec.model", err) &&
            check_path(spec->dataset, MAX_PATH, true, "spec.dataset", err) && check_rewards(spec, err) &&
            check_lora_files(spec, err) && check_numbers(spec, err) &&

@@ -106,10 +106,30 @@ static bool resolve_sampling(struct draft_job_config *config, struct draft_error
     return true;
 }
 
-static bool resolve_optimizer(struct draft_job_config *config, struct draft_error *err)
+static bool resolve_trained(struct draft_job_config *config, struct draft_error *err)
 {
+    bool full = config->train == DRAFT_TRAIN_FULL;
+    if (full && (config->lora_rank != 0 || config->lora_alpha != 0))
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.lora",
+                                "train is \"full\", which has no adapter, but lora is given; leave one of the two out");
+    if (full && config->continue_from && config->continue_from[0])
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.lora.continue_from",
+                                "train is \"full\", which has no adapter to continue; name the LoRA under base_loras: "
+                                "it is summed into the weights that are trained");
+    if (!(config->ema_decay >= 0 && config->ema_decay < 1))
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.ema_decay",
+                                "ema_decay is %g; it must be 0 (no average) or below 1, such as 0.999",
+                                config->ema_decay);
+    if (full)
+        return true;
     default_int(&config->lora_rank, 32);
     default_real(&config->lora_alpha, config->lora_rank);
+    return int_in(config->lora_rank, 1, MAX_RANK, "spec.lora.rank", err) &&
+           real_in(config->lora_alpha, 0, false, 1e4, "spec.lora.alpha", err);
+}
+
+static bool resolve_optimizer(struct draft_job_config *config, struct draft_error *err)
+{
     default_real(&config->learning_rate, 1e-4);
     default_real(&config->beta1, 0.9);
     default_real(&config->beta2, 0.999);
@@ -118,9 +138,7 @@ static bool resolve_optimizer(struct draft_job_config *config, struct draft_erro
     default_int(&config->max_bad_steps, 3);
     if (config->warmup_steps < 0)
         config->warmup_steps = 10;
-    if (!int_in(config->lora_rank, 1, MAX_RANK, "spec.lora.rank", err) ||
-        !real_in(config->lora_alpha, 0, false, 1e4, "spec.lora.alpha", err) ||
-        !real_in(config->learning_rate, 0, false, 1, "spec.optimizer.learning_rate", err) ||
+    if (!real_in(config->learning_rate, 0, false, 1, "spec.optimizer.learning_rate", err) ||
         !real_in(config->epsilon, 0, false, 1, "spec.optimizer.epsilon", err) ||
         !real_in(config->weight_decay, 0, true, 10, "spec.optimizer.weight_decay", err) ||
         !int_in(config->warmup_steps, 0, MAX_WARMUP, "spec.optimizer.warmup_steps", err) ||
@@ -183,8 +201,8 @@ static bool resolve_evaluation(struct draft_job_config *config, struct draft_err
 
 bool draft_job_config_resolve(struct draft_job_config *config, struct draft_error *err)
 {
-    return resolve_inputs(config, err) && resolve_sampling(config, err) && resolve_optimizer(config, err) &&
-           resolve_length(config, err) && resolve_evaluation(config, err) &&
+    return resolve_inputs(config, err) && resolve_sampling(config, err) && resolve_trained(config, err) &&
+           resolve_optimizer(config, err) && resolve_length(config, err) && resolve_evaluation(config, err) &&
            int_in(config->threads, 0, MAX_THREADS, "spec.threads", err);
 }
 

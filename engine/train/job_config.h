@@ -12,8 +12,11 @@
 
 enum { DRAFT_MAX_BASE_LORAS = 8 };
 
+enum draft_trained { DRAFT_TRAIN_LORA, DRAFT_TRAIN_FULL };
+enum draft_precision { DRAFT_PRECISION_FP32, DRAFT_PRECISION_BF16 };
+
 struct draft_job_config {
-    const char *model;          /* a diffusers pipeline folder or a single-file checkpoint */
+    const char *model; /* a diffusers pipeline folder or a single-file checkpoint */
     struct {
         const char *path;
         double weight;
@@ -36,8 +39,10 @@ struct draft_job_config {
     const char *negative_prompt; /* unconditional prompt, "" */
     int height, width;           /* pixels; 0: the model's own */
 
-    int lora_rank;     /* 0: 32 */
-    double lora_alpha; /* 0: rank */
+    enum draft_trained train; /* an adapter, or every weight of the UNet: then lora_* and continue_from are not given */
+    int lora_rank;            /* 0: 32 */
+    double lora_alpha;        /* 0: rank */
+    double ema_decay;         /* of an average of the trained weights; 0: none */
 
     double learning_rate;         /* 0: 1e-4 */
     double beta1, beta2, epsilon; /* 0: 0.9, 0.999, 1e-8 */
@@ -62,8 +67,9 @@ struct draft_job_config {
         int sampling_steps; /* 0: as in training */
     } evaluation;
 
-    int threads;     /* 0: all */
-    const char *isa; /* NULL: best */
+    enum draft_precision precision; /* of products; sums, trained weights and optimizer are fp32 */
+    int threads;                    /* 0: all */
+    const char *isa;                /* NULL: best */
 };
 
 /* Fills defaults in place and refuses absurd numbers, naming the JobSpec field at fault. */

@@ -113,6 +113,29 @@ static bool translate_evaluation(const Draftd__V1__Evaluation *e, struct draft_j
     return absolute(e->lpips, "spec.evaluation.lpips", err);
 }
 
+/* *index of a name; "" is the first. */
+static bool choose(const char *name, const char *const *names, int count, const char *field, int *index,
+                   struct draft_error *err)
+{
+    for (*index = 0; *index < count; ++*index)
+        if (strcmp(name, names[*index]) == 0 || !name[0])
+            return true;
+    return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "there is no %s \"%.60s\"", strrchr(field, '.') + 1,
+                            name);
+}
+
+static bool translate_choices(const Draftd__V1__JobSpec *spec, struct draft_job_config *config, struct draft_error *err)
+{
+    static const char *const train[] = {"lora", "full"}, *const precision[] = {"fp32", "bf16"}; /* by their enums */
+    int trained, precise;
+    if (!choose(spec->train, train, 2, "spec.train", &trained, err) ||
+        !choose(spec->precision, precision, 2, "spec.precision", &precise, err))
+        return false;
+    config->train = (enum draft_trained)trained;
+    config->precision = (enum draft_precision)precise;
+    return true;
+}
+
 static bool check_rest(const Draftd__V1__JobSpec *spec, struct draft_error *err)
 {
     if (spec->checkpoint_every < 0)
@@ -135,6 +158,7 @@ bool draftd_spec_to_config(const Draftd__V1__JobSpec *spec, char *const *prompts
         .kl_coeff = spec->kl_coeff_opt_case == DRAFTD__V1__JOB_SPEC__KL_COEFF_OPT_KL_COEFF ? spec->kl_coeff : 1,
         .seed = spec->seed_opt_case == DRAFTD__V1__JOB_SPEC__SEED_OPT_SEED ? spec->seed : 0,
         .recompute = spec->recompute,
+        .ema_decay = spec->ema_decay,
         .threads = spec->threads,
     };
     if (spec->n_rewards > DRAFT_MAX_TERMS)
@@ -168,8 +192,9 @@ bool draftd_spec_to_config(const Draftd__V1__JobSpec *spec, char *const *prompts
         config->micro_batch = spec->length->micro_batch;
         config->global_batch = spec->length->global_batch;
     }
-    return check_rest(spec, err) && translate_sampling(spec->sampling, config, err) &&
-           translate_optimizer(spec->optimizer, config, err) && translate_evaluation(spec->evaluation, config, err);
+    return check_rest(spec, err) && translate_choices(spec, config, err) &&
+           translate_sampling(spec->sampling, config, err) && translate_optimizer(spec->optimizer, config, err) &&
+           translate_evaluation(spec->evaluation, config, err);
 }
 
 int64_t draftd_spec_checkpoint_every(const Draftd__V1__JobSpec *spec)

@@ -74,6 +74,13 @@ static void test_job_config__refuses_absurd_numbers_by_field(void **state)
         assert_refused(c, field_name);                                                                                 \
     } while (0)
     REFUSED("spec.model", c.model = "");
+    REFUSED("spec.ema_decay", c.ema_decay = 1);
+    REFUSED("spec.ema_decay", c.ema_decay = -0.1);
+    REFUSED("spec.ema_decay", c.ema_decay = NAN);
+    REFUSED("spec.lora", c.train = DRAFT_TRAIN_FULL, c.lora_rank = 4);
+    REFUSED("spec.lora", c.train = DRAFT_TRAIN_FULL, c.lora_rank = 0, c.lora_alpha = 4);
+    REFUSED("spec.lora.continue_from", c.train = DRAFT_TRAIN_FULL, c.lora_rank = 0, c.lora_alpha = 0,
+            c.continue_from = "/a/lora.safetensors");
     REFUSED("spec.dataset", c.prompt_count = 0);
     REFUSED("spec.rewards", c.reward_count = 0);
     REFUSED("spec.rewards", c.reward[0].weight = NAN);

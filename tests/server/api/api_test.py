@@ -267,6 +267,10 @@ class Submitting(Case):
             ("spec.checkpoint_every", assign("checkpoint_every", -1)),
             ("spec.checkpoint_keep", assign("checkpoint_keep", -1)),
             ("spec.device", assign("device", "tpu")),
+            ("spec.train", assign("train", "unet")),
+            ("spec.ema_decay", assign("ema_decay", 1.0)),
+            ("spec.ema_decay", assign("ema_decay", math.nan)),
+            ("spec.precision", assign("precision", "fp16")),
             ("spec.threads", assign("threads", -1)),
             ("spec.max_retries", assign("max_retries", -2)),
         ]

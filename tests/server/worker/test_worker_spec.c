@@ -49,6 +49,7 @@ static void test_worker_spec__absent_fields_take_the_defaults(void **state)
     assert_true(draft_job_config_resolve(&c, &err));
     assert_true(c.kl_coeff == 1 && c.guidance == 7.5 && c.warmup_steps == 10 && c.reward[0].weight == 1);
     assert_int_equal(c.seed, 0);
+    assert_true(c.train == DRAFT_TRAIN_LORA && c.precision == DRAFT_PRECISION_FP32 && c.ema_decay == 0);
     assert_int_equal(draftd_spec_checkpoint_every(&s.job), 50);
 }
 
@@ -71,6 +72,21 @@ static void test_worker_spec__a_zero_that_was_set_is_kept(void **state)
     assert_true(draft_job_config_resolve(&c, &err));
     assert_true(c.kl_coeff == 0 && c.guidance == 0);
     assert_int_equal(c.warmup_steps, 0);
+}
+
+static void test_worker_spec__weights_average_and_precision_arrive(void **state)
+{
+    (void)state;
+    struct spec s;
+    struct draft_error err = {0};
+    struct draft_job_config c;
+    make(&s);
+    s.job.train = "full";
+    s.job.precision = "bf16";
+    s.job.ema_decay = 0.999;
+    assert_true(draftd_spec_to_config(&s.job, prompts, 2, &c, &err));
+    assert_true(draft_job_config_resolve(&c, &err));
+    assert_true(c.train == DRAFT_TRAIN_FULL && c.precision == DRAFT_PRECISION_BF16 && c.ema_decay == 0.999);
 }
 
 static void assert_refused(struct spec *s, const char *field)
@@ -97,6 +113,8 @@ static void test_worker_spec__refuses_by_field(void **state)
     make(&s), s.job.n_rewards = 100, assert_refused(&s, "spec.rewards");
     make(&s), s.job.model = "relative", assert_refused(&s, "spec.model");
     make(&s), s.job.device = "cuda:0", assert_refused(&s, "spec.device");
+    make(&s), s.job.train = "unet", assert_refused(&s, "spec.train");
+    make(&s), s.job.precision = "fp16", assert_refused(&s, "spec.precision");
     make(&s), s.job.checkpoint_every = -1, assert_refused(&s, "spec.checkpoint_every");
     make(&s), s.job.sampling = &s.sampling;
     s.sampling.negative_prompt = "\xff", assert_refused(&s, "spec.sampling.negative_prompt");
@@ -159,6 +177,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_worker_spec__absent_fields_take_the_defaults),
         cmocka_unit_test(test_worker_spec__a_zero_that_was_set_is_kept),
+        cmocka_unit_test(test_worker_spec__weights_average_and_precision_arrive),
         cmocka_unit_test(test_worker_spec__refuses_by_field),
         cmocka_unit_test(test_worker_spec__names_lora_files),
         cmocka_unit_test(test_worker_spec__reads_guidance_annealing),
