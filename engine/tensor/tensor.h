@@ -40,7 +40,7 @@ static inline int64_t draft_tensor_count(const struct draft_tensor *t)
 
 static inline float *draft_f32(const struct draft_tensor *t)
 {
-    return t->data;
+    return (float *)t->data; /* the cast is for C++, which the .cu files are */
 }
 
 size_t draft_dtype_size(enum draft_dtype dtype);       /* bytes of an element */

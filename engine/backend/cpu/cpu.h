@@ -15,6 +15,7 @@
 #define DRAFT_BACKEND_CPU_CPU_H
 
 #include "backend/backend.h"
+#include "backend/shapes.h"
 
 /* --- Threads and scratch ------------------------------------------------------------------------------------------ */
 
@@ -70,23 +71,6 @@ bool draft_cpu_gemm(struct draft_backend *backend, const struct draft_gemm *gemm
 
 /* --- Convolution -------------------------------------------------------------------------------------------------- */
 
-struct draft_conv_shape {
-    int64_t n, h, w, c; /* input */
-    int64_t o, kh, kw;  /* weight [o, kh, kw, c] */
-    int64_t stride;
-    int64_t pad_top, pad_left, pad_bottom, pad_right; /* zeros */
-};
-
-static inline int64_t draft_conv_out_h(const struct draft_conv_shape *s)
-{
-    return (s->h + s->pad_top + s->pad_bottom - s->kh) / s->stride + 1;
-}
-
-static inline int64_t draft_conv_out_w(const struct draft_conv_shape *s)
-{
-    return (s->w + s->pad_left + s->pad_right - s->kw) / s->stride + 1;
-}
-
 /* y[n, oh, ow, o] = conv(x, w) (+ bias[o]) */
 bool draft_cpu_conv2d(struct draft_backend *backend, const struct draft_conv_shape *shape, const float *x,
                       struct draft_tensor *w, const float *bias, float *y, struct draft_error *err);
@@ -97,13 +81,6 @@ bool draft_cpu_conv2d_dw(struct draft_backend *backend, const struct draft_conv_
                          const float *dy, float *dw, bool accumulate, struct draft_error *err);
 
 /* --- Attention ---------------------------------------------------------------------------------------------------- */
-
-struct draft_attention_shape {
-    int64_t n, s, t;  /* q, out [n, s, heads*d]; k, v [n, t, heads*d] */
-    int64_t heads, d; /* d: of one head */
-    bool causal;      /* position i sees j <= i; s == t */
-    float scale;      /* usually 1 / sqrt(d) */
-};
 
 /* out = softmax(scale q k^T) v, head by head. logsumexp [n, heads, s] is kept for the backward pass; NULL: not wanted.
  */
@@ -127,11 +104,6 @@ struct draft_norm_gradients {
     bool accumulate_x, accumulate_gamma, accumulate_beta;
 };
 
-struct draft_group_norm_shape {
-    int64_t n, positions, c, groups;
-    float eps;
-    bool silu; /* y = silu(norm(x)) */
-};
 /* x, y [n, positions, c]; gamma, beta [c]; stats [n, groups, 2]: mean and 1 / sqrt(variance + eps), for backward.
  * Backward: dx may be dy itself. */
 bool draft_cpu_group_norm(struct draft_backend *backend, const struct draft_group_norm_shape *shape, const float *x,
@@ -150,8 +122,6 @@ bool draft_cpu_layer_norm_backward(struct draft_backend *backend, int64_t rows, 
 
 /* --- Elementwise: outputs may be one of the inputs (same index, never shifted) -------------------------------------
  */
-
-enum draft_map { DRAFT_MAP_SILU, DRAFT_MAP_GELU, DRAFT_MAP_QUICK_GELU, DRAFT_MAP_RELU }; /* gelu: exact, with erf */
 
 void draft_cpu_map(struct draft_backend *backend, enum draft_map map, int64_t n, const float *x, float *y);
 /* dx = dy map'(x) (+ dx) */

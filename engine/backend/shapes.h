@@ -1,0 +1,40 @@
+/* The shapes and kinds that a kernel is told, the same for every backend: plain numbers, no pointers. */
+#ifndef DRAFT_BACKEND_SHAPES_H
+#define DRAFT_BACKEND_SHAPES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct draft_conv_shape {
+    int64_t n, h, w, c; /* input */
+    int64_t o, kh, kw;  /* weight [o, kh, kw, c] */
+    int64_t stride;
+    int64_t pad_top, pad_left, pad_bottom, pad_right; /* zeros */
+};
+
+static inline int64_t draft_conv_out_h(const struct draft_conv_shape *s)
+{
+    return (s->h + s->pad_top + s->pad_bottom - s->kh) / s->stride + 1;
+}
+
+static inline int64_t draft_conv_out_w(const struct draft_conv_shape *s)
+{
+    return (s->w + s->pad_left + s->pad_right - s->kw) / s->stride + 1;
+}
+
+struct draft_attention_shape {
+    int64_t n, s, t;  /* q, out [n, s, heads*d]; k, v [n, t, heads*d] */
+    int64_t heads, d; /* d: of one head */
+    bool causal;      /* position i sees j <= i; s == t */
+    float scale;      /* usually 1 / sqrt(d) */
+};
+
+struct draft_group_norm_shape {
+    int64_t n, positions, c, groups;
+    float eps;
+    bool silu; /* y = silu(norm(x)) */
+};
+
+enum draft_map { DRAFT_MAP_SILU, DRAFT_MAP_GELU, DRAFT_MAP_QUICK_GELU, DRAFT_MAP_RELU }; /* gelu: exact, with erf */
+
+#endif
