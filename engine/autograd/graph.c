@@ -4,14 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A tensor's struct in front of its values: one allocation, values on the next cache line. */
-enum { HEADER_BYTES = 128 };
-_Static_assert(sizeof(struct draft_tensor) <= HEADER_BYTES, "a tensor fits in front of its values");
+/* Of one step: some hundred bytes for each of its ops. Address space only, until it is touched. */
+static const size_t NOTES_BYTES = (size_t)1 << 30;
 
 bool draft_graph_init(struct draft_graph *g, struct draft_backend *backend, struct draft_arena *step,
                       struct draft_error *err)
 {
     *g = (struct draft_graph){.backend = backend, .step = step, .recording = true};
+    g->notes = draft_arena_create("graph", NOTES_BYTES, err);
+    if (g->notes == NULL)
+        return false;
     g->tape = calloc(1, sizeof *g->tape);
     if (g->tape == NULL)
         return draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory for a graph");
@@ -36,14 +38,40 @@ void draft_graph_finish(struct draft_graph *g)
         forget_leaves(g->tape);
     free(g->tape);
     g->tape = NULL;
+    draft_arena_destroy(g->notes);
+    g->notes = NULL;
 }
 
-void draft_graph_reset(struct draft_graph *g, size_t mark)
+struct draft_mark draft_graph_mark(const struct draft_graph *g)
+{
+    return (struct draft_mark){draft_arena_mark(g->step), draft_arena_mark(g->notes)};
+}
+
+void draft_graph_release(struct draft_graph *g, struct draft_mark mark)
+{
+    draft_arena_release(g->step, mark.step);
+    draft_arena_release(g->notes, mark.notes);
+}
+
+void draft_graph_reset(struct draft_graph *g, const struct draft_mark *mark)
 {
     forget_leaves(g->tape);
     *g->tape = (struct draft_tape){0};
-    draft_arena_release(g->step, mark);
+    draft_graph_release(g, mark != NULL ? *mark : (struct draft_mark){0});
     g->error = (struct draft_error){0};
+}
+
+static void *take(struct draft_graph *g, struct draft_arena *arena, size_t bytes)
+{
+    void *p = draft_arena_alloc(arena, bytes);
+    if (p == NULL)
+        draft_arena_fail(arena, bytes, &g->error);
+    return p;
+}
+
+void *draft_note(struct draft_graph *g, size_t bytes)
+{
+    return take(g, g->notes, bytes);
 }
 
 /* False when a dimension is negative or the bytes overflow: shapes come from model files. */
@@ -68,13 +96,11 @@ struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, in
                    draft_shape_text(rank, dim, shape, sizeof shape));
         return NULL;
     }
-    unsigned char *block = draft_arena_alloc(g->step, HEADER_BYTES + bytes);
-    if (block == NULL) {
-        draft_arena_fail(g->step, HEADER_BYTES + bytes, &g->error);
+    struct draft_tensor *t = draft_note(g, sizeof *t);
+    void *data = t != NULL ? take(g, g->step, bytes) : NULL;
+    if (data == NULL)
         return NULL;
-    }
-    struct draft_tensor *t = (struct draft_tensor *)block;
-    *t = (struct draft_tensor){.dtype = dtype, .rank = rank, .data = block + HEADER_BYTES};
+    *t = (struct draft_tensor){.dtype = dtype, .rank = rank, .data = data};
     memcpy(t->dim, dim, (size_t)rank * sizeof *dim);
     return t;
 }
@@ -85,11 +111,9 @@ struct draft_tensor *draft_new_view(struct draft_graph *g, const struct draft_te
     assert(rank >= 0 && rank <= DRAFT_MAX_RANK);
     if (!draft_graph_ok(g))
         return NULL;
-    struct draft_tensor *t = draft_arena_alloc(g->step, sizeof *t);
-    if (t == NULL) {
-        draft_arena_fail(g->step, sizeof *t, &g->error);
+    struct draft_tensor *t = draft_note(g, sizeof *t);
+    if (t == NULL)
         return NULL;
-    }
     *t = (struct draft_tensor){
         .dtype = x->dtype, .rank = rank, .data = (char *)x->data + offset * draft_dtype_size(x->dtype)};
     memcpy(t->dim, dim, (size_t)rank * sizeof *dim);
@@ -106,9 +130,9 @@ struct draft_tensor *draft_detach(struct draft_graph *g, struct draft_tensor *x)
 
 bool draft_tape_record(struct draft_graph *g, const struct draft_call *call)
 {
-    struct draft_tape_node *node = draft_arena_alloc(g->step, sizeof *node + call->args_size);
+    struct draft_tape_node *node = draft_note(g, sizeof *node + call->args_size);
     if (node == NULL)
-        return draft_arena_fail(g->step, sizeof *node + call->args_size, &g->error);
+        return false;
     *node = (struct draft_tape_node){.previous = g->tape->last, .call = *call};
     if (call->args_size > 0)
         node->call.args = memcpy(node + 1, call->args, call->args_size);
@@ -142,30 +166,33 @@ struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *c
     return call->out;
 }
 
-size_t draft_scope_begin(struct draft_graph *g)
+struct draft_mark draft_scope_begin(struct draft_graph *g)
 {
-    return draft_arena_mark(g->step);
+    return draft_graph_mark(g);
 }
 
-struct draft_tensor *draft_scope_end(struct draft_graph *g, size_t mark, struct draft_tensor *keep)
+struct draft_tensor *draft_scope_end(struct draft_graph *g, struct draft_mark mark, struct draft_tensor *keep)
 {
     if (!draft_graph_ok(g))
         return NULL;
     if (g->recording)
         return keep;
     if (keep == NULL) {
-        draft_arena_release(g->step, mark);
+        draft_graph_release(g, mark);
         return NULL;
     }
     struct draft_tensor old = *keep;
     size_t bytes = (size_t)draft_tensor_count(&old) * draft_dtype_size(old.dtype);
-    unsigned char *block = draft_arena_slide(g->step, mark, HEADER_BYTES, old.data, bytes);
-    if (block == NULL) {
-        draft_arena_fail(g->step, HEADER_BYTES + bytes, &g->error);
+    void *data = draft_arena_slide(g->step, mark.step, old.data, bytes);
+    if (data == NULL) {
+        draft_arena_fail(g->step, bytes, &g->error);
         return NULL;
     }
-    struct draft_tensor *moved = (struct draft_tensor *)block;
-    *moved = (struct draft_tensor){.dtype = old.dtype, .rank = old.rank, .data = block + HEADER_BYTES};
+    draft_arena_release(g->notes, mark.notes);
+    struct draft_tensor *moved = draft_note(g, sizeof *moved);
+    if (moved == NULL)
+        return NULL;
+    *moved = (struct draft_tensor){.dtype = old.dtype, .rank = old.rank, .data = data};
     memcpy(moved->dim, old.dim, sizeof old.dim);
     return moved;
 }

@@ -15,9 +15,10 @@
  * Views (draft_reshape, draft_slice_batch, draft_detach) share the values of their source, never its gradient: their
  * backward hands the gradient on like that of any other op.
  *
- * Memory: forward activations are bumped in the step arena. draft_scope_* frees the temporaries of no-gradient work at
- * once. draft_recompute() keeps a block's output only and runs the block again in the backward pass. After a backward
- * pass the arena holds the activations only.
+ * Memory: the values of forward activations are bumped in the step arena, which is memory of the backend; tensors'
+ * structs, the tape and ops' arguments are in a second arena, always on the host. Both are marked and released together.
+ * draft_scope_* frees the temporaries of no-gradient work at once. draft_recompute() keeps a block's output only and
+ * runs the block again in the backward pass. After a backward pass the step arena holds the activations only.
  *
  * Thread: one graph, one thread; kernels use the backend's pool inside.
  */
@@ -34,7 +35,8 @@ enum { DRAFT_MAX_INPUTS = 8, DRAFT_MAX_SAVED = 3 };
 
 struct draft_graph {
     struct draft_backend *backend;
-    struct draft_arena *step; /* activations and gradients; reset by draft_graph_reset() */
+    struct draft_arena *step;  /* values of activations and gradients, where the backend computes; lent */
+    struct draft_arena *notes; /* structs, tape, arguments: host memory; the graph's own */
     struct draft_tape *tape;
     bool recording;           /* false: no-gradient mode */
     struct draft_error error; /* the first failure */
@@ -56,7 +58,7 @@ struct draft_op {
 };
 #define DRAFT_NO_GRADIENT(why) .backward = NULL, .no_gradient = (why)
 
-/* One run of an op. `args` is the op's own struct; copied to the arena when recorded. */
+/* One run of an op. `args` is the op's own struct; copied to the notes when recorded. */
 struct draft_call {
     const struct draft_op *op;
     struct draft_tensor *in[DRAFT_MAX_INPUTS]; /* NULL for an absent optional input */
@@ -69,9 +71,17 @@ struct draft_call {
 bool draft_graph_init(struct draft_graph *g, struct draft_backend *backend, struct draft_arena *step,
                       struct draft_error *err);
 void draft_graph_finish(struct draft_graph *g);
-/* Empties the tape, and the step arena down to `mark` (0: all); addresses repeat from step to step. Clears the error
+
+/* How far both arenas are filled. */
+struct draft_mark {
+    size_t step, notes;
+};
+struct draft_mark draft_graph_mark(const struct draft_graph *g);
+/* Forgets what was allocated since the mark; for op files: a model says it with draft_scope_end(). */
+void draft_graph_release(struct draft_graph *g, struct draft_mark mark);
+/* Empties the tape, and the arenas down to `mark` (NULL: all); addresses repeat from step to step. Clears the error
  * and takes back the gradients of leaves that had no buffer of their own. */
-void draft_graph_reset(struct draft_graph *g, size_t mark);
+void draft_graph_reset(struct draft_graph *g, const struct draft_mark *mark);
 
 static inline bool draft_graph_ok(const struct draft_graph *g)
 {
@@ -80,6 +90,9 @@ static inline bool draft_graph_ok(const struct draft_graph *g)
 
 /* A new activation in the step arena, contents undefined. NULL (and the graph failed) when memory is out. */
 struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, int rank, const int64_t *dim);
+/* `bytes` of host memory that lasts as long as an activation made now; contents undefined. NULL (and the graph failed)
+ * when memory is out. */
+void *draft_note(struct draft_graph *g, size_t bytes);
 /* For op wrappers: a tensor over x's own values, beginning at element `offset`. */
 struct draft_tensor *draft_new_view(struct draft_graph *g, const struct draft_tensor *x, int rank, const int64_t *dim,
                                     size_t offset);
@@ -98,8 +111,8 @@ static inline bool draft_no_grad(struct draft_graph *g)
 
 /* In no-gradient mode: forget everything allocated since the mark but `keep`, which is moved down to it. While
  * recording both do nothing and the tensor comes back as it is. */
-size_t draft_scope_begin(struct draft_graph *g);
-struct draft_tensor *draft_scope_end(struct draft_graph *g, size_t mark, struct draft_tensor *keep);
+struct draft_mark draft_scope_begin(struct draft_graph *g);
+struct draft_tensor *draft_scope_end(struct draft_graph *g, struct draft_mark mark, struct draft_tensor *keep);
 
 /* Gradient checkpointing (Chen et al. 2016): while recording, runs `block` without recording and keeps its output
  * alone; the backward pass runs it again, recorded, and walks that piece back. `context` must outlive the backward

@@ -41,7 +41,7 @@ static bool recompute_backward(struct draft_graph *g, struct draft_call *call)
 {
     if (!draft_tape_keep_going(g) || !reserve_inputs(g, call))
         return false;
-    size_t mark = draft_arena_mark(g->step);
+    struct draft_mark mark = draft_graph_mark(g);
     struct draft_tape_node *outer = g->tape->last;
     bool was = g->recording;
     g->tape->last = NULL;
@@ -51,8 +51,8 @@ static bool recompute_backward(struct draft_graph *g, struct draft_call *call)
     g->recording = was;
     g->tape->level--;
     g->tape->last = outer;
-    draft_tape_drop_spare(g, mark);
-    draft_arena_release(g->step, mark);
+    draft_tape_drop_buffers(g, mark);
+    draft_graph_release(g, mark);
     return done;
 }
 
@@ -81,7 +81,7 @@ struct draft_tensor *draft_recompute(struct draft_graph *g, draft_block block, v
     for (int i = 0; i < n_in; i++)
         g->tape->touched |= in[i] != NULL && in[i]->needs_grad;
     bool was = draft_no_grad(g);
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *out = draft_scope_end(g, mark, block(g, context, in));
     g->recording = was;
     bool touched = g->tape->touched;

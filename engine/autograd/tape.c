@@ -11,12 +11,7 @@ enum { ASK_EVERY = 32 }; /* nodes between two questions to keep_going: well belo
 static size_t gradient_bytes(const struct draft_tensor *x)
 {
     size_t bytes = (size_t)draft_tensor_count(x) * sizeof(float);
-    return (bytes + 63) / 64 * 64;
-}
-
-static struct draft_gradient_block *block_of(float *grad)
-{
-    return (struct draft_gradient_block *)(void *)grad - 1;
+    return bytes == 0 ? 64 : (bytes + 63) / 64 * 64; /* a buffer is known by its address: none is empty */
 }
 
 static bool reserve_leaf(struct draft_graph *g, struct draft_tensor *x)
@@ -36,6 +31,20 @@ static bool reserve_leaf(struct draft_graph *g, struct draft_tensor *x)
     return true;
 }
 
+static struct draft_gradient_block *new_block(struct draft_graph *g, size_t bytes)
+{
+    struct draft_gradient_block *block = draft_note(g, sizeof *block);
+    if (block == NULL)
+        return NULL;
+    *block = (struct draft_gradient_block){.bytes = bytes, .offset = draft_arena_mark(g->step)};
+    block->values = draft_arena_alloc(g->step, bytes);
+    if (block->values == NULL) {
+        draft_arena_fail(g->step, bytes, &g->error);
+        return NULL;
+    }
+    return block;
+}
+
 bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x)
 {
     assert(x->dtype == DRAFT_F32);
@@ -52,16 +61,13 @@ bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x)
     while (*link != NULL && (*link)->bytes != bytes)
         link = &(*link)->next;
     struct draft_gradient_block *block = *link;
-    if (block != NULL) {
+    if (block != NULL)
         *link = block->next;
-    } else {
-        size_t offset = draft_arena_mark(g->step);
-        block = draft_arena_alloc(g->step, sizeof *block + bytes);
-        if (block == NULL)
-            return draft_arena_fail(g->step, sizeof *block + bytes, &g->error);
-        *block = (struct draft_gradient_block){.bytes = bytes, .offset = offset};
-    }
-    x->grad = (float *)(void *)(block + 1);
+    else if ((block = new_block(g, bytes)) == NULL)
+        return false;
+    block->next = g->tape->used;
+    g->tape->used = block;
+    x->grad = block->values;
     x->grad_written = false;
     return true;
 }
@@ -101,7 +107,11 @@ bool draft_grad_pass(struct draft_graph *g, struct draft_tensor *out, struct dra
 static void release_gradient(struct draft_tape *tape, struct draft_tensor *x)
 {
     if (x->grad != NULL) {
-        struct draft_gradient_block *block = block_of(x->grad);
+        struct draft_gradient_block **link = &tape->used; /* a few, the youngest first */
+        while ((*link)->values != x->grad)
+            link = &(*link)->next;
+        struct draft_gradient_block *block = *link;
+        *link = block->next;
         block->next = tape->spare;
         tape->spare = block;
     }
@@ -109,15 +119,20 @@ static void release_gradient(struct draft_tape *tape, struct draft_tensor *x)
     x->grad_written = false;
 }
 
-void draft_tape_drop_spare(struct draft_graph *g, size_t mark)
+static void drop_above(struct draft_gradient_block **link, size_t offset)
 {
-    struct draft_gradient_block **link = &g->tape->spare;
     while (*link != NULL) {
-        if ((*link)->offset >= mark)
+        if ((*link)->offset >= offset)
             *link = (*link)->next;
         else
             link = &(*link)->next;
     }
+}
+
+void draft_tape_drop_buffers(struct draft_graph *g, struct draft_mark mark)
+{
+    drop_above(&g->tape->spare, mark.step);
+    drop_above(&g->tape->used, mark.step);
 }
 
 bool draft_tape_keep_going(struct draft_graph *g)
@@ -168,15 +183,15 @@ bool draft_graph_backward(struct draft_graph *g, struct draft_tensor *root, cons
     if (!root->needs_grad)
         return draft_fail(&g->error, DRAFT_FAILED_PRECONDITION,
                           "backward: the result depends on nothing that is trained (or was not recorded)");
-    size_t mark = draft_arena_mark(g->step);
+    struct draft_mark mark = draft_graph_mark(g);
     bool was = g->recording;
     bool done = seed_root(g, root, seed) && draft_tape_walk(g);
     g->recording = was;
     g->tape->last = NULL;
     g->tape->level = 0;
-    g->tape->spare = NULL;
+    g->tape->spare = g->tape->used = NULL;
     /* All that was allocated since are gradients of activations, and those have been used. */
     if (done)
-        draft_arena_release(g->step, mark);
+        draft_graph_release(g, mark);
     return done;
 }

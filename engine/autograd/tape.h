@@ -13,10 +13,10 @@ struct draft_tape_node {
 };
 
 /* The gradient of an activation lives from its first consumer's backward to its producer's. Its buffer then goes on a
- * list and serves the next activation of exactly that size: a backward pass holds a few gradients at a time. The header
- * is one cache line, so that the numbers behind it stay aligned. */
+ * list and serves the next activation of exactly that size: a backward pass holds a few gradients at a time. */
 struct draft_gradient_block {
-    _Alignas(64) size_t bytes;
+    float *values;
+    size_t bytes;
     size_t offset; /* of the step arena when it was made: blocks above a mark go with it */
     struct draft_gradient_block *next;
 };
@@ -33,7 +33,7 @@ struct draft_tape {
     struct draft_tape_node *last;
     int level;    /* 0, or how many recomputed blocks we are inside of */
     bool touched; /* an op has read something that needs a gradient (recompute.c asks) */
-    struct draft_gradient_block *spare;
+    struct draft_gradient_block *spare, *used; /* free; holding a gradient */
     struct draft_leaf *leaves;
 };
 
@@ -43,8 +43,8 @@ bool draft_tape_record(struct draft_graph *g, const struct draft_call *call);
 bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x);
 /* Walks back the nodes of the tape's present piece, the last first, and empties it. */
 bool draft_tape_walk(struct draft_graph *g);
-/* Forgets spare buffers above `mark` of the step arena. */
-void draft_tape_drop_spare(struct draft_graph *g, size_t mark);
+/* Forgets the buffers above `mark`, which is about to be released. */
+void draft_tape_drop_buffers(struct draft_graph *g, struct draft_mark mark);
 /* False, and the graph fails with DRAFT_CANCELLED, when keep_going says so. */
 bool draft_tape_keep_going(struct draft_graph *g);
 

@@ -14,6 +14,13 @@
 enum { ALIGNMENT = 64 };
 static const size_t HUGE_PAGE = (size_t)2 << 20;
 
+struct owned {
+    struct owned *next;
+    size_t offset; /* of this block in the arena */
+    void (*release)(void *object);
+    void *object;
+};
+
 struct draft_arena {
     const char *name;
     unsigned char *base;
@@ -21,6 +28,7 @@ struct draft_arena {
     size_t used, high_water;
     void *map; /* what munmap takes: base is inside it */
     size_t map_bytes;
+    struct owned *owned; /* the latest first */
 };
 
 /* Under AddressSanitizer released memory and the padding behind a block are poisoned, so that it sees into arenas. Only
@@ -82,10 +90,20 @@ struct draft_arena *draft_arena_create(const char *name, size_t limit, struct dr
     return arena;
 }
 
+static void release_owned(struct draft_arena *arena, size_t mark)
+{
+    while (arena->owned != NULL && arena->owned->offset >= mark) {
+        struct owned *owned = arena->owned;
+        arena->owned = owned->next;
+        owned->release(owned->object);
+    }
+}
+
 void draft_arena_destroy(struct draft_arena *arena)
 {
     if (arena == NULL)
         return;
+    release_owned(arena, 0);
     show(arena, 0, arena->high_water);
     munmap(arena->map, arena->map_bytes);
     free(arena);
@@ -125,20 +143,20 @@ size_t draft_arena_mark(const struct draft_arena *arena)
 void draft_arena_release(struct draft_arena *arena, size_t mark)
 {
     assert(mark <= arena->used);
+    release_owned(arena, mark);
     hide(arena, mark, arena->used);
     arena->used = mark;
 }
 
-void *draft_arena_slide(struct draft_arena *arena, size_t mark, size_t offset, const void *from, size_t bytes)
+void *draft_arena_slide(struct draft_arena *arena, size_t mark, const void *from, size_t bytes)
 {
     assert(mark <= arena->used);
-    if (bytes > arena->limit - mark || offset > arena->limit - mark - bytes)
+    if (bytes > arena->limit - mark)
         return NULL;
-    unsigned char *block = arena->base + mark;
-    show(arena, mark, mark + offset + bytes);
-    memmove(block + offset, from, bytes);
+    show(arena, mark, mark + bytes);
+    memmove(arena->base + mark, from, bytes);
     draft_arena_release(arena, mark);
-    return draft_arena_alloc(arena, offset + bytes);
+    return draft_arena_alloc(arena, bytes);
 }
 
 size_t draft_arena_live(const struct draft_arena *arena)
@@ -149,6 +167,17 @@ size_t draft_arena_live(const struct draft_arena *arena)
 size_t draft_arena_high_water(const struct draft_arena *arena)
 {
     return arena->high_water;
+}
+
+bool draft_arena_own(struct draft_arena *arena, void (*release)(void *object), void *object)
+{
+    size_t offset = arena->used;
+    struct owned *owned = draft_arena_alloc(arena, sizeof *owned);
+    if (owned == NULL)
+        return false;
+    *owned = (struct owned){arena->owned, offset, release, object};
+    arena->owned = owned;
+    return true;
 }
 
 char *draft_arena_strdup(struct draft_arena *arena, const char *s)

@@ -26,12 +26,16 @@ bool draft_arena_fail(const struct draft_arena *arena, size_t asked, struct draf
 size_t draft_arena_mark(const struct draft_arena *arena);
 void draft_arena_release(struct draft_arena *arena, size_t mark); /* everything allocated after the mark is gone */
 
-/* Gives back everything above the mark but `bytes` at `from`: they move to `offset` behind the mark, into a new block of
- * offset + bytes that is returned. NULL (and nothing changed) when the limit would be passed. */
-void *draft_arena_slide(struct draft_arena *arena, size_t mark, size_t offset, const void *from, size_t bytes);
+/* Gives back everything above the mark but `bytes` at `from`: they move down to the mark, into a new block that is
+ * returned. NULL (and nothing changed) when the limit would be passed. */
+void *draft_arena_slide(struct draft_arena *arena, size_t mark, const void *from, size_t bytes);
 
 size_t draft_arena_live(const struct draft_arena *arena);       /* bytes */
 size_t draft_arena_high_water(const struct draft_arena *arena); /* bytes, since creation */
+
+/* Something that the arena's blocks need and that dies with them: release(object) is called when the arena is destroyed,
+ * or released below where it stands now. The latest is released first. False: no memory, and not owned. */
+bool draft_arena_own(struct draft_arena *arena, void (*release)(void *object), void *object);
 
 char *draft_arena_strdup(struct draft_arena *arena, const char *s);
 

@@ -115,11 +115,11 @@ static struct draft_tensor *layer_forward(struct draft_graph *g, const struct be
 struct draft_tensor *draft_bert_forward(struct draft_graph *g, const struct bert *bert, struct draft_tensor *ids,
                                         struct draft_tensor *image)
 {
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *x = draft_embedding(g, bert->word, ids); /* [n, s, width] */
     x = layer_norm(g, draft_add_positions(g, x, bert->position), &bert->norm);
     for (int i = 0; i < bert->config.layers && draft_model_continue(g); i++) {
-        size_t inner = draft_scope_begin(g);
+        struct draft_mark inner = draft_scope_begin(g);
         x = draft_scope_end(g, inner, layer_forward(g, &bert->layer[i], bert->config.heads, x, image));
     }
     return draft_scope_end(g, mark, draft_graph_ok(g) ? x : NULL);

@@ -104,12 +104,12 @@ static struct draft_tensor *block_forward(struct draft_graph *g, const struct bl
 struct draft_tensor *draft_blip_vit_forward(struct draft_graph *g, const struct blip_vit *vit,
                                             struct draft_tensor *pixels)
 {
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *x = conv(g, pixels, &vit->patch_embed); /* [n, side, side, width] */
     x = draft_prepend_token(g, vit->cls_token, draft_to_tokens(g, x));
     x = draft_add_positions(g, x, vit->pos_embed); /* [n, 1 + patches, width] */
     for (int i = 0; i < vit->layers && draft_model_continue(g); i++) {
-        size_t inner = draft_scope_begin(g);
+        struct draft_mark inner = draft_scope_begin(g);
         x = draft_scope_end(g, inner, block_forward(g, &vit->block[i], vit->heads, x));
     }
     return draft_scope_end(g, mark, layer_norm(g, x, &vit->norm));

@@ -85,7 +85,7 @@ const struct draft_clip_text *draft_clip_text_tower(const struct draft_clip *cli
 struct draft_tensor *draft_clip_text_embed(struct draft_graph *g, const struct draft_clip *clip,
                                            struct draft_tensor *ids)
 {
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *x = draft_clip_text_forward(g, &clip->text, ids); /* [n, s, width] */
     x = draft_clip_text_pool(g, &clip->text, x, ids);                      /* [n, width] */
     return draft_scope_end(g, mark, linear(g, x, &clip->text_projection)); /* [n, projection] */

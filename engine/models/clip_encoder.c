@@ -40,7 +40,7 @@ struct draft_tensor *draft_clip_encoder_forward(struct draft_graph *g, const str
                                                 struct draft_tensor *x, bool causal)
 {
     for (int i = 0; i < encoder->config.layers && draft_model_continue(g); i++) {
-        size_t mark = draft_scope_begin(g);
+        struct draft_mark mark = draft_scope_begin(g);
         x = draft_scope_end(g, mark, layer_forward(g, encoder, &encoder->layer[i], x, causal));
     }
     return draft_graph_ok(g) ? x : NULL;

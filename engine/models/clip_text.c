@@ -70,7 +70,7 @@ struct draft_clip_text *draft_clip_text_open(const char *path, struct draft_aren
 struct draft_tensor *draft_clip_text_forward(struct draft_graph *g, const struct draft_clip_text *text,
                                              struct draft_tensor *ids)
 {
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *x = draft_embedding(g, text->token_embedding, ids); /* [n, s, width] */
     x = draft_add_positions(g, x, text->position_embedding);                 /* [n, s, width] */
     x = draft_clip_encoder_forward(g, &text->encoder, x, true);              /* [n, s, width] */

@@ -30,7 +30,7 @@ struct draft_tensor *draft_clip_vision_forward(struct draft_graph *g, const stru
                    draft_shape_text(pixels->rank, pixels->dim, shape, sizeof shape));
         return NULL;
     }
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *x = conv(g, pixels, &vision->patch_embedding); /* [n, side, side, width] */
     if (x != NULL)
         x = draft_to_tokens(g, x);                          /* [n, patches, width] */

@@ -138,7 +138,7 @@ static bool pairs(struct draft_graph *g, const struct draft_lpips *lpips, struct
 {
     const int64_t n = images->dim[0];
     size_t length = 0;
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     if (n == 0 || !describe(g, lpips, draft_slice_batch(g, images, 0, 1), NULL, &length))
         return draft_graph_ok(g);
     draft_scope_end(g, mark, NULL);
@@ -167,7 +167,7 @@ bool draft_lpips_pairs(struct draft_graph *g, const struct draft_lpips *lpips, s
     if (!draft_graph_ok(g))
         return false;
     bool was = draft_no_grad(g);
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     bool ok = pairs(g, lpips, images, distance);
     draft_scope_end(g, mark, NULL);
     g->recording = was;

@@ -102,11 +102,9 @@ struct draft_unet_context *draft_unet_precompute(struct draft_graph *g, const st
     size_t bytes = sizeof(struct draft_unet_context) + 2 * count * sizeof(struct draft_tensor *);
     if (!draft_graph_ok(g))
         return NULL;
-    struct draft_unet_context *cached = draft_arena_alloc(g->step, bytes);
-    if (cached == NULL) {
-        draft_arena_fail(g->step, bytes, &g->error);
+    struct draft_unet_context *cached = draft_note(g, bytes);
+    if (cached == NULL)
         return NULL;
-    }
     cached->count = unet->cross_attentions;
     cached->key = (struct draft_tensor **)(cached + 1);
     cached->value = cached->key + count;
@@ -188,6 +186,6 @@ struct draft_tensor *draft_unet_forward(struct draft_graph *g, const struct draf
     if (!draft_graph_ok(g) || !check_input(g, &unet->config, x, call->context))
         return NULL;
     struct unet_pass pass = {.g = g, .unet = unet, .call = call};
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     return draft_scope_end(g, mark, forward(&pass, x));
 }

@@ -127,7 +127,7 @@ static struct draft_tensor *resnet(struct unet_pass *pass, struct draft_resnet *
     struct draft_tensor *in[] = {x, pass->temb, skip};
     if (pass->unet->recompute && g->recording)
         return draft_recompute(g, unit, module, in, skip != NULL ? 3 : 2);
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     return draft_scope_end(g, mark, unit(g, module, in));
 }
 
@@ -140,7 +140,7 @@ static struct draft_tensor *transformer(struct unet_pass *pass, struct draft_tra
     struct draft_tensor *in[] = {x, pass->call->context};
     if (pass->unet->recompute && g->recording && pass->call->cached == NULL)
         return draft_recompute(g, transformer_unit, module, in, 2);
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     return draft_scope_end(g, mark,
                            draft_transformer_2d_forward(g, module, x, pass->call->context, pass->call->cached));
 }
@@ -187,7 +187,7 @@ struct draft_tensor *draft_unet_up(struct unet_pass *pass, const struct unet_blo
     if (block->sampler.weight != NULL && draft_graph_ok(g)) {
         /* To the size of the next skip: twice as large, or one less where the size on the way down was odd. */
         const struct draft_tensor *next = pass->skip[pass->skips - 1];
-        size_t mark = draft_scope_begin(g);
+        struct draft_mark mark = draft_scope_begin(g);
         x = draft_upsample_nearest(g, x, next->dim[1], next->dim[2]); /* [n, 2h, 2w, out] */
         x = draft_scope_end(g, mark, conv(g, x, &block->sampler));    /* [n, 2h, 2w, out] */
     }

@@ -127,7 +127,7 @@ static struct draft_tensor *run(struct draft_graph *g, draft_block unit, const v
         return NULL;
     if (recompute && g->recording)
         return draft_recompute(g, unit, (void *)module, &x, 1);
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     return draft_scope_end(g, mark, unit(g, (void *)module, &x));
 }
 

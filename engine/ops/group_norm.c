@@ -17,7 +17,7 @@ enum { STATS }; /* [n, groups, 2]: mean, 1 / sqrt(variance + eps) */
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_group_norm_shape *s = call->args;
-    size_t mark = draft_arena_mark(g->step);
+    struct draft_mark mark = draft_graph_mark(g);
     struct draft_tensor *stats = draft_new(g, DRAFT_F32, 3, (int64_t[]){s->n, s->groups, 2});
     if (stats == NULL ||
         !draft_cpu_group_norm(g->backend, s, draft_f32(call->in[X]), draft_f32(call->in[GAMMA]),
@@ -26,7 +26,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     if (call->out->needs_grad)
         call->saved[STATS] = stats;
     else
-        draft_arena_release(g->step, mark);
+        draft_graph_release(g, mark);
     return true;
 }
 

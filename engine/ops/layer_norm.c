@@ -20,7 +20,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct layer_norm_args *args = call->args;
     const struct draft_tensor *x = call->in[X];
-    size_t mark = draft_arena_mark(g->step);
+    struct draft_mark mark = draft_graph_mark(g);
     struct draft_tensor *stats = draft_new(g, DRAFT_F32, 2, (int64_t[]){draft_rows(x), 2});
     if (stats == NULL || !draft_cpu_layer_norm(g->backend, draft_rows(x), draft_last(x), args->eps, draft_f32(x),
                                                draft_f32(call->in[GAMMA]), draft_f32(call->in[BETA]),
@@ -29,7 +29,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     if (call->out->needs_grad)
         call->saved[STATS] = stats;
     else
-        draft_arena_release(g->step, mark);
+        draft_graph_release(g, mark);
     return true;
 }
 

@@ -52,7 +52,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
         return false;
     if (call->in[DOWN] == NULL)
         return true;
-    size_t mark = draft_arena_mark(g->step);
+    struct draft_mark mark = draft_graph_mark(g);
     struct draft_tensor *down = draft_new(g, DRAFT_F32, 2, (int64_t[]){a->m, a->r});
     if (down == NULL ||
         !product(g, a->m, a->r, a->k, x, false, draft_f32(call->in[DOWN]), true, 1, draft_f32(down), false) ||
@@ -61,7 +61,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     if (call->out->needs_grad && call->in[UP]->needs_grad)
         call->saved[SAVED_DOWN] = down;
     else
-        draft_arena_release(g->step, mark);
+        draft_graph_release(g, mark);
     return true;
 }
 
@@ -76,7 +76,7 @@ static bool lora_backward(struct draft_graph *g, struct draft_call *call, const 
         return false;
     if (dx == NULL && d_down == NULL)
         return true;
-    size_t mark = draft_arena_mark(g->step);
+    struct draft_mark mark = draft_graph_mark(g);
     float *dy_up = draft_temporary(g, (size_t)(a->m * a->r) * sizeof *dy_up);
     bool done = dy_up != NULL &&
                 product(g, a->m, a->r, a->o, dy, false, draft_f32(call->in[UP]), false, a->scale, dy_up, false);
@@ -84,7 +84,7 @@ static bool lora_backward(struct draft_graph *g, struct draft_call *call, const 
         done = product(g, a->r, a->k, a->m, dy_up, true, draft_f32(call->in[X]), false, 1, d_down, add_down);
     if (done && dx != NULL)
         done = product(g, a->m, a->k, a->r, dy_up, false, draft_f32(call->in[DOWN]), false, 1, dx, true);
-    draft_arena_release(g->step, mark);
+    draft_graph_release(g, mark);
     return done;
 }
 

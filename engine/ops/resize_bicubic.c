@@ -128,14 +128,14 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const int64_t *x = call->in[0]->dim, *y = call->out->dim;
     int64_t n = x[0], c = x[3];
-    size_t mark = draft_arena_mark(g->step);
+    struct draft_mark mark = draft_graph_mark(g);
     struct taps columns, rows;
     float *middle = draft_temporary(g, (size_t)(n * x[1] * y[2] * c) * sizeof *middle); /* [n, h, W, c] */
     if (middle == NULL || !forward_taps(g, x[2], y[2], &columns) || !forward_taps(g, x[1], y[1], &rows))
         return false;
     run_pass(g, n * x[1], &(struct pass){&columns, x[2], c, draft_f32(call->in[0]), middle, false});
     run_pass(g, n, &(struct pass){&rows, x[1], y[2] * c, middle, draft_f32(call->out), false});
-    draft_arena_release(g->step, mark);
+    draft_graph_release(g, mark);
     return true;
 }
 
@@ -147,14 +147,14 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     float *dx = draft_grad(g, call->in[0], &accumulate);
     if (dx == NULL)
         return false;
-    size_t mark = draft_arena_mark(g->step);
+    struct draft_mark mark = draft_graph_mark(g);
     struct taps columns, rows;
     float *middle = draft_temporary(g, (size_t)(n * x[1] * y[2] * c) * sizeof *middle);
     if (middle == NULL || !backward_taps(g, x[2], y[2], &columns) || !backward_taps(g, x[1], y[1], &rows))
         return false;
     run_pass(g, n, &(struct pass){&rows, y[1], y[2] * c, call->out->grad, middle, false});
     run_pass(g, n * x[1], &(struct pass){&columns, y[2], c, middle, dx, accumulate});
-    draft_arena_release(g->step, mark);
+    draft_graph_release(g, mark);
     return true;
 }
 

@@ -61,7 +61,7 @@ static const struct embedded *embed_one(struct draft_prompt_memory *memory, stru
     if (slot->prompt != NULL && strcmp(slot->prompt, prompt) == 0)
         return slot;
     bool was = draft_no_grad(g);
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *embedding = embed(g, context, prompt);
     bool ok = embedding != NULL && remember(memory, slot, prompt, embedding, &g->error);
     draft_scope_end(g, mark, NULL);

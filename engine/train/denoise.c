@@ -14,9 +14,9 @@ bool draft_conditions_make(struct draft_graph *g, struct draft_pipeline *p, cons
         out->context = draft_prompt_contexts(g, p, prompts, n);
         return draft_graph_ok(g);
     }
-    const char **both = draft_arena_alloc(g->step, 2 * (size_t)n * sizeof *both);
+    const char **both = draft_note(g, 2 * (size_t)n * sizeof *both);
     if (!both)
-        return draft_arena_fail(g->step, 2 * (size_t)n * sizeof *both, &g->error);
+        return false;
     for (int i = 0; i < n; i++) {
         both[i] = negative;
         both[n + i] = prompts[i];
@@ -47,7 +47,7 @@ struct draft_tensor *draft_guided_frozen(struct draft_graph *g, const struct dra
     bool was_on = p->adapter && p->adapter->on;
     if (p->adapter)
         p->adapter->on = false;
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *m = draft_guided(g, p, x, step, conditions, cached);
     m = draft_scope_end(g, mark, m);
     if (p->adapter)
@@ -77,12 +77,9 @@ struct draft_tensor *draft_fresh_noise(struct draft_graph *g, const struct draft
         return NULL;
     assert(fresh && x->rank == 4);
     int64_t n = x->dim[0], h = x->dim[1], w = x->dim[2], c = x->dim[3];
-    size_t bytes = (size_t)draft_tensor_count(x) * sizeof(float);
-    float *drawn = draft_arena_alloc(g->step, bytes);
-    if (!drawn) {
-        draft_arena_fail(g->step, bytes, &g->error);
+    float *drawn = draft_note(g, (size_t)draft_tensor_count(x) * sizeof *drawn);
+    if (!drawn)
         return NULL;
-    }
     fresh->draw(fresh->context, call, fresh->first, (int)n, (size_t)(h * w * c), drawn);
     return draft_latents_from_nchw(g, drawn, n, h, w, c);
 }
@@ -147,11 +144,11 @@ struct draft_tensor *draft_sample_latents(struct draft_graph *g, const struct dr
     const struct draft_sampler_plan *plan = sampling->plan;
     struct draft_sampler_history own, *history = sampling->history;
     bool was_recording = draft_no_grad(g);
-    size_t whole_run = draft_scope_begin(g);
+    struct draft_mark whole_run = draft_scope_begin(g);
     if (!history)
         draft_sampler_history_make(g, plan, x, history = &own);
     struct run_contexts cached = precompute(g, p, conditions, sampling);
-    size_t one_step = draft_scope_begin(g);
+    struct draft_mark one_step = draft_scope_begin(g);
     double sum = 0;
     for (int i = 0; i < sampling->count && draft_graph_ok(g); i++) {
         const struct draft_sampler_step *step = &plan->step[i];

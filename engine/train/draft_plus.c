@@ -60,11 +60,9 @@ static struct draft_tensor *predict(const struct part *part, const struct draft_
                                     struct draft_tensor *x)
 {
     struct draft_graph *g = part->dp->graph;
-    struct network_call *call = draft_arena_alloc(g->step, sizeof *call);
-    if (!call) {
-        draft_arena_fail(g->step, sizeof *call, &g->error);
+    struct network_call *call = draft_note(g, sizeof *call);
+    if (!call)
         return NULL;
-    }
     *call = (struct network_call){part->dp->pipeline, part->conditions, step};
     if (part->dp->recompute)
         return draft_recompute(g, call_network, call, (struct draft_tensor *[]){x}, 1);
@@ -172,7 +170,7 @@ static bool micro_batch(struct part *part)
     if (dp->lv_copies > 0)
         stopped = draft_new(g, DRAFT_F32, 4,
                             (int64_t[]){part->n, dp->height, dp->width, dp->pipeline->unet_info.in_channels});
-    size_t mark = draft_arena_mark(g->step);
+    struct draft_mark mark = draft_graph_mark(g);
     struct draft_tensor *x = draft_sampler_start(g, dp->plan, take_noise(part, part->batch->noise));
     struct draft_sampler_history history;
     struct draft_fresh fresh = part->batch->fresh;
@@ -214,7 +212,7 @@ static bool micro_batch(struct part *part)
     if (stopped)
         memcpy(stopped->data, x0->data, (size_t)draft_tensor_count(stopped) * sizeof(float));
     for (int copy = 1; copy <= dp->lv_copies; copy++) {
-        draft_graph_reset(g, mark);
+        draft_graph_reset(g, &mark);
         if (!lv_copy(part, stopped, copy))
             return false;
     }
@@ -259,7 +257,7 @@ bool draft_plus_step(const struct draft_plus *dp, const struct draft_plus_batch 
                             .n = left < dp->micro_batch ? left : dp->micro_batch,
                             .observer = first == 0 ? dp->observer : NULL,
                             .sums = &sums};
-        draft_graph_reset(g, 0);
+        draft_graph_reset(g, NULL);
         if (!draft_progress_set(dp->progress, DRAFT_PHASE_SAMPLING, denoised, total))
             ok = draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request");
         ok = ok && micro_batch(&part);
@@ -267,7 +265,7 @@ bool draft_plus_step(const struct draft_plus *dp, const struct draft_plus_batch 
     }
     if (!ok)
         draft_fail(err, g->error.code, "%s", g->error.message);
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     if (ok)
         divide(dp, &sums, (double)batch->n * (1 + dp->lv_copies), numbers);
     return ok;

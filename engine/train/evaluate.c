@@ -123,11 +123,11 @@ static bool all_pictures(const struct draft_evaluation *e, struct buffers *b, st
     for (int p = 0; p < e->prompt_count; p++) {
         for (int first = 0; first < e->seeds; first += e->micro_batch) {
             int left = e->seeds - first;
-            draft_graph_reset(g, 0);
+            draft_graph_reset(g, NULL);
             if (!some_pictures(e, p, first, left < e->micro_batch ? left : e->micro_batch, b, sums))
                 return false;
         }
-        draft_graph_reset(g, 0);
+        draft_graph_reset(g, NULL);
         if (e->lpips && !add_diversity(e, b, sums))
             return false;
     }
@@ -165,7 +165,7 @@ bool draft_evaluate(const struct draft_evaluation *e, struct draft_evaluation_nu
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the pictures of an evaluation");
     else if (!(ok = all_pictures(e, &b, &sums)))
         draft_fail(err, g->error.code, "%s", g->error.message);
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     g->recording = was_recording;
     free(b.prompts);
     free(b.noise);

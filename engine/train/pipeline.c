@@ -177,7 +177,7 @@ static const float *encode(struct draft_graph *g, struct draft_pipeline *p, cons
 {
     const float *kept = NULL;
     bool was = draft_no_grad(g);
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *ids = draft_new(g, DRAFT_I32, 2, (int64_t[]){1, p->context_tokens});
     if (ids && draft_tokenize(p->tokenizer, prompt, p->context_tokens, ids->data, NULL, &g->error)) {
         struct draft_tensor *hidden = draft_clip_text_forward(g, p->text, ids);

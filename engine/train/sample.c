@@ -95,7 +95,7 @@ bool draft_sample_picture(struct draft_graph *g, struct draft_pipeline *p, struc
     if (!ok) {
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the noise of a picture");
     } else {
-        draft_graph_reset(g, 0);
+        draft_graph_reset(g, NULL);
         bool was_recording = draft_no_grad(g);
         if (p->adapter)
             draft_adapter_set_strength(p->adapter, (float)request->lora_scale);
@@ -105,7 +105,7 @@ bool draft_sample_picture(struct draft_graph *g, struct draft_pipeline *p, struc
         g->recording = was_recording;
         if (!ok)
             draft_fail(err, g->error.code, "%s", g->error.message);
-        draft_graph_reset(g, 0);
+        draft_graph_reset(g, NULL);
     }
     draft_sampler_plan_free(&w.plan);
     free(w.tuned);

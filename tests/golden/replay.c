@@ -230,7 +230,7 @@ static bool aig(struct replay *r, const char *name, enum draft_aig kind, double 
     snprintf(key, sizeof key, "aig/%s", name);
     if (draft_safetensors_find(r->file, key) == NULL)
         return true;
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     for (int i = 0; i < dp->plan->count; i++)
         tuned[i] = draft_aig_weight(kind, power, i, dp->plan->count);
     struct draft_conditions conditions;

@@ -11,7 +11,7 @@ static void one(struct golden *t, const struct draft_safetensors *file, int i)
     for (int k = 0; k < 4; k++)
         snprintf(name[k], sizeof name[k], "%d/%s", i, PART[k]);
     const struct draft_safetensors_entry *output = draft_safetensors_find(file, name[1]);
-    draft_graph_reset(&t->g, 0);
+    draft_graph_reset(&t->g, NULL);
     struct draft_tensor *x = golden_input(t, file, name[0]);
     if (x == NULL || output == NULL || output->rank != 4) {
         golden_fail(t, "%s: the case is not complete", name[1]);

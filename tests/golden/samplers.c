@@ -49,7 +49,7 @@ static void run(struct golden *t, const struct draft_sampler_plan *plan, const f
 {
     struct draft_graph *g = &t->g;
     struct draft_sampler_history history;
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     bool was = draft_no_grad(g);
     struct draft_tensor *x = draft_new(g, DRAFT_F32, 1, &numbers), *z = draft_new(g, DRAFT_F32, 1, &numbers);
     if (x && z && draft_sampler_history_make(g, plan, x, &history)) {

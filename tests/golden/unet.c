@@ -28,7 +28,7 @@ static void observe(void *observer, const char *block, const struct draft_tensor
 static bool forward(struct run *run)
 {
     struct golden *t = run->t;
-    draft_graph_reset(&t->g, 0);
+    draft_graph_reset(&t->g, NULL);
     run->sample = golden_input(t, run->file, "sample");
     run->call.context = golden_input(t, run->file, "context");
     if (run->sample == NULL || run->call.context == NULL)
@@ -107,7 +107,7 @@ static void cached(struct run *run)
 {
     struct draft_graph *g = &run->t->g;
     golden_note("without gradient, keys and values of the context computed beforehand:");
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     bool was = draft_no_grad(g);
     struct draft_tensor *sample = golden_input(run->t, run->file, "sample");
     run->call.context = golden_input(run->t, run->file, "context");

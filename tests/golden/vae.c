@@ -8,7 +8,7 @@
 static void decode(struct golden *t, struct draft_vae *vae, const struct draft_safetensors *file)
 {
     struct draft_graph *g = &t->g;
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     struct draft_tensor *latent = golden_input(t, file, "latent");
     if (latent == NULL)
         return;
@@ -28,7 +28,7 @@ static void decode(struct golden *t, struct draft_vae *vae, const struct draft_s
 static void decode_quietly(struct golden *t, struct draft_vae *vae, const struct draft_safetensors *file)
 {
     struct draft_graph *g = &t->g;
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     bool was = draft_no_grad(g);
     struct draft_tensor *latent = golden_input(t, file, "latent");
     struct draft_tensor *decoded = latent != NULL ? draft_vae_decode(g, vae, latent) : NULL;
@@ -40,7 +40,7 @@ static void decode_quietly(struct golden *t, struct draft_vae *vae, const struct
 static void encode(struct golden *t, struct draft_vae *vae, const struct draft_safetensors *file)
 {
     struct draft_graph *g = &t->g;
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     bool was = draft_no_grad(g);
     struct draft_tensor *image = golden_input(t, file, "image"), *logvar = NULL;
     struct draft_tensor *mean = image != NULL ? draft_vae_encode(g, vae, image, &logvar) : NULL;

@@ -53,7 +53,7 @@ static struct draft_tensor *waves(struct draft_graph *g, int rank, const int64_t
 static size_t run_unet(struct bench *b, const struct draft_unet *unet, bool recording, float *out, size_t capacity)
 {
     struct draft_graph *g = &b->g;
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     g->recording = recording;
     struct draft_tensor *x = waves(g, 4, (const int64_t[]){1, 8, 8, 4}, 0.1);
     struct draft_unet_call call = {.t = 100, .context = waves(g, 3, (const int64_t[]){1, 5, 24}, 0.7)};
@@ -243,7 +243,7 @@ static size_t backward(struct bench *b, struct draft_unet *unet, const struct dr
                        float *out, size_t *count)
 {
     struct draft_graph *g = &b->g;
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     draft_unet_set_recompute(unet, recompute);
     struct draft_tensor *x = waves(g, 4, (const int64_t[]){1, 8, 8, 4}, 0.1);
     x->needs_grad = true;

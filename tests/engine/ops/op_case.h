@@ -179,7 +179,7 @@ static inline void op_backward(struct op_test *t, const struct op_case *c, const
 
 /* dx into a buffer of its owner's whose contents are undefined */
 static inline void op_check_overwrite(struct op_test *t, const struct op_case *c, const struct op_expected *e,
-                                      double tolerance, size_t mark)
+                                      double tolerance, struct draft_mark mark)
 {
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
         if (e->x[i] != NULL) {
@@ -196,12 +196,12 @@ static inline void op_check_overwrite(struct op_test *t, const struct op_case *c
             c->in[i]->grad = NULL;
             c->in[i]->grad_written = false;
         }
-    draft_graph_reset(&t->g, mark);
+    draft_graph_reset(&t->g, &mark);
 }
 
 /* dx into a buffer that holds numbers already, then into activations that something else reads too. */
 static inline void op_check_accumulate(struct op_test *t, const struct op_case *c, const struct op_expected *e,
-                                       double tolerance, size_t mark)
+                                       double tolerance, struct draft_mark mark)
 {
     double *sum[DRAFT_MAX_INPUTS] = {0};
     float *buffer[DRAFT_MAX_INPUTS] = {0};
@@ -237,7 +237,7 @@ static inline void op_check_accumulate(struct op_test *t, const struct op_case *
             c->in[i]->grad = NULL;
             c->in[i]->grad_written = false;
         }
-    draft_graph_reset(&t->g, mark);
+    draft_graph_reset(&t->g, &mark);
 
     struct draft_graph *g = &t->g;
     struct draft_tensor *activation[DRAFT_MAX_INPUTS] = {0};
@@ -258,7 +258,7 @@ static inline void op_check_accumulate(struct op_test *t, const struct op_case *
         if (e->x[i] != NULL)
             assert_near("gradient of the twice-read activation", i, c->in[i]->grad, sum[i],
                         draft_tensor_count(c->in[i]), tolerance);
-    draft_graph_reset(g, mark);
+    draft_graph_reset(g, &mark);
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++) {
         free(sum[i]);
         free(buffer[i]);
@@ -267,7 +267,7 @@ static inline void op_check_accumulate(struct op_test *t, const struct op_case *
 }
 
 static inline void op_check_activation(struct op_test *t, const struct op_case *c, const struct op_expected *e,
-                                       double tolerance, size_t mark)
+                                       double tolerance, struct draft_mark mark)
 {
     struct draft_tensor *activation[DRAFT_MAX_INPUTS] = {0};
     op_poison(t);
@@ -282,11 +282,11 @@ static inline void op_check_activation(struct op_test *t, const struct op_case *
             assert_near("gradient through activation", i, c->in[i]->grad, e->dx[i], draft_tensor_count(c->in[i]),
                         tolerance);
         }
-    draft_graph_reset(&t->g, mark);
+    draft_graph_reset(&t->g, &mark);
 }
 
 static inline void op_check_frozen(struct op_test *t, const struct op_case *c, const struct op_expected *e,
-                                   double tolerance, size_t mark)
+                                   double tolerance, struct draft_mark mark)
 {
     int wanted = 0;
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
@@ -304,14 +304,14 @@ static inline void op_check_frozen(struct op_test *t, const struct op_case *c, c
         c->in[frozen]->needs_grad = true;
         /* the backend may have packed it as a frozen weight */
         draft_backend_forget(t->backend, c->in[frozen]);
-        draft_graph_reset(&t->g, mark);
+        draft_graph_reset(&t->g, &mark);
     }
 }
 
 static inline void check_op(struct op_test *t, const struct op_case *c)
 {
     double forward = c->forward > 0 ? c->forward : 1e-6, gradient = c->gradient > 0 ? c->gradient : 1e-5;
-    size_t mark = draft_arena_mark(t->arena);
+    struct draft_mark mark = draft_graph_mark(&t->g);
     struct op_expected e = {0};
 
     bool was = draft_no_grad(&t->g);
@@ -336,7 +336,7 @@ static inline void check_op(struct op_test *t, const struct op_case *c)
     double *expected = op_array(e.n_out, sizeof *expected);
     c->twin(c, (const double *const *)e.x, expected);
     assert_near("result", 0, draft_f32(y), expected, e.n_out, forward);
-    draft_graph_reset(&t->g, mark);
+    draft_graph_reset(&t->g, &mark);
 
     op_differences(c, &e, expected);
     op_check_overwrite(t, c, &e, gradient, mark);
@@ -344,7 +344,7 @@ static inline void check_op(struct op_test *t, const struct op_case *c)
     op_check_activation(t, c, &e, gradient, mark);
     op_check_frozen(t, c, &e, gradient, mark);
 
-    assert_int_equal(draft_arena_live(t->arena), mark);
+    assert_int_equal(draft_arena_live(t->arena), mark.step);
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++) {
         free(e.x[i]);
         free(e.dx[i]);

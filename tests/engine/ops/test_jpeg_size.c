@@ -202,7 +202,7 @@ static void test_jpeg_size__falls_along_its_gradient(void **state)
 {
     struct op_test *t = *state;
     struct draft_tensor *x = given_pictures(t, 2, 32, 24);
-    size_t mark = draft_arena_mark(t->arena);
+    struct draft_mark mark = draft_graph_mark(&t->g);
     float first = 0, last = 0;
     for (int step = 0; step < 10; step++) {
         struct draft_tensor *size = draft_mean(&t->g, draft_jpeg_size(&t->g, x, 75));
@@ -214,7 +214,7 @@ static void test_jpeg_size__falls_along_its_gradient(void **state)
             norm += pow((double)x->grad[i], 2);
         for (int64_t i = 0; i < draft_tensor_count(x); i++)
             draft_f32(x)[i] -= (float)(0.5 / sqrt(norm)) * x->grad[i];
-        draft_graph_reset(&t->g, mark);
+        draft_graph_reset(&t->g, &mark);
     }
     print_message("%.3f -> %.3f kB\n", (double)first, (double)last);
     assert_true(last < 0.95f * first);

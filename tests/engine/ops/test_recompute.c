@@ -24,7 +24,7 @@ static struct draft_tensor *run_block(struct draft_graph *g, void *context, stru
 {
     struct block *b = context;
     b->runs++;
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *x = in[0], *h = draft_layer_norm(g, x, b->gamma, b->beta, 1e-5f);
     h = draft_activate(g, draft_linear(g, h, b->w, NULL, &b->lora), DRAFT_SILU);
     if (b->inner != NULL)
@@ -47,7 +47,7 @@ static struct result chain(struct op_test *t, struct block *blocks, struct draft
     struct result r;
     memset(&r, 0, sizeof r);
     struct draft_graph *g = &t->g;
-    size_t mark = draft_arena_mark(t->arena);
+    struct draft_mark mark = draft_graph_mark(&t->g);
     struct draft_tensor *a = draft_axpby(g, 1, x, 0, NULL), *c = draft_axpby(g, 1, context, 0, NULL), *y = a;
     for (int i = 0; i < BLOCKS; i++) {
         struct draft_tensor *in[] = {y, c};
@@ -55,7 +55,7 @@ static struct result chain(struct op_test *t, struct block *blocks, struct draft
     }
     y = draft_add(g, y, a); /* the blocks' first input has an outside consumer too */
     assert_ok(t);
-    r.forward_bytes = draft_arena_live(t->arena) - mark;
+    r.forward_bytes = draft_arena_live(t->arena) - mark.step;
     memcpy(r.y, y->data, sizeof r.y);
     struct draft_tensor *loss = draft_mean_square_difference(g, y, draft_detach(g, c));
     if (!draft_graph_backward(g, loss, NULL))
@@ -69,7 +69,7 @@ static struct result chain(struct op_test *t, struct block *blocks, struct draft
             memcpy(r.ddown[BLOCKS], blocks[i].inner->lora.down->grad, sizeof r.ddown[BLOCKS]);
     }
     r.high = draft_arena_high_water(t->arena);
-    draft_graph_reset(g, mark);
+    draft_graph_reset(g, &mark);
     return r;
 }
 
@@ -132,11 +132,11 @@ static void test_recompute__trains_parameters_under_inputs_that_need_no_gradient
     struct block b = given_block(t, 8);
     struct draft_tensor *in[] = {GIVEN(t, 2, 4, 8), GIVEN(t, 2, 4, 8)};
     in[0]->needs_grad = in[1]->needs_grad = false;
-    size_t mark = draft_arena_mark(t->arena);
+    struct draft_mark mark = draft_graph_mark(&t->g);
     float plain[16];
     assert_true(draft_graph_backward(g, draft_mean(g, run_block(g, &b, in)), NULL));
     memcpy(plain, b.lora.up->grad, sizeof plain);
-    draft_graph_reset(g, mark);
+    draft_graph_reset(g, &mark);
     struct draft_tensor *y = draft_recompute(g, run_block, &b, in, 2);
     assert_true(y->needs_grad);
     assert_true(draft_graph_backward(g, draft_mean(g, y), NULL));
@@ -229,14 +229,14 @@ static void test_recompute__asks_before_it_runs_a_block_again(void **state)
     struct draft_graph *g = &t->g;
     struct block b = given_block(t, 8);
     struct draft_tensor *in[] = {GIVEN(t, 1, 4, 8), GIVEN(t, 1, 4, 8)};
-    size_t mark = draft_arena_mark(t->arena);
+    struct draft_mark mark = draft_graph_mark(&t->g);
     struct draft_tensor *loss = draft_mean(g, draft_recompute(g, run_block, &b, in, 2));
     g->keep_going = no;
     assert_false(draft_graph_backward(g, loss, NULL));
     assert_int_equal(g->error.code, DRAFT_CANCELLED);
     assert_int_equal(b.runs, 1);
     g->keep_going = NULL;
-    draft_graph_reset(g, mark); /* and the next step is fine */
+    draft_graph_reset(g, &mark); /* and the next step is fine */
     assert_true(draft_graph_backward(g, draft_mean(g, draft_recompute(g, run_block, &b, in, 2)), NULL));
 }
 
@@ -256,7 +256,7 @@ static void test_recompute__passes_on_the_error_of_a_second_run(void **state)
     assert_false(draft_graph_backward(g, draft_mean(g, y), NULL));
     assert_string_equal(g->error.message,
                         "recompute backward: add: expected two tensors of one shape, got [3] and [4]");
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     assert_true(g->recording && g->tape->level == 0 && g->tape->last == NULL);
 }
 
@@ -266,11 +266,11 @@ static void test_scope__moves_the_kept_tensor_down_and_forgets_the_rest(void **s
     struct draft_graph *g = &t->g;
     struct draft_tensor *x = GIVEN(t, 300, 7);
     g->recording = false;
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *y = draft_axpby(g, 2, draft_activate(g, x, DRAFT_RELU), 0, NULL);
     y = draft_scope_end(g, mark, draft_reshape(g, y, 2, (int64_t[]){100, 21}));
     assert_true(y->rank == 2 && y->dim[0] == 100 && y->dim[1] == 21);
-    assert_true(draft_arena_live(t->arena) < mark + 2100 * sizeof(float) + 256);
+    assert_true(draft_arena_live(t->arena) < mark.step + 2100 * sizeof(float) + 256);
     for (int i = 0; i < 2100; i++)
         assert_true(draft_f32(y)[i] == 2 * fmaxf(draft_f32(x)[i], 0));
 }
@@ -281,18 +281,18 @@ static void test_scope__nests_and_keeps_what_is_older_than_itself(void **state)
     struct draft_graph *g = &t->g;
     struct draft_tensor *x = GIVEN(t, 64);
     g->recording = false;
-    size_t outer = draft_scope_begin(g);
+    struct draft_mark outer = draft_scope_begin(g);
     struct draft_tensor *a = draft_axpby(g, 2, x, 0, NULL);
-    size_t inner = draft_scope_begin(g);
+    struct draft_mark inner = draft_scope_begin(g);
     draft_axpby(g, 5, a, 0, NULL);
     struct draft_tensor *b = draft_scope_end(g, inner, draft_detach(g, a));
     b = draft_scope_end(g, outer, draft_axpby(g, 3, b, 0, NULL));
     for (int i = 0; i < 64; i++)
         assert_true(draft_f32(b)[i] == 3 * (2 * draft_f32(x)[i]));
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     draft_axpby(g, 1, b, 0, NULL);
     assert_null(draft_scope_end(g, mark, NULL));
-    assert_int_equal(draft_arena_live(t->arena), mark);
+    assert_int_equal(draft_arena_live(t->arena), mark.step);
 }
 
 static void test_scope__does_nothing_while_recording(void **state)
@@ -300,7 +300,7 @@ static void test_scope__does_nothing_while_recording(void **state)
     struct op_test *t = *state;
     struct draft_graph *g = &t->g;
     struct draft_tensor *x = GIVEN(t, 64);
-    size_t mark = draft_scope_begin(g);
+    struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *y = draft_activate(g, draft_activate(g, x, DRAFT_SILU), DRAFT_SILU);
     size_t live = draft_arena_live(t->arena);
     assert_ptr_equal(draft_scope_end(g, mark, y), y);

@@ -52,18 +52,18 @@ static void test_tape__accumulates_several_backward_passes_into_parameters(void 
     float one_by_one[24] = {0}, together[24];
     for (int i = 0; i < 3; i++)
         x[i]->needs_grad = false;
-    size_t mark = draft_arena_mark(t->arena);
+    struct draft_mark mark = draft_graph_mark(&t->g);
     for (int i = 0; i < 3; i++) {
         assert_true(draft_graph_backward(g, draft_mean(g, draft_linear(g, x[i], w, NULL, NULL)), NULL));
         for (int j = 0; j < 24; j++)
             one_by_one[j] += w->grad[j];
-        draft_graph_reset(g, mark);
+        draft_graph_reset(g, &mark);
         assert_null(w->grad); /* the graph's own buffer has been taken back */
     }
     w->grad = together; /* as the trainer does; contents undefined */
     for (int i = 0; i < 3; i++) {
         assert_true(draft_graph_backward(g, draft_mean(g, draft_linear(g, x[i], w, NULL, NULL)), NULL));
-        draft_graph_reset(g, mark);
+        draft_graph_reset(g, &mark);
         assert_ptr_equal(w->grad, together);
         assert_true(w->grad_written);
     }
@@ -129,7 +129,8 @@ static void test_tape__has_flat_memory_and_repeats_its_addresses(void **state)
     float d1[512], d2[512];
     w1->grad = d1;
     w2->grad = d2;
-    size_t mark = draft_arena_mark(t->arena), high = 0;
+    struct draft_mark mark = draft_graph_mark(&t->g);
+    size_t high = 0;
     void *address = NULL;
     for (int step = 0; step < 50; step++) {
         w1->grad_written = w2->grad_written = false;
@@ -148,8 +149,8 @@ static void test_tape__has_flat_memory_and_repeats_its_addresses(void **state)
         }
         assert_int_equal(draft_arena_high_water(t->arena), high);
         assert_ptr_equal(loss, address);
-        draft_graph_reset(g, mark);
-        assert_int_equal(draft_arena_live(t->arena), mark);
+        draft_graph_reset(g, &mark);
+        assert_int_equal(draft_arena_live(t->arena), mark.step);
     }
 }
 
@@ -180,7 +181,7 @@ static void test_tape__keeps_the_first_error_and_takes_null_after_it(void **stat
     assert_null(draft_scope_end(g, draft_scope_begin(g), draft_detach(g, y)));
     assert_false(draft_graph_backward(g, y, NULL));
     assert_string_equal(g->error.message, first);
-    draft_graph_reset(g, 0);
+    draft_graph_reset(g, NULL);
     assert_true(draft_graph_ok(g));
 }
 
@@ -232,7 +233,7 @@ static void test_tape__survives_running_out_of_memory_in_the_backward_pass(void 
         else if (loss != NULL)
             failed++;
         assert_true(draft_graph_ok(&g) || g.error.code == DRAFT_OUT_OF_MEMORY);
-        draft_graph_reset(&g, 0);
+        draft_graph_reset(&g, NULL);
         assert_null(w->grad);
         draft_graph_finish(&g);
         draft_arena_destroy(small);

@@ -63,7 +63,7 @@ static inline void reward_score(struct reward_case *c, float *pixels, int64_t n,
     memcpy(out, score->data, (size_t)n * sizeof *out);
     if (gradient != NULL && !draft_graph_backward(&c->g, score, seed))
         fail_msg("%s", c->g.error.message);
-    draft_graph_reset(&c->g, 0);
+    draft_graph_reset(&c->g, NULL);
 }
 
 #endif

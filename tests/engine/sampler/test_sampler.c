@@ -87,14 +87,14 @@ static void follow(const struct draft_safetensors *file, const char *name, const
         fail_msg("%s: %s", name, err.message);
     assert_int_equal(plan.count, calls);
 
-    draft_graph_reset(&g, 0);
+    draft_graph_reset(&g, NULL);
     int64_t dim = (int64_t)numbers;
     struct draft_tensor *x = draft_new(&g, DRAFT_F32, 1, &dim), *z = draft_new(&g, DRAFT_F32, 1, &dim);
     memcpy(x->data, noise, numbers * sizeof *noise);
     x = draft_sampler_start(&g, &plan, x);
     assert_true(draft_sampler_history_make(&g, &plan, x, &history));
     bool recording = draft_no_grad(&g);
-    size_t mark = draft_scope_begin(&g);
+    struct draft_mark mark = draft_scope_begin(&g);
     for (int i = 0; i < plan.count; i++) {
         const struct draft_sampler_step *step = &plan.step[i];
         if (i == quiet)
@@ -205,7 +205,7 @@ static void test_sampler__gradients_flow_through_every_term(void **state)
         struct draft_sampler_plan plan;
         struct draft_sampler_history history;
         assert_true(draft_sampler_plan_make(&plan, samplers[s], &scheduler, 8, NULL));
-        draft_graph_reset(&g, 0);
+        draft_graph_reset(&g, NULL);
         int64_t dim = 3;
         struct draft_tensor *leaf = draft_new(&g, DRAFT_F32, 1, &dim), *z = draft_new(&g, DRAFT_F32, 1, &dim);
         for (int k = 0; k < 3; k++) {
