@@ -43,6 +43,64 @@ static struct draft_json *new_node(const char *shown, json_t *object, struct dra
     return NULL;
 }
 
+/* Python's json module writes NaN, Infinity and -Infinity bare, which no other reader takes; diffusers' DPM-Solver
+ * files hold one. A copy in which they stand as strings: a getter of numbers refuses those by name, and who knows what
+ * one means can ask for the string. malloc'd; NULL when memory is out. */
+static char *quote_python_numbers(const char *text, size_t length, size_t *out_length)
+{
+    static const char *const names[] = {"NaN", "Infinity", "-Infinity"};
+    char *out = malloc(2 * length + 1); /* the shortest becomes 5 bytes for 3 */
+    bool inside = false;
+    size_t used = 0;
+    for (size_t at = 0; out != NULL && at < length;) {
+        size_t taken = 1, quotes = 0;
+        for (size_t i = 0; !inside && i < sizeof names / sizeof *names; i++) {
+            size_t n = strlen(names[i]);
+            if (n <= length - at && memcmp(text + at, names[i], n) == 0) {
+                taken = n;
+                quotes = 1;
+            }
+        }
+        if (inside && text[at] == '\\' && at + 1 < length)
+            taken = 2;
+        else if (text[at] == '"')
+            inside = !inside;
+        if (quotes)
+            out[used++] = '"';
+        memcpy(out + used, text + at, taken);
+        used += taken;
+        if (quotes)
+            out[used++] = '"';
+        at += taken;
+    }
+    *out_length = used;
+    return out;
+}
+
+/* *whole_reals: integers were read as reals. */
+static json_t *load(const char *text, size_t length, bool *whole_reals, json_error_t *why)
+{
+    json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES, why);
+    /* transformers writes "no limit" as 1000000000000000019884624838656 */
+    *whole_reals = value == NULL && json_error_code(why) == json_error_numeric_overflow;
+    return *whole_reals ? json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, why) : value;
+}
+
+/* As strict as JSON but for what Python writes. *why is about the text as it is written. */
+static json_t *load_pythons(const char *text, size_t length, bool *whole_reals, json_error_t *why)
+{
+    json_t *value = load(text, length, whole_reals, why);
+    if (value != NULL || json_error_code(why) != json_error_invalid_syntax)
+        return value;
+    json_error_t again;
+    size_t quoted_length;
+    char *quoted = quote_python_numbers(text, length, &quoted_length);
+    if (quoted != NULL && quoted_length > length)
+        value = load(quoted, quoted_length, whole_reals, &again);
+    free(quoted);
+    return value;
+}
+
 struct draft_json *draft_json_parse(const char *text, size_t length, const char *shown_name, struct draft_error *err)
 {
     if (length > MAX_FILE) {
@@ -51,13 +109,8 @@ struct draft_json *draft_json_parse(const char *text, size_t length, const char 
         return NULL;
     }
     json_error_t why;
-    bool whole_reals = false;
-    json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
-    /* transformers writes "no limit" as 1000000000000000019884624838656 */
-    if (value == NULL && json_error_code(&why) == json_error_numeric_overflow) {
-        whole_reals = true;
-        value = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &why);
-    }
+    bool whole_reals;
+    json_t *value = load_pythons(text, length, &whole_reals, &why);
     if (value == NULL) {
         draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s is not JSON: line %d, column %d: %s", shown_name, why.line,
                    why.column, why.text);

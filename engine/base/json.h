@@ -15,7 +15,8 @@
 
 struct draft_json;
 
-/* Parses a file of at most 16 MiB holding one object. The caller closes. */
+/* Parses a file of at most 16 MiB holding one object. The caller closes. Bare NaN, Infinity and -Infinity, as Python
+ * writes them, are read as strings. */
 struct draft_json *draft_json_open(const char *path, struct draft_error *err);
 struct draft_json *draft_json_parse(const char *text, size_t length, const char *shown_name, struct draft_error *err);
 void draft_json_close(struct draft_json *json); /* NULL is fine; children die with their root */

@@ -183,8 +183,12 @@ static bool read_sigmas(struct draft_scheduler *scheduler, struct draft_json *js
     }
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         double value;
+        const char *text = "";
+        struct draft_error is_number = {0};
         if (!draft_json_has(json, limits[i]))
             continue;
+        if (draft_json_string(json, limits[i], "", &text, &is_number) && strcmp(text, "-Infinity") == 0)
+            continue; /* no limit, as Python writes it */
         if (!draft_json_double(json, limits[i], 0, &value, err))
             return false;
         snprintf(out, sizeof scheduler->other_sigmas, "\"%s\" is %g, not null", limits[i], value);

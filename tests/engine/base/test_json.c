@@ -201,8 +201,6 @@ static void test_json__refuses_hostile_text(void **state)
         ROW("7"),
         ROW("{\"a\": 1} trailing"),
         ROW("{\"a\": 1, \"a\": 2}"),
-        ROW("{\"a\": NaN}"),
-        ROW("{\"a\": Infinity}"),
         ROW("{\"a\": 1e999}"),
         ROW("{\"\xff\": 1}"),
         ROW("{\"a\": \"\xc0\xaf\"}"),
@@ -280,6 +278,40 @@ static void test_json__reads_the_demo_models_configs(void **state)
     draft_json_close(json);
 }
 
+static void test_json__reads_pythons_numbers_that_json_does_not_have_as_strings(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"a\": -Infinity, \"b\": [Infinity, NaN], \"c\": \"NaN \\\" -Infinity\", \"d\": 1, "
+                               "\"e\": 1000000000000000019884624838656}";
+    struct draft_error err = {0};
+    const char *value, *list[2];
+    double number;
+    int64_t whole;
+    int count;
+    struct draft_json *json = draft_json_parse(text, strlen(text), "s.json", &err);
+    if (json == NULL)
+        fail_msg("%s", err.message);
+    assert_true(draft_json_string(json, "a", NULL, &value, &err));
+    assert_string_equal(value, "-Infinity");
+    assert_true(draft_json_strings(json, "b", list, 2, &count, &err));
+    assert_string_equal(list[0], "Infinity");
+    assert_string_equal(list[1], "NaN");
+    assert_true(draft_json_string(json, "c", NULL, &value, &err));
+    assert_string_equal(value, "NaN \" -Infinity");
+    assert_true(draft_json_int(json, "d", 0, 9, 0, &whole, &err));
+    assert_false(draft_json_double(json, "a", 0, &number, &err));
+    assert_string_equal(err.message, "s.json: \"a\" is \"-Infinity\", expected a number");
+    draft_json_close(json);
+
+    static const char *const broken[] = {"{\"a\": -Infinit}", "{\"a\": xNaN}", "{\"a\": NaN NaN}", "{\"a\": NaN",
+                                         "{\"a\": \"NaN}"};
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        err = (struct draft_error){0};
+        assert_null(draft_json_parse(broken[i], strlen(broken[i]), "s.json", &err));
+        assert_non_null(strstr(err.message, "s.json is not JSON: line 1"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +322,7 @@ int main(void)
         cmocka_unit_test(test_json__finish_refuses_keys_nobody_understood),
         cmocka_unit_test(test_json__visits_a_vocabulary),
         cmocka_unit_test(test_json__reads_transformers_number_for_no_limit),
+        cmocka_unit_test(test_json__reads_pythons_numbers_that_json_does_not_have_as_strings),
         cmocka_unit_test(test_json__refuses_hostile_text),
         cmocka_unit_test(test_json__refuses_deep_nesting_without_running_out_of_stack),
         cmocka_unit_test(test_json__refuses_what_is_no_small_regular_file),

@@ -73,6 +73,45 @@ static void test_scheduler__absent_keys_take_ddims_defaults_not_the_files_classs
     draft_scheduler_close(&scheduler);
 }
 
+/* DPMSolverMultistepScheduler of diffusers 0.42, as save_pretrained writes it: -Infinity is bare, which no JSON has. */
+static const char dpm[] =
+    "{\"_class_name\": \"DPMSolverMultistepScheduler\", \"_diffusers_version\": \"0.42.1\", \"algorithm_type\": "
+    "\"dpmsolver++\", \"beta_end\": 0.012, \"beta_schedule\": \"scaled_linear\", \"beta_start\": 0.00085, "
+    "\"dynamic_thresholding_ratio\": 0.995, \"euler_at_final\": false, \"final_sigmas_type\": \"zero\", "
+    "\"flow_shift\": 1.0, "
+    "\"lambda_min_clipped\": %s, \"lower_order_final\": true, \"num_train_timesteps\": 1000, \"prediction_type\": "
+    "\"epsilon\", \"rescale_betas_zero_snr\": false, \"sample_max_value\": 1.0, \"solver_order\": 2, \"solver_type\": "
+    "\"midpoint\", \"steps_offset\": 1, \"thresholding\": false, \"time_shift_type\": \"exponential\", "
+    "\"timestep_spacing\": \"linspace\", \"trained_betas\": null, \"use_beta_sigmas\": false, "
+    "\"use_dynamic_shifting\": "
+    "false, \"use_exponential_sigmas\": false, \"use_flow_sigmas\": false, \"use_karras_sigmas\": false, "
+    "\"use_lu_lambdas\": false, \"variance_type\": null}";
+
+static void test_scheduler__reads_what_python_writes_for_no_limit(void **state)
+{
+    (void)state;
+    char json[2048];
+    struct draft_sampler_plan out;
+    struct draft_error err = {0};
+    snprintf(json, sizeof json, dpm, "-Infinity");
+    struct draft_scheduler scheduler = parse(json);
+    assert_int_equal(scheduler.spacing, DRAFT_SPACING_LINSPACE);
+    assert_true(draft_sampler_plan_make(&out, &draft_sampler_dpmpp_2m, &scheduler, 20, &err));
+    draft_sampler_plan_free(&out);
+    draft_scheduler_close(&scheduler);
+
+    snprintf(json, sizeof json, dpm, "-5.1"); /* a limit changes the sigmas */
+    scheduler = parse(json);
+    assert_false(draft_sampler_plan_make(&out, &draft_sampler_dpmpp_2m, &scheduler, 20, &err));
+    assert_non_null(strstr(err.message, "\"lambda_min_clipped\" is -5.1, not null"));
+    draft_scheduler_close(&scheduler);
+
+    err = (struct draft_error){0};
+    snprintf(json, sizeof json, dpm, "NaN");
+    assert_false(draft_scheduler_parse(&scheduler, json, &err));
+    assert_non_null(strstr(err.message, "\"lambda_min_clipped\" is \"NaN\", expected a number"));
+}
+
 static void test_scheduler__takes_trained_betas(void **state)
 {
     (void)state;
@@ -167,6 +206,7 @@ static void test_scheduler__refuses_what_it_does_not_implement_or_understand(voi
         {"{\"beta_start\": 0}", "beta_start and beta_end are 0 and 0.02"},
         {"{\"beta_end\": 1.5}", "expected numbers between 0 and 1"},
         {"{\"beta_end\": \"0.02\"}", "expected a number"},
+        {"{\"beta_end\": NaN}", "\"beta_end\" is \"NaN\", expected a number"},
         {"{\"clip_sample_range\": -1}", "\"clip_sample_range\" is -1"},
         {"{\"trained_betas\": [0.1, 0.2]}", "\"trained_betas\" holds 2 numbers, expected num_train_timesteps (1000)"},
         {"{\"num_train_timesteps\": 2, \"trained_betas\": [0.1, 1.0]}", "\"trained_betas\" holds 1"},
@@ -204,6 +244,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scheduler__reads_sd15s_own_file_as_ddim),
         cmocka_unit_test(test_scheduler__absent_keys_take_ddims_defaults_not_the_files_classs),
+        cmocka_unit_test(test_scheduler__reads_what_python_writes_for_no_limit),
         cmocka_unit_test(test_scheduler__takes_trained_betas),
         cmocka_unit_test(test_scheduler__knows_the_three_predictions),
         cmocka_unit_test(test_scheduler__refuses_steps_that_cannot_be),
