@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "models/part.h"
 #include "tensor/pickle.h"
 
@@ -108,6 +109,30 @@ static bool locate_single(struct draft_model_files *files, const char *model, st
     return true;
 }
 
+/* What a folder says it is, if it says so. The parts' own files decide everything else. */
+static bool is_stable_diffusion(const char *folder, struct draft_error *err)
+{
+    static const char *const pipelines[] = {"StableDiffusionPipeline", "StableDiffusionPipelineSafe",
+                                            "StableDiffusionImg2ImgPipeline"};
+    char path[DRAFT_MODEL_PATH];
+    if (!is_there(folder, "model_index.json"))
+        return true;
+    if (!put(path, folder, "model_index.json", err))
+        return false;
+    struct draft_json *index = draft_json_open(path, err);
+    const char *name = NULL;
+    bool ok = index != NULL && draft_json_string(index, "_class_name", pipelines[0], &name, err), known = false;
+    for (size_t i = 0; ok && i < sizeof pipelines / sizeof *pipelines; i++)
+        known = known || strcmp(name, pipelines[i]) == 0;
+    if (ok && !known)
+        draft_fail(err, DRAFT_INVALID_ARGUMENT,
+                   "%s says that the model is a %.64s; only Stable Diffusion 1.x and 2.x (StableDiffusionPipeline) are "
+                   "implemented",
+                   path, name);
+    draft_json_close(index);
+    return ok && known;
+}
+
 bool draft_model_locate(struct draft_model_files *files, const char *model, struct draft_error *err)
 {
     *files = (struct draft_model_files){.single = draft_is_single_file(model)};
@@ -115,7 +140,7 @@ bool draft_model_locate(struct draft_model_files *files, const char *model, stru
         return locate_single(files, model, err);
     if (access(model, F_OK) != 0)
         return draft_fail_errno(err, "cannot open the model %s", model);
-    return put(files->tokenizer, model, "tokenizer", err) && put(files->text, model, "text_encoder", err) &&
-           put(files->unet, model, "unet", err) && put(files->vae, model, "vae", err) &&
-           put(files->scheduler, model, "scheduler/scheduler_config.json", err);
+    return is_stable_diffusion(model, err) && put(files->tokenizer, model, "tokenizer", err) &&
+           put(files->text, model, "text_encoder", err) && put(files->unet, model, "unet", err) &&
+           put(files->vae, model, "vae", err) && put(files->scheduler, model, "scheduler/scheduler_config.json", err);
 }

@@ -17,7 +17,8 @@ struct draft_model_files {
     bool open_clip_padding;           /* the vocabulary came without a configuration and SD 2.x pads with "!" */
 };
 
-/* Refuses pickles, files that hold no whole model, a single file without a vocabulary, each in its own words. */
+/* Refuses pickles, files that hold no whole model, a single file without a vocabulary, folders of other pipelines
+ * (model_index.json), each in its own words. */
 bool draft_model_locate(struct draft_model_files *files, const char *model, struct draft_error *err);
 
 #endif
