@@ -1,5 +1,7 @@
 #include "autograd/tape.h"
 
+#include "backend/backend.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,14 +22,14 @@ bool draft_graph_init(struct draft_graph *g, struct draft_backend *backend, stru
     return true;
 }
 
-static void forget_leaves(struct draft_tape *tape)
+static void forget_leaves(struct draft_graph *g)
 {
-    while (tape->leaves != NULL) {
-        struct draft_leaf *leaf = tape->leaves;
-        tape->leaves = leaf->next;
+    while (g->tape->leaves != NULL) {
+        struct draft_leaf *leaf = g->tape->leaves;
+        g->tape->leaves = leaf->next;
         leaf->tensor->grad = NULL;
         leaf->tensor->grad_written = false;
-        free(leaf->grad);
+        draft_backend_free(g->backend, leaf->grad);
         free(leaf);
     }
 }
@@ -35,7 +37,7 @@ static void forget_leaves(struct draft_tape *tape)
 void draft_graph_finish(struct draft_graph *g)
 {
     if (g->tape != NULL)
-        forget_leaves(g->tape);
+        forget_leaves(g);
     free(g->tape);
     g->tape = NULL;
     draft_arena_destroy(g->notes);
@@ -55,7 +57,7 @@ void draft_graph_release(struct draft_graph *g, struct draft_mark mark)
 
 void draft_graph_reset(struct draft_graph *g, const struct draft_mark *mark)
 {
-    forget_leaves(g->tape);
+    forget_leaves(g);
     *g->tape = (struct draft_tape){0};
     draft_graph_release(g, mark != NULL ? *mark : (struct draft_mark){0});
     g->error = (struct draft_error){0};
@@ -97,7 +99,7 @@ struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, in
         return NULL;
     }
     struct draft_tensor *t = draft_note(g, sizeof *t);
-    void *data = t != NULL ? take(g, g->step, bytes) : NULL;
+    void *data = t != NULL ? take(g, dtype == DRAFT_I32 ? g->notes : g->step, bytes) : NULL;
     if (data == NULL)
         return NULL;
     *t = (struct draft_tensor){.dtype = dtype, .rank = rank, .data = data};
@@ -118,6 +120,28 @@ struct draft_tensor *draft_new_view(struct draft_graph *g, const struct draft_te
         .dtype = x->dtype, .rank = rank, .data = (char *)x->data + offset * draft_dtype_size(x->dtype)};
     memcpy(t->dim, dim, (size_t)rank * sizeof *dim);
     return t;
+}
+
+static size_t bytes_of(const struct draft_tensor *x)
+{
+    return (size_t)draft_tensor_count(x) * draft_dtype_size(x->dtype);
+}
+
+bool draft_put(struct draft_graph *g, struct draft_tensor *x, const void *values)
+{
+    return draft_graph_ok(g) && draft_backend_upload(g->backend, x->data, values, bytes_of(x), &g->error);
+}
+
+bool draft_get(struct draft_graph *g, const struct draft_tensor *x, void *values)
+{
+    return draft_graph_ok(g) && draft_backend_download(g->backend, values, x->data, bytes_of(x), &g->error);
+}
+
+float draft_get_scalar(struct draft_graph *g, const struct draft_tensor *x)
+{
+    assert(!draft_graph_ok(g) || draft_tensor_count(x) == 1);
+    float value;
+    return draft_get(g, x, &value) ? value : 0;
 }
 
 struct draft_tensor *draft_detach(struct draft_graph *g, struct draft_tensor *x)
@@ -141,6 +165,12 @@ bool draft_tape_record(struct draft_graph *g, const struct draft_call *call)
     return true;
 }
 
+struct draft_op_column draft_op_on(const struct draft_backend *backend, const struct draft_op *op)
+{
+    const struct draft_op_column *table = draft_backend_kind(backend)->ops;
+    return table == NULL || op->anywhere ? (struct draft_op_column){op->forward, op->backward} : table[op->id];
+}
+
 struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *call)
 {
     if (!draft_graph_ok(g))
@@ -156,7 +186,7 @@ struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *c
         return NULL;
     }
     call->out->needs_grad = needed; /* forward looks at it to know whether notes will be read */
-    if (!call->op->forward(g, call)) {
+    if (!draft_op_on(g->backend, call->op).forward(g, call)) {
         draft_error_prefix(&g->error, "%s: ", call->op->name);
         draft_fail(&g->error, DRAFT_INTERNAL, "%s failed without a reason", call->op->name);
         return NULL;
@@ -182,7 +212,7 @@ struct draft_tensor *draft_scope_end(struct draft_graph *g, struct draft_mark ma
         return NULL;
     }
     struct draft_tensor old = *keep;
-    size_t bytes = (size_t)draft_tensor_count(&old) * draft_dtype_size(old.dtype);
+    size_t bytes = bytes_of(&old);
     void *data = draft_arena_slide(g->step, mark.step, old.data, bytes);
     if (data == NULL) {
         draft_arena_fail(g->step, bytes, &g->error);

@@ -16,9 +16,9 @@
  * backward hands the gradient on like that of any other op.
  *
  * Memory: the values of forward activations are bumped in the step arena, which is memory of the backend; tensors'
- * structs, the tape and ops' arguments are in a second arena, always on the host. Both are marked and released together.
- * draft_scope_* frees the temporaries of no-gradient work at once. draft_recompute() keeps a block's output only and
- * runs the block again in the backward pass. After a backward pass the step arena holds the activations only.
+ * structs, the tape and ops' arguments are in a second arena, always on the host. Both are marked and released
+ * together. draft_scope_* frees the temporaries of no-gradient work at once. draft_recompute() keeps a block's output
+ * only and runs the block again in the backward pass. After a backward pass the step arena holds the activations only.
  *
  * Thread: one graph, one thread; kernels use the backend's pool inside.
  */
@@ -48,10 +48,27 @@ struct draft_graph {
 
 struct draft_call;
 
+/* How one backend runs an op. The CPU's are in the op's descriptor, ops/<op>.c; another backend has a table of columns
+ * in the order of ops.def (draft_backend_kind), CUDA's from ops/<op>.cu. */
+struct draft_op_column {
+    /* call->out->needs_grad tells whether backward will come, so whether notes in `saved` are wanted. */
+    bool (*forward)(struct draft_graph *g, struct draft_call *call);
+    bool (*backward)(struct draft_graph *g, struct draft_call *call);
+};
+
+/* ops.def's order: DRAFT_OP_linear, ... */
+enum draft_op_id {
+#define DRAFT_OP(name) DRAFT_OP_##name,
+#include "ops/ops.def"
+#undef DRAFT_OP
+    DRAFT_OPS
+};
+
 /* What an op is: one const struct in ops/<op>.c, named in ops/ops.def. */
 struct draft_op {
     const char *name;
-    /* call->out->needs_grad tells whether backward will come, so whether notes in `saved` are wanted. */
+    enum draft_op_id id;
+    bool anywhere; /* moves no numbers by itself: these two functions serve every backend, and the id is not used */
     bool (*forward)(struct draft_graph *g, struct draft_call *call);
     bool (*backward)(struct draft_graph *g, struct draft_call *call); /* NULL needs no_gradient */
     const char *no_gradient; /* DRAFT_NO_GRADIENT("why"): recording through it fails before any step runs */
@@ -88,11 +105,18 @@ static inline bool draft_graph_ok(const struct draft_graph *g)
     return g->error.code == DRAFT_OK;
 }
 
-/* A new activation in the step arena, contents undefined. NULL (and the graph failed) when memory is out. */
+/* A new activation in the step arena, or for I32 in the notes, on the host; contents undefined. NULL (and the graph
+ * failed) when memory is out. */
 struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, int rank, const int64_t *dim);
 /* `bytes` of host memory that lasts as long as an activation made now; contents undefined. NULL (and the graph failed)
  * when memory is out. */
 void *draft_note(struct draft_graph *g, size_t bytes);
+/* Copies all of x's values from, or to, an array on the host. False: the graph has failed. */
+bool draft_put(struct draft_graph *g, struct draft_tensor *x, const void *values);
+bool draft_get(struct draft_graph *g, const struct draft_tensor *x, void *values);
+/* The only value of x [1]; 0 when the graph has failed. */
+float draft_get_scalar(struct draft_graph *g, const struct draft_tensor *x);
+
 /* For op wrappers: a tensor over x's own values, beginning at element `offset`. */
 struct draft_tensor *draft_new_view(struct draft_graph *g, const struct draft_tensor *x, int rank, const int64_t *dim,
                                     size_t offset);
@@ -126,9 +150,10 @@ struct draft_tensor *draft_recompute(struct draft_graph *g, draft_block block, v
 /* A tensor that shares x's values and passes no gradient back (stopgrad). */
 struct draft_tensor *draft_detach(struct draft_graph *g, struct draft_tensor *x);
 
-/* Walks the tape back from `root` seeded with `seed` (NULL: 1 for a scalar root). Afterwards gradients are in ->grad of
- * every leaf that needs one. The tape is emptied; the arena keeps activations until reset. May be called several times
- * per step (DRaFT-LV, micro-batches): parameter gradients accumulate, since their grad_written stays true. */
+/* Walks the tape back from `root` seeded with `seed`, on the host (NULL: 1 for a scalar root). Afterwards gradients are
+ * in ->grad of every leaf that needs one. The tape is emptied; the arena keeps activations until reset. May be called
+ * several times per step (DRaFT-LV, micro-batches): parameter gradients accumulate, since their grad_written stays
+ * true. */
 bool draft_graph_backward(struct draft_graph *g, struct draft_tensor *root, const float *seed);
 
 #endif

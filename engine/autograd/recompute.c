@@ -64,7 +64,7 @@ static bool recompute_forward(struct draft_graph *g, struct draft_call *call)
 }
 
 static const struct draft_op recompute_op = {
-    .name = "recompute", .forward = recompute_forward, .backward = recompute_backward};
+    .name = "recompute", .anywhere = true, .forward = recompute_forward, .backward = recompute_backward};
 
 struct draft_tensor *draft_recompute(struct draft_graph *g, draft_block block, void *context,
                                      struct draft_tensor *const *in, int n_in)

@@ -1,6 +1,6 @@
 #include "autograd/tape.h"
 
-#include "backend/cpu/cpu.h"
+#include "backend/backend.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -16,13 +16,12 @@ static size_t gradient_bytes(const struct draft_tensor *x)
 
 static bool reserve_leaf(struct draft_graph *g, struct draft_tensor *x)
 {
-    size_t bytes = gradient_bytes(x) + 64;
     struct draft_leaf *leaf = malloc(sizeof *leaf);
-    float *grad = aligned_alloc(64, bytes);
+    float *grad = draft_backend_alloc(g->backend, gradient_bytes(x), &g->error);
     if (leaf == NULL || grad == NULL) {
         free(leaf);
-        free(grad);
-        return draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "out of memory for a gradient of %zu bytes", bytes);
+        draft_backend_free(g->backend, grad);
+        return draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "out of memory for a gradient");
     }
     *leaf = (struct draft_leaf){.next = g->tape->leaves, .tensor = x, .grad = grad};
     g->tape->leaves = leaf;
@@ -99,7 +98,7 @@ bool draft_grad_pass(struct draft_graph *g, struct draft_tensor *out, struct dra
     bool accumulate;
     float *dx = draft_grad_in_place(g, out, x, &accumulate);
     if (dx != NULL && dx != dy)
-        draft_cpu_axpby(g->backend, draft_tensor_count(x), 1, dy, 0, NULL, dx, accumulate);
+        draft_backend_axpby(g->backend, draft_tensor_count(x), 1, dy, dx, accumulate, &g->error);
     return draft_graph_ok(g);
 }
 
@@ -152,7 +151,7 @@ bool draft_tape_walk(struct draft_graph *g)
         if (call->out->grad_written) {
             if (++nodes % ASK_EVERY == 0 && !draft_tape_keep_going(g))
                 return false;
-            bool done = call->op->backward(g, call);
+            bool done = draft_op_on(g->backend, call->op).backward(g, call);
             if (!done || !draft_graph_ok(g)) {
                 draft_error_prefix(&g->error, "%s backward: ", call->op->name);
                 return draft_fail(&g->error, DRAFT_INTERNAL, "%s backward failed without a reason", call->op->name);
@@ -169,9 +168,13 @@ static bool seed_root(struct draft_graph *g, struct draft_tensor *root, const fl
     float *grad = draft_grad(g, root, &accumulate);
     if (grad == NULL)
         return false;
-    const float one = 1;
-    draft_cpu_axpby(g->backend, draft_tensor_count(root), 1, seed != NULL ? seed : &one, 0, NULL, grad, accumulate);
-    return true;
+    int64_t n = draft_tensor_count(root);
+    float *to = accumulate ? draft_arena_alloc(g->step, gradient_bytes(root)) : grad; /* a leaf may be its own root */
+    if (to == NULL)
+        return draft_arena_fail(g->step, gradient_bytes(root), &g->error);
+    bool sent = n == 1 ? draft_backend_fill(g->backend, to, 1, seed != NULL ? *seed : 1, &g->error)
+                       : draft_backend_upload(g->backend, to, seed, (size_t)n * sizeof *seed, &g->error);
+    return sent && (to == grad || draft_backend_axpby(g->backend, n, 1, to, grad, true, &g->error));
 }
 
 bool draft_graph_backward(struct draft_graph *g, struct draft_tensor *root, const float *seed)

@@ -31,12 +31,14 @@ struct draft_leaf {
 
 struct draft_tape {
     struct draft_tape_node *last;
-    int level;    /* 0, or how many recomputed blocks we are inside of */
-    bool touched; /* an op has read something that needs a gradient (recompute.c asks) */
+    int level;                                 /* 0, or how many recomputed blocks we are inside of */
+    bool touched;                              /* an op has read something that needs a gradient (recompute.c asks) */
     struct draft_gradient_block *spare, *used; /* free; holding a gradient */
     struct draft_leaf *leaves;
 };
 
+/* The functions that run an op on a backend. */
+struct draft_op_column draft_op_on(const struct draft_backend *backend, const struct draft_op *op);
 /* Appends a call whose output needs a gradient; the call and its args are copied. */
 bool draft_tape_record(struct draft_graph *g, const struct draft_call *call);
 /* Gives x a gradient buffer without calling it written. False: out of memory, the graph has failed. */

@@ -1,24 +1,94 @@
 /*
- * A backend: where tensors live and how heavy work runs. The CPU backend is built in; the CUDA backend will be a plugin.
- * Created once per engine; owns its thread pool and the prepared (packed, transformed) forms of frozen weights.
+ * A backend: where tensors' values live and how heavy work runs. The CPU backend is built in (backend/cpu); the CUDA
+ * backend is a plugin, libdraft_cuda.so (plugin.h). Created once per engine; owns threads or streams, and the prepared
+ * forms (packed, transformed, copied to the device) of frozen weights.
+ *
+ * Who may touch values: ops, in their backend's column (autograd/graph.h). Everybody else moves them by the functions
+ * below, which are plain copies where values live in host memory. Tensors' structs are always host memory, so are
+ * frozen weights (each backend makes its own form of them at first use) and I32 tensors (token ids).
+ *
+ * Errors: a backend's work may be asynchronous; a failure is then reported by the next call that waits.
+ * Thread: one caller at a time per backend (the graph's thread).
  */
 #ifndef DRAFT_BACKEND_BACKEND_H
 #define DRAFT_BACKEND_BACKEND_H
 
+#include "base/arena.h"
 #include "base/error.h"
 #include "tensor/tensor.h"
 
 struct draft_backend;
+struct draft_op_column; /* autograd/graph.h */
 
 struct draft_backend_options {
-    int threads;      /* 0: one per available processor */
-    const char *isa;  /* NULL or "auto": the best of "x86-64", "x86-64-v3", "x86-64-v4" this machine has */
+    int threads;     /* 0: one per available processor */
+    const char *isa; /* NULL or "auto": the best of "x86-64", "x86-64-v3", "x86-64-v4" this machine has */
 };
 
+/* What each backend fills in; the functions below say what they mean. */
+struct draft_backend_kind {
+    const char *name;                  /* "cpu", "cuda" */
+    const struct draft_op_column *ops; /* in the order of ops.def; NULL: the functions in the ops' own descriptors */
+    void (*destroy)(struct draft_backend *backend);
+    /* NULL: values live in host memory, and the next five are not asked for either */
+    bool (*region)(struct draft_backend *backend, size_t limit, struct draft_arena_region *out,
+                   struct draft_error *err);
+    void *(*alloc)(struct draft_backend *backend, size_t bytes, struct draft_error *err);
+    void (*free)(struct draft_backend *backend, void *memory);
+    bool (*upload)(struct draft_backend *backend, void *to, const void *from, size_t bytes, struct draft_error *err);
+    bool (*download)(struct draft_backend *backend, void *to, const void *from, size_t bytes, struct draft_error *err);
+    bool (*fill)(struct draft_backend *backend, float *at, int64_t n, float value, struct draft_error *err);
+    bool (*axpby)(struct draft_backend *backend, int64_t n, float alpha, const float *a, float *y, bool accumulate,
+                  struct draft_error *err);
+    void (*forget)(struct draft_backend *backend, struct draft_tensor *weight);
+    size_t (*prepared_bytes)(const struct draft_backend *backend);
+};
+
+/* What every backend's own struct begins with. */
+struct draft_backend_head {
+    const struct draft_backend_kind *kind;
+};
+
+static inline const struct draft_backend_kind *draft_backend_kind(const struct draft_backend *backend)
+{
+    return ((const struct draft_backend_head *)backend)->kind;
+}
+
+static inline bool draft_backend_on_host(const struct draft_backend *backend)
+{
+    return draft_backend_kind(backend)->region == NULL;
+}
+
 struct draft_backend *draft_backend_create_cpu(const struct draft_backend_options *options, struct draft_error *err);
-void draft_backend_destroy(struct draft_backend *backend);
+void draft_backend_destroy(struct draft_backend *backend); /* NULL is fine */
+
+/* Of the CPU backend alone. */
 const char *draft_backend_isa(const struct draft_backend *backend);
 int draft_backend_threads(const struct draft_backend *backend);
+
+/* --- Memory where values live ---------------------------------------------------------------------------------------
+ */
+
+/* An arena of it: at most `limit` bytes, committed as they are used. Destroyed before the backend is. */
+struct draft_arena *draft_backend_arena(struct draft_backend *backend, const char *name, size_t limit,
+                                        struct draft_error *err);
+/* One block, contents undefined; 64-byte aligned or better. NULL: out of memory. */
+void *draft_backend_alloc(struct draft_backend *backend, size_t bytes, struct draft_error *err);
+void draft_backend_free(struct draft_backend *backend, void *memory); /* NULL is fine */
+
+/* `from` is read before upload returns; download waits for all work before it. */
+bool draft_backend_upload(struct draft_backend *backend, void *to, const void *from, size_t bytes,
+                          struct draft_error *err);
+bool draft_backend_download(struct draft_backend *backend, void *to, const void *from, size_t bytes,
+                            struct draft_error *err);
+bool draft_backend_fill(struct draft_backend *backend, float *at, int64_t n, float value, struct draft_error *err);
+
+/* y = alpha a (+ y), n numbers: how the tape seeds and hands on gradients. */
+bool draft_backend_axpby(struct draft_backend *backend, int64_t n, float alpha, const float *a, float *y,
+                         bool accumulate, struct draft_error *err);
+
+/* --- Prepared weights ------------------------------------------------------------------------------------------------
+ */
 
 /* Frees the prepared form of a weight whose values changed. Frees all at destroy. */
 void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *weight);

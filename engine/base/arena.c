@@ -10,8 +10,8 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-/* Blocks are cache-line aligned; the region itself begins on a huge page so that the kernel can back it with them. */
-enum { ALIGNMENT = 64 };
+/* Blocks are cache-line aligned; the map itself begins on a huge page so that the kernel can back it with them. */
+enum { ALIGNMENT = 64, REGION_ALIGNMENT = 256 };
 static const size_t HUGE_PAGE = (size_t)2 << 20;
 
 struct owned {
@@ -26,8 +26,10 @@ struct draft_arena {
     unsigned char *base;
     size_t limit;
     size_t used, high_water;
-    void *map; /* what munmap takes: base is inside it */
+    size_t alignment;
+    void *map; /* what munmap takes: base is inside it; NULL: in a region */
     size_t map_bytes;
+    struct draft_arena_region region;
     struct owned *owned; /* the latest first */
 };
 
@@ -42,13 +44,13 @@ static size_t watched_end(size_t end)
 
 static void hide(const struct draft_arena *arena, size_t start, size_t end)
 {
-    if (start < watched_end(end))
+    if (arena->map && start < watched_end(end))
         ASAN_POISON_MEMORY_REGION(arena->base + start, watched_end(end) - start);
 }
 
 static void show(const struct draft_arena *arena, size_t start, size_t end)
 {
-    if (start < watched_end(end))
+    if (arena->map && start < watched_end(end))
         ASAN_UNPOISON_MEMORY_REGION(arena->base + start, watched_end(end) - start);
 }
 #else
@@ -83,8 +85,12 @@ struct draft_arena *draft_arena_create(const char *name, size_t limit, struct dr
         return NULL;
     }
     uintptr_t start = ((uintptr_t)map + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    *arena = (struct draft_arena){
-        .name = name, .base = (unsigned char *)start, .limit = limit, .map = map, .map_bytes = bytes};
+    *arena = (struct draft_arena){.name = name,
+                                  .base = (unsigned char *)start,
+                                  .limit = limit,
+                                  .alignment = ALIGNMENT,
+                                  .map = map,
+                                  .map_bytes = bytes};
     /* Advice only: a kernel without transparent huge pages works as well, a little slower. */
     (void)madvise(arena->base, bytes - (start - (uintptr_t)map), MADV_HUGEPAGE);
     return arena;
@@ -99,13 +105,32 @@ static void release_owned(struct draft_arena *arena, size_t mark)
     }
 }
 
+struct draft_arena *draft_arena_create_in(const char *name, const struct draft_arena_region *region,
+                                          struct draft_error *err)
+{
+    assert(name != NULL && (uintptr_t)region->base % REGION_ALIGNMENT == 0);
+    struct draft_arena *arena = calloc(1, sizeof *arena);
+    if (arena == NULL) {
+        region->release(region->context);
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "arena %s: out of memory", name);
+        return NULL;
+    }
+    *arena = (struct draft_arena){
+        .name = name, .base = region->base, .limit = region->limit, .alignment = REGION_ALIGNMENT, .region = *region};
+    return arena;
+}
+
 void draft_arena_destroy(struct draft_arena *arena)
 {
     if (arena == NULL)
         return;
     release_owned(arena, 0);
-    show(arena, 0, arena->high_water);
-    munmap(arena->map, arena->map_bytes);
+    if (arena->map != NULL) {
+        show(arena, 0, arena->high_water);
+        munmap(arena->map, arena->map_bytes);
+    } else {
+        arena->region.release(arena->region.context);
+    }
     free(arena);
 }
 
@@ -113,9 +138,12 @@ void *draft_arena_alloc(struct draft_arena *arena, size_t bytes)
 {
     if (bytes > arena->limit - arena->used)
         return NULL;
-    size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    size_t rounded = (bytes + arena->alignment - 1) / arena->alignment * arena->alignment;
     if (rounded > arena->limit - arena->used)
         rounded = arena->limit - arena->used;
+    if (arena->map == NULL && arena->used + rounded > arena->high_water &&
+        !arena->region.commit(arena->region.context, arena->used + rounded))
+        return NULL;
     unsigned char *block = arena->base + arena->used;
     show(arena, arena->used, arena->used + bytes);
     hide(arena, arena->used + bytes, arena->used + rounded);
@@ -154,7 +182,10 @@ void *draft_arena_slide(struct draft_arena *arena, size_t mark, const void *from
     if (bytes > arena->limit - mark)
         return NULL;
     show(arena, mark, mark + bytes);
-    memmove(arena->base + mark, from, bytes);
+    if (arena->map != NULL)
+        memmove(arena->base + mark, from, bytes);
+    else
+        arena->region.move(arena->region.context, arena->base + mark, from, bytes);
     draft_arena_release(arena, mark);
     return draft_arena_alloc(arena, bytes);
 }

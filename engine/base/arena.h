@@ -1,6 +1,6 @@
 /*
  * Arenas: memory with a named lifetime. An arena reserves address space once (huge pages advised, nothing committed
- * until touched), hands out 64-byte aligned blocks by bumping an offset, and gives them back all at once or down to a
+ * until touched), hands out 64-byte aligned blocks (256 in a region) by bumping an offset, and gives them back all at once or down to a
  * mark. The same sequence of requests gives the same addresses in every step.
  *
  * Ownership: the creator destroys; blocks die with the arena or when released below their mark.
@@ -18,6 +18,20 @@ struct draft_arena;
 /* `name` is kept, not copied. `limit` bytes is the most it may ever hold. */
 struct draft_arena *draft_arena_create(const char *name, size_t limit, struct draft_error *err);
 void draft_arena_destroy(struct draft_arena *arena); /* NULL is fine */
+
+/* An arena over somebody else's memory, a device's say: the arena counts, and touches nothing. */
+struct draft_arena_region {
+    unsigned char *base; /* aligned as its blocks: 256 */
+    size_t limit;
+    /* Makes the first `bytes` usable; never asked for less than before. False: there is no more. */
+    bool (*commit)(void *context, size_t bytes);
+    void (*move)(void *context, void *to, const void *from, size_t bytes); /* as memmove, to <= from */
+    void (*release)(void *context);                                      /* at draft_arena_destroy() */
+    void *context;
+};
+/* Takes the region over: it is released when this fails, too. */
+struct draft_arena *draft_arena_create_in(const char *name, const struct draft_arena_region *region,
+                                          struct draft_error *err);
 
 /* NULL when the limit would be passed; draft_arena_fail() then words the error. Contents are undefined. */
 void *draft_arena_alloc(struct draft_arena *arena, size_t bytes);

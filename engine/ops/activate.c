@@ -41,7 +41,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_activate = {.name = "activate", .forward = forward, .backward = backward};
+const struct draft_op draft_op_activate = {
+    .name = "activate", .id = DRAFT_OP_activate, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_activate(struct draft_graph *g, struct draft_tensor *x, enum draft_activation kind)
 {

@@ -27,7 +27,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g) && draft_grad_pass(g, call->out, call->in[X]);
 }
 
-const struct draft_op draft_op_add_channels = {.name = "add_channels", .forward = forward, .backward = backward};
+const struct draft_op draft_op_add_channels = {
+    .name = "add_channels", .id = DRAFT_OP_add_channels, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_add_channels(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *b)
 {

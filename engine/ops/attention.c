@@ -40,7 +40,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
                                         call->out->grad, &to, &g->error);
 }
 
-const struct draft_op draft_op_attention = {.name = "attention", .forward = forward, .backward = backward};
+const struct draft_op draft_op_attention = {
+    .name = "attention", .id = DRAFT_OP_attention, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_attention(struct draft_graph *g, struct draft_tensor *q, struct draft_tensor *k,
                                      struct draft_tensor *v, int heads, bool causal)

@@ -6,13 +6,9 @@
 
 #include <assert.h>
 
-struct axpby_args {
-    float alpha, beta;
-};
-
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
-    const struct axpby_args *args = call->args;
+    const struct draft_axpby_args *args = call->args;
     const float *b = call->in[1] != NULL ? draft_f32(call->in[1]) : NULL;
     draft_cpu_axpby(g->backend, draft_tensor_count(call->out), args->alpha, draft_f32(call->in[0]), args->beta, b,
                     draft_f32(call->out), false);
@@ -21,7 +17,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
 {
-    const struct axpby_args *args = call->args;
+    const struct draft_axpby_args *args = call->args;
     const float *dy = call->out->grad;
     int64_t n = draft_tensor_count(call->out);
     bool accumulate;
@@ -34,7 +30,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_axpby = {.name = "axpby", .forward = forward, .backward = backward};
+const struct draft_op draft_op_axpby = {
+    .name = "axpby", .id = DRAFT_OP_axpby, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_axpby(struct draft_graph *g, float alpha, struct draft_tensor *a, float beta,
                                  struct draft_tensor *b)
@@ -44,7 +41,7 @@ struct draft_tensor *draft_axpby(struct draft_graph *g, float alpha, struct draf
     assert(a != NULL);
     if (a->dtype != DRAFT_F32 || (b != NULL && !draft_same_shape(a, b)))
         return DRAFT_REFUSE(g, "axpby", "two tensors of one shape", a, b);
-    struct axpby_args args = {alpha, beta};
+    struct draft_axpby_args args = {alpha, beta};
     struct draft_call call = {.op = &draft_op_axpby, .in = {a, b}, .args = &args, .args_size = sizeof args};
     call.out = draft_new(g, DRAFT_F32, a->rank, a->dim);
     return draft_graph_run(g, &call);

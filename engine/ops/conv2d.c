@@ -35,7 +35,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return db == NULL || draft_cpu_sum_rows(g->backend, 1, draft_rows(call->out), s->o, dy, db, add_b, &g->error);
 }
 
-const struct draft_op draft_op_conv2d = {.name = "conv2d", .forward = forward, .backward = backward};
+const struct draft_op draft_op_conv2d = {
+    .name = "conv2d", .id = DRAFT_OP_conv2d, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_conv2d(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *w,
                                   struct draft_tensor *b, const struct draft_conv2d_args *args)

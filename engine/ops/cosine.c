@@ -61,7 +61,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_cosine = {.name = "cosine", .forward = forward, .backward = backward};
+const struct draft_op draft_op_cosine = {
+    .name = "cosine", .id = DRAFT_OP_cosine, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_cosine(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b)
 {

@@ -35,7 +35,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-const struct draft_op draft_op_embedding = {.name = "embedding", .forward = forward, .backward = backward};
+const struct draft_op draft_op_embedding = {
+    .name = "embedding", .id = DRAFT_OP_embedding, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_embedding(struct draft_graph *g, struct draft_tensor *table, struct draft_tensor *ids)
 {

@@ -23,7 +23,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_geglu = {.name = "geglu", .forward = forward, .backward = backward};
+const struct draft_op draft_op_geglu = {
+    .name = "geglu", .id = DRAFT_OP_geglu, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_geglu(struct draft_graph *g, struct draft_tensor *x)
 {

@@ -52,10 +52,6 @@ static const uint8_t ZIGZAG[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 2
 /* JFIF's RGB -> YCbCr */
 static const double COLOUR[3][3] = {{0.299, 0.587, 0.114}, {-0.168736, -0.331264, 0.5}, {0.5, -0.418688, -0.081312}};
 
-struct jpeg_args {
-    int quality;
-};
-
 /* What one run over the pictures needs; sizes in pixels of a picture padded to 16 x 16 units. */
 struct work {
     int64_t h, w, height, width;
@@ -86,7 +82,7 @@ static void fill_cosines(struct work *k)
 
 static struct work prepare(struct draft_graph *g, const struct draft_call *call)
 {
-    const struct jpeg_args *args = call->args;
+    const struct draft_jpeg_size_args *args = call->args;
     const struct draft_tensor *x = call->in[0];
     struct work k = {.h = x->dim[1], .w = x->dim[2], .x = draft_f32(x), .backend = g->backend};
     k.height = (k.h + 15) / 16 * 16;
@@ -346,7 +342,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return k.dx != NULL && run(g, call, &k);
 }
 
-const struct draft_op draft_op_jpeg_size = {.name = "jpeg_size", .forward = forward, .backward = backward};
+const struct draft_op draft_op_jpeg_size = {
+    .name = "jpeg_size", .id = DRAFT_OP_jpeg_size, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_jpeg_size(struct draft_graph *g, struct draft_tensor *x, int quality)
 {
@@ -359,7 +356,7 @@ struct draft_tensor *draft_jpeg_size(struct draft_graph *g, struct draft_tensor 
     }
     if (!draft_is_f32(x, 4) || x->dim[3] != 3 || draft_tensor_count(x) == 0)
         return DRAFT_REFUSE(g, "jpeg_size", "pictures [n, h, w, 3]", x);
-    struct jpeg_args args = {quality};
+    struct draft_jpeg_size_args args = {quality};
     struct draft_call call = {.op = &draft_op_jpeg_size, .in = {x}, .args = &args, .args_size = sizeof args};
     call.out = draft_new(g, DRAFT_F32, 1, x->dim);
     return draft_graph_run(g, &call);

@@ -12,13 +12,9 @@
 enum { X, GAMMA, BETA };
 enum { STATS }; /* [rows, 2]: mean, 1 / sqrt(variance + eps) */
 
-struct layer_norm_args {
-    float eps;
-};
-
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
-    const struct layer_norm_args *args = call->args;
+    const struct draft_layer_norm_args *args = call->args;
     const struct draft_tensor *x = call->in[X];
     struct draft_mark mark = draft_graph_mark(g);
     struct draft_tensor *stats = draft_new(g, DRAFT_F32, 2, (int64_t[]){draft_rows(x), 2});
@@ -50,7 +46,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
                                          draft_f32(call->in[GAMMA]), draft_f32(call->saved[STATS]), dy, &to, &g->error);
 }
 
-const struct draft_op draft_op_layer_norm = {.name = "layer_norm", .forward = forward, .backward = backward};
+const struct draft_op draft_op_layer_norm = {
+    .name = "layer_norm", .id = DRAFT_OP_layer_norm, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_layer_norm(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *gamma,
                                       struct draft_tensor *beta, float eps)
@@ -61,7 +58,7 @@ struct draft_tensor *draft_layer_norm(struct draft_graph *g, struct draft_tensor
     if (x->dtype != DRAFT_F32 || x->rank < 1 || !draft_is_vector(gamma, draft_last(x)) ||
         !draft_is_vector(beta, draft_last(x)))
         return DRAFT_REFUSE(g, "layer_norm", "x [..., c], weight and bias [c]", x, gamma, beta);
-    struct layer_norm_args args = {eps};
+    struct draft_layer_norm_args args = {eps};
     struct draft_call call = {
         .op = &draft_op_layer_norm, .in = {x, gamma, beta}, .args = &args, .args_size = sizeof args};
     call.out = draft_new(g, DRAFT_F32, x->rank, x->dim);

@@ -16,11 +16,6 @@
 enum { X, W, B, DOWN, UP };
 enum { SAVED_DOWN }; /* x A^T [m, r], needed for dB */
 
-struct linear_args {
-    int64_t m, k, o, r;
-    float scale;
-};
-
 /* c[m, n] = alpha op(a) op(b) + beta c, everything contiguous */
 static bool product(struct draft_graph *g, int64_t m, int64_t n, int64_t k, const float *a, bool trans_a,
                     const float *b, bool trans_b, float alpha, float *c, bool accumulate)
@@ -44,7 +39,7 @@ static bool product(struct draft_graph *g, int64_t m, int64_t n, int64_t k, cons
 
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
-    const struct linear_args *a = call->args;
+    const struct draft_linear_args *a = call->args;
     const float *x = draft_f32(call->in[X]);
     float *y = draft_f32(call->out);
     const float *bias = call->in[B] != NULL ? draft_f32(call->in[B]) : NULL;
@@ -67,7 +62,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 
 static bool lora_backward(struct draft_graph *g, struct draft_call *call, const float *dy, float *dx)
 {
-    const struct linear_args *a = call->args;
+    const struct draft_linear_args *a = call->args;
     bool add_down = false, add_up = false;
     float *d_down = draft_grad(g, call->in[DOWN], &add_down);
     float *d_up = draft_grad(g, call->in[UP], &add_up);
@@ -90,7 +85,7 @@ static bool lora_backward(struct draft_graph *g, struct draft_call *call, const 
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
 {
-    const struct linear_args *a = call->args;
+    const struct draft_linear_args *a = call->args;
     const float *dy = call->out->grad;
     bool add_x = false, add_w = false, add_b = false;
     float *dx = draft_grad(g, call->in[X], &add_x);
@@ -108,7 +103,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return call->in[DOWN] == NULL || lora_backward(g, call, dy, dx);
 }
 
-const struct draft_op draft_op_linear = {.name = "linear", .forward = forward, .backward = backward};
+const struct draft_op draft_op_linear = {
+    .name = "linear", .id = DRAFT_OP_linear, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_linear(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *w,
                                   struct draft_tensor *b, const struct draft_lora *lora)
@@ -121,7 +117,7 @@ struct draft_tensor *draft_linear(struct draft_graph *g, struct draft_tensor *x,
         (b != NULL && !draft_is_vector(b, w->dim[0])))
         return DRAFT_REFUSE(g, "linear", "x [..., k], weight [o, k] or [o, 1, 1, k], bias [o] or nothing", x, w, b);
 
-    struct linear_args args = {.m = draft_rows(x), .k = draft_last(x), .o = w->dim[0]};
+    struct draft_linear_args args = {.m = draft_rows(x), .k = draft_last(x), .o = w->dim[0]};
     struct draft_call call = {.op = &draft_op_linear, .in = {x, w, b}, .args = &args, .args_size = sizeof args};
     if (lora != NULL && *lora->on) {
         if (!draft_is_f32(lora->down, 2) || !draft_is_f32(lora->up, 2) || lora->down->dim[1] != args.k ||

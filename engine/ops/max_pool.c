@@ -36,15 +36,24 @@ static void pool_rows(void *context, int64_t begin, int64_t end)
 
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
-    struct work k = *(const struct work *)call->args;
-    k.x = draft_f32(call->in[0]);
-    k.y = draft_f32(call->out);
+    const struct draft_max_pool_args *args = call->args;
+    const int64_t *x = call->in[0]->dim, *y = call->out->dim;
+    struct work k = {.window = args->window,
+                     .stride = args->stride,
+                     .h = x[1],
+                     .w = x[2],
+                     .c = x[3],
+                     .oh = y[1],
+                     .ow = y[2],
+                     .x = draft_f32(call->in[0]),
+                     .y = draft_f32(call->out)};
     draft_parallel_range(g->backend, call->out->dim[0] * k.oh, 4, pool_rows, &k);
     return true;
 }
 
 const struct draft_op draft_op_max_pool = {
     .name = "max_pool",
+    .id = DRAFT_OP_max_pool,
     .forward = forward,
     DRAFT_NO_GRADIENT("the network it is for, LPIPS, is measured with, not trained on")};
 
@@ -58,14 +67,9 @@ struct draft_tensor *draft_max_pool(struct draft_graph *g, struct draft_tensor *
         snprintf(expected, sizeof expected, "x [n, h, w, c] of at least %d x %d", window, window);
         return DRAFT_REFUSE(g, "max_pool", expected, x);
     }
-    struct work args = {.window = window,
-                        .stride = stride,
-                        .h = x->dim[1],
-                        .w = x->dim[2],
-                        .c = x->dim[3],
-                        .oh = (x->dim[1] - window) / stride + 1,
-                        .ow = (x->dim[2] - window) / stride + 1};
+    struct draft_max_pool_args args = {window, stride};
+    int64_t dim[4] = {x->dim[0], (x->dim[1] - window) / stride + 1, (x->dim[2] - window) / stride + 1, x->dim[3]};
     struct draft_call call = {.op = &draft_op_max_pool, .in = {x}, .args = &args, .args_size = sizeof args};
-    call.out = draft_new(g, DRAFT_F32, 4, (int64_t[]){x->dim[0], args.oh, args.ow, args.c});
+    call.out = draft_new(g, DRAFT_F32, 4, dim);
     return draft_graph_run(g, &call);
 }

@@ -37,7 +37,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 }
 
 const struct draft_op draft_op_mean_square_difference = {
-    .name = "mean_square_difference", .forward = forward, .backward = backward};
+    .name = "mean_square_difference", .id = DRAFT_OP_mean_square_difference, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_mean_square_difference(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b)
 {

@@ -6,15 +6,8 @@
 
 #include <assert.h>
 
-enum { MAX_CHANNELS = 4 };
-
-struct normalize_args {
-    int64_t c;
-    float mean[MAX_CHANNELS], std[MAX_CHANNELS];
-};
-
 struct work {
-    const struct normalize_args *args;
+    const struct draft_normalize_channels_args *args;
     const float *x; /* or dy */
     float *y;       /* or dx */
     bool accumulate;
@@ -43,7 +36,8 @@ static void backward_pixels(void *context, int64_t begin, int64_t end)
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     struct work work = {.args = call->args, .x = draft_f32(call->in[0]), .y = draft_f32(call->out)};
-    draft_parallel_range(g->backend, draft_rows(call->out), DRAFT_GRAIN / MAX_CHANNELS, forward_pixels, &work);
+    draft_parallel_range(g->backend, draft_rows(call->out), DRAFT_GRAIN / DRAFT_NORMALIZE_CHANNELS, forward_pixels,
+                         &work);
     return true;
 }
 
@@ -52,12 +46,13 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     struct work work = {.args = call->args, .x = call->out->grad};
     work.y = draft_grad_in_place(g, call->out, call->in[0], &work.accumulate);
     if (work.y != NULL)
-        draft_parallel_range(g->backend, draft_rows(call->out), DRAFT_GRAIN / MAX_CHANNELS, backward_pixels, &work);
+        draft_parallel_range(g->backend, draft_rows(call->out), DRAFT_GRAIN / DRAFT_NORMALIZE_CHANNELS, backward_pixels,
+                             &work);
     return draft_graph_ok(g);
 }
 
 const struct draft_op draft_op_normalize_channels = {
-    .name = "normalize_channels", .forward = forward, .backward = backward};
+    .name = "normalize_channels", .id = DRAFT_OP_normalize_channels, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_normalize_channels(struct draft_graph *g, struct draft_tensor *x, const float *mean,
                                               const float *std)
@@ -65,9 +60,9 @@ struct draft_tensor *draft_normalize_channels(struct draft_graph *g, struct draf
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL);
-    if (!draft_is_f32(x, 4) || x->dim[3] > MAX_CHANNELS)
+    if (!draft_is_f32(x, 4) || x->dim[3] > DRAFT_NORMALIZE_CHANNELS)
         return DRAFT_REFUSE(g, "normalize_channels", "x [n, h, w, c] with at most 4 channels", x);
-    struct normalize_args args = {.c = x->dim[3]};
+    struct draft_normalize_channels_args args = {.c = x->dim[3]};
     memcpy(args.mean, mean, (size_t)args.c * sizeof *mean);
     memcpy(args.std, std, (size_t)args.c * sizeof *std);
     struct draft_call call = {.op = &draft_op_normalize_channels, .in = {x}, .args = &args, .args_size = sizeof args};

@@ -1,6 +1,6 @@
 /*
- * What an op file includes: the graph's inside, the kernels, the descriptors' names, and the few sentences and shapes
- * that every wrapper needs.
+ * What an op file includes: the graph's inside, the kernels, the descriptors' names, the calls' arguments, and the few
+ * sentences and shapes that every wrapper needs.
  */
 #ifndef DRAFT_OPS_OP_H
 #define DRAFT_OPS_OP_H
@@ -9,6 +9,7 @@
 
 #include "autograd/tape.h"
 #include "backend/cpu/cpu.h"
+#include "ops/args.h"
 #include "ops/ops.h"
 
 #define DRAFT_OP(name) extern const struct draft_op draft_op_##name;

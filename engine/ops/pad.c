@@ -7,15 +7,11 @@
 #include <assert.h>
 #include <stdio.h>
 
-struct pad_args {
-    int64_t top, left;
-};
-
 /* Copies each picture: into its window of y in forward, out of dy's in backward. */
 static void copy_window(struct draft_graph *g, const struct draft_call *call, float *x, float *y, bool into_x,
                         bool accumulate)
 {
-    const struct pad_args *a = call->args;
+    const struct draft_pad_args *a = call->args;
     const struct draft_tensor *in = call->in[0], *out = call->out;
     int64_t c = in->dim[3], wide = out->dim[2] * c, narrow = in->dim[2] * c;
     for (int64_t n = 0; n < in->dim[0]; n++) {
@@ -45,7 +41,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-const struct draft_op draft_op_pad = {.name = "pad", .forward = forward, .backward = backward};
+const struct draft_op draft_op_pad = {.name = "pad", .id = DRAFT_OP_pad, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_pad(struct draft_graph *g, struct draft_tensor *x, int64_t top, int64_t left, int64_t height,
                                int64_t width)
@@ -60,7 +56,7 @@ struct draft_tensor *draft_pad(struct draft_graph *g, struct draft_tensor *x, in
                  (long long)height, (long long)width, (long long)top, (long long)left);
         return DRAFT_REFUSE(g, "pad", expected, x);
     }
-    struct pad_args args = {top, left};
+    struct draft_pad_args args = {top, left};
     struct draft_call call = {.op = &draft_op_pad, .in = {x}, .args = &args, .args_size = sizeof args};
     call.out = draft_new(g, DRAFT_F32, 4, (int64_t[]){x->dim[0], height, width, x->dim[3]});
     return draft_graph_run(g, &call);

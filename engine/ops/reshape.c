@@ -15,7 +15,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_grad_pass(g, call->out, call->in[0]);
 }
 
-const struct draft_op draft_op_reshape = {.name = "reshape", .forward = forward, .backward = backward};
+const struct draft_op draft_op_reshape = {
+    .name = "reshape", .anywhere = true, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_reshape(struct draft_graph *g, struct draft_tensor *x, int rank, const int64_t *dim)
 {

@@ -6,12 +6,8 @@
 
 #include <assert.h>
 
-struct scale_clamp_args {
-    float scale, shift, lo, hi;
-};
-
 struct work {
-    struct scale_clamp_args args;
+    struct draft_scale_clamp_args args;
     const float *x, *dy;
     float *out; /* y or dx */
     bool accumulate;
@@ -20,7 +16,7 @@ struct work {
 static void forward_range(void *context, int64_t begin, int64_t end)
 {
     const struct work *w = context;
-    const struct scale_clamp_args a = w->args;
+    const struct draft_scale_clamp_args a = w->args;
     for (int64_t i = begin; i < end; i++) {
         float v = a.scale * w->x[i] + a.shift;
         v = v < a.lo ? a.lo : v;
@@ -31,7 +27,7 @@ static void forward_range(void *context, int64_t begin, int64_t end)
 static void backward_range(void *context, int64_t begin, int64_t end)
 {
     const struct work *w = context;
-    const struct scale_clamp_args a = w->args;
+    const struct draft_scale_clamp_args a = w->args;
     for (int64_t i = begin; i < end; i++) {
         float v = a.scale * w->x[i] + a.shift;
         float d = v >= a.lo && v <= a.hi ? a.scale * w->dy[i] : 0;
@@ -41,7 +37,7 @@ static void backward_range(void *context, int64_t begin, int64_t end)
 
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
-    const struct scale_clamp_args *args = call->args;
+    const struct draft_scale_clamp_args *args = call->args;
     struct work work = {.args = *args, .x = draft_f32(call->in[0]), .out = draft_f32(call->out)};
     draft_parallel_range(g->backend, draft_tensor_count(call->out), DRAFT_GRAIN, forward_range, &work);
     return true;
@@ -49,7 +45,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
 {
-    const struct scale_clamp_args *args = call->args;
+    const struct draft_scale_clamp_args *args = call->args;
     struct work work = {.args = *args, .x = draft_f32(call->in[0]), .dy = call->out->grad};
     work.out = draft_grad_in_place(g, call->out, call->in[0], &work.accumulate);
     if (work.out != NULL)
@@ -57,7 +53,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_scale_clamp = {.name = "scale_clamp", .forward = forward, .backward = backward};
+const struct draft_op draft_op_scale_clamp = {
+    .name = "scale_clamp", .id = DRAFT_OP_scale_clamp, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_scale_clamp(struct draft_graph *g, struct draft_tensor *x, float scale, float shift,
                                        float lo, float hi)
@@ -67,7 +64,7 @@ struct draft_tensor *draft_scale_clamp(struct draft_graph *g, struct draft_tenso
     assert(x != NULL && lo <= hi);
     if (x->dtype != DRAFT_F32)
         return DRAFT_REFUSE(g, "scale_clamp", "x in F32", x);
-    struct scale_clamp_args args = {scale, shift, lo, hi};
+    struct draft_scale_clamp_args args = {scale, shift, lo, hi};
     struct draft_call call = {.op = &draft_op_scale_clamp, .in = {x}, .args = &args, .args_size = sizeof args};
     call.out = draft_new(g, DRAFT_F32, x->rank, x->dim);
     return draft_graph_run(g, &call);

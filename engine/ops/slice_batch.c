@@ -7,10 +7,6 @@
 #include <assert.h>
 #include <stdio.h>
 
-struct slice_args {
-    int64_t offset; /* elements before the slice */
-};
-
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     (void)g, (void)call;
@@ -19,7 +15,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
 {
-    const struct slice_args *args = call->args;
+    const struct draft_slice_batch_args *args = call->args;
     bool accumulate;
     float *dx = draft_grad(g, call->in[0], &accumulate);
     if (dx == NULL)
@@ -33,7 +29,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-const struct draft_op draft_op_slice_batch = {.name = "slice_batch", .forward = forward, .backward = backward};
+const struct draft_op draft_op_slice_batch = {
+    .name = "slice_batch", .id = DRAFT_OP_slice_batch, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_slice_batch(struct draft_graph *g, struct draft_tensor *x, int64_t first, int64_t count)
 {
@@ -50,7 +47,7 @@ struct draft_tensor *draft_slice_batch(struct draft_graph *g, struct draft_tenso
     memcpy(dim, x->dim, sizeof dim);
     dim[0] = count;
     int64_t row = x->dim[0] > 0 ? draft_tensor_count(x) / x->dim[0] : 0;
-    struct slice_args args = {.offset = first * row};
+    struct draft_slice_batch_args args = {.offset = first * row};
     struct draft_call call = {.op = &draft_op_slice_batch, .in = {x}, .args = &args, .args_size = sizeof args};
     call.out = draft_new_view(g, x, x->rank, dim, (size_t)args.offset);
     return draft_graph_run(g, &call);

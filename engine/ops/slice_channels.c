@@ -7,13 +7,9 @@
 #include <assert.h>
 #include <stdio.h>
 
-struct slice_args {
-    int64_t first;
-};
-
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
-    const struct slice_args *args = call->args;
+    const struct draft_slice_channels_args *args = call->args;
     draft_copy_rows(g->backend, draft_rows(call->out), draft_last(call->out), draft_f32(call->in[0]) + args->first,
                     draft_last(call->in[0]), draft_f32(call->out), draft_last(call->out), false);
     return true;
@@ -21,7 +17,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
 {
-    const struct slice_args *args = call->args;
+    const struct draft_slice_channels_args *args = call->args;
     bool accumulate;
     float *dx = draft_grad(g, call->in[0], &accumulate);
     if (dx == NULL)
@@ -33,7 +29,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-const struct draft_op draft_op_slice_channels = {.name = "slice_channels", .forward = forward, .backward = backward};
+const struct draft_op draft_op_slice_channels = {
+    .name = "slice_channels", .id = DRAFT_OP_slice_channels, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_slice_channels(struct draft_graph *g, struct draft_tensor *x, int64_t first, int64_t count)
 {
@@ -50,7 +47,7 @@ struct draft_tensor *draft_slice_channels(struct draft_graph *g, struct draft_te
     int64_t dim[DRAFT_MAX_RANK];
     memcpy(dim, x->dim, sizeof dim);
     dim[x->rank - 1] = count;
-    struct slice_args args = {first};
+    struct draft_slice_channels_args args = {first};
     struct draft_call call = {.op = &draft_op_slice_channels, .in = {x}, .args = &args, .args_size = sizeof args};
     call.out = draft_new(g, DRAFT_F32, x->rank, dim);
     return draft_graph_run(g, &call);

@@ -12,15 +12,10 @@
 #include <assert.h>
 #include <math.h>
 
-struct timestep_args {
-    float t, freq_shift;
-    bool flip;
-};
-
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     (void)g;
-    const struct timestep_args *args = call->args;
+    const struct draft_timestep_embedding_args *args = call->args;
     int64_t dim = call->out->dim[1], half = dim / 2;
     float *y = draft_f32(call->out);
     float *sine = args->flip ? y + half : y, *cosine = args->flip ? y : y + half;
@@ -37,8 +32,10 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-const struct draft_op draft_op_timestep_embedding = {
-    .name = "timestep_embedding", .forward = forward, DRAFT_NO_GRADIENT("a timestep is a number of the sampler")};
+const struct draft_op draft_op_timestep_embedding = {.name = "timestep_embedding",
+                                                     .id = DRAFT_OP_timestep_embedding,
+                                                     .forward = forward,
+                                                     DRAFT_NO_GRADIENT("a timestep is a number of the sampler")};
 
 struct draft_tensor *draft_timestep_embedding(struct draft_graph *g, double t, int64_t n, int64_t dim,
                                               bool flip_sin_to_cos, double freq_shift)
@@ -51,7 +48,7 @@ struct draft_tensor *draft_timestep_embedding(struct draft_graph *g, double t, i
                    freq_shift);
         return NULL;
     }
-    struct timestep_args args = {(float)t, (float)freq_shift, flip_sin_to_cos};
+    struct draft_timestep_embedding_args args = {(float)t, (float)freq_shift, flip_sin_to_cos};
     struct draft_call call = {.op = &draft_op_timestep_embedding, .args = &args, .args_size = sizeof args};
     call.out = draft_new(g, DRAFT_F32, 2, (int64_t[]){n, dim});
     return draft_graph_run(g, &call);

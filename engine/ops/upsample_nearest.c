@@ -85,7 +85,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 }
 
 const struct draft_op draft_op_upsample_nearest = {
-    .name = "upsample_nearest", .forward = forward, .backward = backward};
+    .name = "upsample_nearest", .id = DRAFT_OP_upsample_nearest, .forward = forward, .backward = backward};
 
 struct draft_tensor *draft_upsample_nearest(struct draft_graph *g, struct draft_tensor *x, int64_t h, int64_t w)
 {

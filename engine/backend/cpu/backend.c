@@ -7,6 +7,29 @@
 enum { MAX_THREADS = 1024 };
 static const size_t HUGE_PAGE = (size_t)2 << 20;
 
+static void destroy(struct draft_backend *backend)
+{
+    draft_pool_destroy(backend->pool);
+    draft_prepared_destroy(backend->prepared);
+    free(backend->shared.memory);
+    free(backend->each.memory);
+    free(backend);
+}
+
+static bool axpby(struct draft_backend *backend, int64_t n, float alpha, const float *a, float *y, bool accumulate,
+                  struct draft_error *err)
+{
+    (void)err;
+    draft_cpu_axpby(backend, n, alpha, a, 0, NULL, y, accumulate);
+    return true;
+}
+
+static const struct draft_backend_kind CPU = {.name = "cpu",
+                                              .destroy = destroy,
+                                              .axpby = axpby,
+                                              .forget = draft_prepared_forget,
+                                              .prepared_bytes = draft_prepared_bytes};
+
 struct draft_backend *draft_backend_create_cpu(const struct draft_backend_options *options, struct draft_error *err)
 {
     if (options->threads < 0 || options->threads > MAX_THREADS) {
@@ -22,27 +45,17 @@ struct draft_backend *draft_backend_create_cpu(const struct draft_backend_option
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the CPU backend");
         return NULL;
     }
+    backend->head.kind = &CPU;
     backend->kernels = kernels;
     backend->threads = options->threads ? options->threads : draft_pool_processors();
     backend->threads = backend->threads > MAX_THREADS ? MAX_THREADS : backend->threads;
     backend->prepared = draft_prepared_create(err);
     backend->pool = backend->prepared ? draft_pool_create(backend->threads, err) : NULL;
     if (!backend->pool) {
-        draft_backend_destroy(backend);
+        destroy(backend);
         return NULL;
     }
     return backend;
-}
-
-void draft_backend_destroy(struct draft_backend *backend)
-{
-    if (!backend)
-        return;
-    draft_pool_destroy(backend->pool);
-    draft_prepared_destroy(backend->prepared);
-    free(backend->shared.memory);
-    free(backend->each.memory);
-    free(backend);
 }
 
 const char *draft_backend_isa(const struct draft_backend *backend)

@@ -110,7 +110,7 @@ const float *draft_prepared_get(struct draft_backend *backend, struct draft_tens
     return forms->form[form];
 }
 
-void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *weight)
+void draft_prepared_forget(struct draft_backend *backend, struct draft_tensor *weight)
 {
     struct forms *forms = find(backend->prepared, weight);
     if (forms) {
@@ -119,7 +119,7 @@ void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *we
     }
 }
 
-size_t draft_backend_prepared_bytes(const struct draft_backend *backend)
+size_t draft_prepared_bytes(const struct draft_backend *backend)
 {
     return backend->prepared->bytes;
 }

@@ -14,6 +14,7 @@ struct draft_scratch {
 };
 
 struct draft_backend {
+    struct draft_backend_head head;
     const struct draft_kernels *kernels;
     struct draft_pool *pool;
     int threads;
@@ -39,6 +40,8 @@ enum draft_form {
 
 struct draft_prepared_table *draft_prepared_create(struct draft_error *err);
 void draft_prepared_destroy(struct draft_prepared_table *table); /* touches no tensor */
+void draft_prepared_forget(struct draft_backend *backend, struct draft_tensor *weight);
+size_t draft_prepared_bytes(const struct draft_backend *backend);
 
 /*
  * The form of `w`, `floats` long: found, or made by `make` into kept memory (frozen) or into `scratch` (trained: the

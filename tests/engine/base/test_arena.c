@@ -84,6 +84,56 @@ static void test_arena__refuses_absurd_limits(void **state)
     draft_arena_destroy(NULL);
 }
 
+/* A device's memory as the arena sees it: it is told how much to commit and what to move. */
+struct region {
+    _Alignas(256) unsigned char memory[4096];
+    size_t committed;
+    int moves, releases;
+};
+
+static bool commit(void *context, size_t bytes)
+{
+    struct region *region = context;
+    region->committed = bytes;
+    return bytes <= 2048; /* less than the limit says: somebody else has the rest */
+}
+
+static void move(void *context, void *to, const void *from, size_t bytes)
+{
+    struct region *region = context;
+    memmove(to, from, bytes);
+    region->moves++;
+}
+
+static void release(void *context)
+{
+    struct region *region = context;
+    region->releases++;
+}
+
+static void test_arena__lends_memory_that_is_not_its_own(void **state)
+{
+    (void)state;
+    static struct region region;
+    struct draft_arena *arena = draft_arena_create_in(
+        "device", &(struct draft_arena_region){region.memory, sizeof region.memory, commit, move, release, &region},
+        NULL);
+    unsigned char *a = draft_arena_alloc(arena, 1), *b = draft_arena_alloc(arena, 300);
+    assert_ptr_equal(a, region.memory);
+    assert_ptr_equal(b, a + 256);
+    assert_int_equal(region.committed, 768);
+    b[299] = 7;
+    unsigned char *moved = draft_arena_slide(arena, 0, b, 300);
+    assert_ptr_equal(moved, region.memory);
+    assert_int_equal(moved[299], 7);
+    assert_int_equal(region.moves, 1);
+    assert_non_null(draft_arena_alloc(arena, 1000));
+    assert_null(draft_arena_alloc(arena, 2000)); /* committing failed */
+    assert_int_equal(draft_arena_live(arena), 512 + 1024);
+    draft_arena_destroy(arena);
+    assert_int_equal(region.releases, 1);
+}
+
 static void test_arena__copies_strings(void **state)
 {
     (void)state;
@@ -120,6 +170,7 @@ int main(void)
         cmocka_unit_test(test_arena__ends_at_its_limit_with_a_sentence),
         cmocka_unit_test(test_arena__reserves_more_than_the_machine_has_and_commits_nothing),
         cmocka_unit_test(test_arena__refuses_absurd_limits),
+        cmocka_unit_test(test_arena__lends_memory_that_is_not_its_own),
         cmocka_unit_test(test_arena__copies_strings),
         cmocka_unit_test(test_arena__hides_released_memory_from_the_address_sanitizer),
     };

@@ -1,0 +1,82 @@
+#include "backend/backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void draft_backend_destroy(struct draft_backend *backend)
+{
+    if (backend != NULL)
+        draft_backend_kind(backend)->destroy(backend);
+}
+
+struct draft_arena *draft_backend_arena(struct draft_backend *backend, const char *name, size_t limit,
+                                        struct draft_error *err)
+{
+    if (draft_backend_on_host(backend))
+        return draft_arena_create(name, limit, err);
+    struct draft_arena_region region;
+    if (!draft_backend_kind(backend)->region(backend, limit, &region, err))
+        return NULL;
+    return draft_arena_create_in(name, &region, err);
+}
+
+void *draft_backend_alloc(struct draft_backend *backend, size_t bytes, struct draft_error *err)
+{
+    if (!draft_backend_on_host(backend))
+        return draft_backend_kind(backend)->alloc(backend, bytes, err);
+    void *memory = bytes <= SIZE_MAX - 64 ? aligned_alloc(64, bytes / 64 * 64 + 64) : NULL;
+    if (memory == NULL)
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory for %zu bytes", bytes);
+    return memory;
+}
+
+void draft_backend_free(struct draft_backend *backend, void *memory)
+{
+    if (draft_backend_on_host(backend))
+        free(memory);
+    else if (memory != NULL)
+        draft_backend_kind(backend)->free(backend, memory);
+}
+
+bool draft_backend_upload(struct draft_backend *backend, void *to, const void *from, size_t bytes,
+                          struct draft_error *err)
+{
+    if (!draft_backend_on_host(backend))
+        return bytes == 0 || draft_backend_kind(backend)->upload(backend, to, from, bytes, err);
+    memcpy(to, from, bytes);
+    return true;
+}
+
+bool draft_backend_download(struct draft_backend *backend, void *to, const void *from, size_t bytes,
+                            struct draft_error *err)
+{
+    if (!draft_backend_on_host(backend))
+        return bytes == 0 || draft_backend_kind(backend)->download(backend, to, from, bytes, err);
+    memcpy(to, from, bytes);
+    return true;
+}
+
+bool draft_backend_fill(struct draft_backend *backend, float *at, int64_t n, float value, struct draft_error *err)
+{
+    if (!draft_backend_on_host(backend))
+        return n == 0 || draft_backend_kind(backend)->fill(backend, at, n, value, err);
+    for (int64_t i = 0; i < n; i++)
+        at[i] = value;
+    return true;
+}
+
+bool draft_backend_axpby(struct draft_backend *backend, int64_t n, float alpha, const float *a, float *y,
+                         bool accumulate, struct draft_error *err)
+{
+    return draft_backend_kind(backend)->axpby(backend, n, alpha, a, y, accumulate, err);
+}
+
+void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *weight)
+{
+    draft_backend_kind(backend)->forget(backend, weight);
+}
+
+size_t draft_backend_prepared_bytes(const struct draft_backend *backend)
+{
+    return draft_backend_kind(backend)->prepared_bytes(backend);
+}

@@ -1,0 +1,63 @@
+/*
+ * What a call carries besides its tensors (struct draft_call's args), in the order of ops.def: the wrapper in
+ * ops/<op>.c fills it in, each backend's forward and backward read it. An op that is not here needs nothing, or one of
+ * the kernels' own descriptions: conv2d, group_norm and attention their shape, activate its enum draft_map.
+ */
+#ifndef DRAFT_OPS_ARGS_H
+#define DRAFT_OPS_ARGS_H
+
+#include "backend/shapes.h"
+
+struct draft_linear_args {
+    int64_t m, k, o, r; /* r 0: no adapter */
+    float scale;        /* the adapter's */
+};
+
+struct draft_layer_norm_args {
+    float eps;
+};
+
+struct draft_axpby_args {
+    float alpha, beta;
+};
+
+struct draft_scale_clamp_args {
+    float scale, shift, lo, hi;
+};
+
+enum { DRAFT_NORMALIZE_CHANNELS = 4 }; /* at most */
+struct draft_normalize_channels_args {
+    int64_t c;
+    float mean[DRAFT_NORMALIZE_CHANNELS], std[DRAFT_NORMALIZE_CHANNELS];
+};
+
+struct draft_slice_batch_args {
+    int64_t offset; /* elements before the slice */
+};
+
+struct draft_slice_channels_args {
+    int64_t first;
+};
+
+struct draft_crop_args {
+    int64_t top, left;
+};
+
+struct draft_pad_args {
+    int64_t top, left;
+};
+
+struct draft_max_pool_args {
+    int64_t window, stride;
+};
+
+struct draft_timestep_embedding_args {
+    float t, freq_shift;
+    bool flip;
+};
+
+struct draft_jpeg_size_args {
+    int quality;
+};
+
+#endif
