@@ -13,6 +13,10 @@ static const size_t ARENA_BYTES = (size_t)16 << 30; /* address space, not memory
 bool golden_open(struct golden *t, const struct golden_options *options, const char *target)
 {
     *t = (struct golden){.options = options, .forward_bound = 2e-5, .gradient_bound = 1e-4};
+    if (options->full_size) {
+        t->forward_bound = 5e-5;
+        t->gradient_bound = 5e-4;
+    }
     size_t length = strlen(target);
     while (length > 0 && target[length - 1] == '/')
         length--;
@@ -228,6 +232,29 @@ void golden_compare_gradient(struct golden *t, const struct draft_safetensors *f
                              const struct draft_tensor *of)
 {
     compare(t, file, name, of->grad_written ? of->grad : NULL, draft_tensor_count(of), GOLDEN_GRADIENT);
+}
+
+bool golden_load_adapter(struct golden *t, const struct draft_safetensors *file, const char *prefix,
+                         struct draft_adapter *adapter)
+{
+    for (int i = 0; i < adapter->count; i++) {
+        const struct draft_adapter_entry *entry = &adapter->entry[i];
+        struct draft_tensor *half[] = {entry->lora.down, entry->lora.up};
+        static const char *const NAME[] = {"down", "up"};
+        for (int k = 0; k < 2; k++) {
+            char key[320];
+            int64_t n;
+            snprintf(key, sizeof key, "%s/%s.lora.%s.weight", prefix, entry->module, NAME[k]);
+            float *values = golden_plain(t, file, key, &n);
+            bool ok = values != NULL && n == draft_tensor_count(half[k]);
+            if (ok)
+                memcpy(half[k]->data, values, (size_t)n * sizeof *values);
+            free(values);
+            if (!ok)
+                return false;
+        }
+    }
+    return true;
 }
 
 const char *golden_companion(const struct golden *t, const char *member, const char *below, char *buffer, size_t size)

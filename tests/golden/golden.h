@@ -8,6 +8,7 @@
 #ifndef DRAFT_GOLDEN_H
 #define DRAFT_GOLDEN_H
 
+#include "models/lora.h"
 #include "ops/ops.h"
 #include "tensor/safetensors.h"
 
@@ -18,6 +19,7 @@ struct golden_options {
     int threads;                   /* 0: all */
     int micro_batch;               /* of recorded runs; 0: the whole batch */
     bool recompute;                /* of recorded runs */
+    bool full_size;                /* of single models: PyTorch's fp32 is the reference, and memory is short */
     bool verbose;
 };
 
@@ -62,6 +64,9 @@ void golden_compare(struct golden *t, const struct draft_safetensors *file, cons
                     const struct draft_tensor *ours);
 void golden_compare_gradient(struct golden *t, const struct draft_safetensors *file, const char *name,
                              const struct draft_tensor *of);
+/* "<prefix>/<module>.lora.down.weight" and up of the file into every matrix of the adapter. */
+bool golden_load_adapter(struct golden *t, const struct draft_safetensors *file, const char *prefix,
+                         struct draft_adapter *adapter);
 
 /* Kinds. Each opens what it needs, reports rows and returns; failures are counted in t. */
 void golden_unet(struct golden *t, const char *folder);

@@ -30,6 +30,7 @@ static const char USAGE[] =
     "  --threads N      (default: all)\n"
     "  --micro-batch N  of recorded runs (default: the whole batch)\n"
     "  --recompute      recorded runs with gradient checkpointing\n"
+    "  --full-size      models made by tests/peers/full_size.py: bounds 5e-5 and 5e-4, recomputed alone\n"
     "  --verbose        also results on the way (block/...), to find where a difference starts\n";
 
 /* --- Kinds ---------------------------------------------------------------------------------------------------------
@@ -277,6 +278,7 @@ enum {
     OPTION_VERBOSE,
     OPTION_MICRO_BATCH,
     OPTION_RECOMPUTE,
+    OPTION_FULL_SIZE,
     OPTION_DRAFT_PLUS,
     OPTION_PICTURE
 };
@@ -292,6 +294,7 @@ static bool parse(int count, char **argument, struct golden_options *options, in
         {"picture", no_argument, NULL, OPTION_PICTURE},
         {"micro-batch", required_argument, NULL, OPTION_MICRO_BATCH},
         {"recompute", no_argument, NULL, OPTION_RECOMPUTE},
+        {"full-size", no_argument, NULL, OPTION_FULL_SIZE},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -309,6 +312,8 @@ static bool parse(int count, char **argument, struct golden_options *options, in
             options->micro_batch = atoi(optarg);
         else if (option == OPTION_RECOMPUTE)
             options->recompute = true;
+        else if (option == OPTION_FULL_SIZE)
+            options->full_size = true;
         else if (option == OPTION_DRAFT_PLUS)
             *wanted = 3;
         else if (option == OPTION_PICTURE)

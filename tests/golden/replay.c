@@ -67,29 +67,6 @@ static void see(void *context, const char *name, const struct draft_tensor *valu
     free(ref);
 }
 
-/* "<prefix>/<module>.lora.down.weight" of the file into every matrix. */
-static bool load_adapter(struct replay *r, const char *prefix)
-{
-    for (int i = 0; i < r->adapter->count; i++) {
-        const struct draft_adapter_entry *entry = &r->adapter->entry[i];
-        struct draft_tensor *half[] = {entry->lora.down, entry->lora.up};
-        static const char *const NAME[] = {"down", "up"};
-        for (int k = 0; k < 2; k++) {
-            char key[320];
-            int64_t n;
-            snprintf(key, sizeof key, "%s/%s.lora.%s.weight", prefix, entry->module, NAME[k]);
-            float *values = golden_plain(r->t, r->file, key, &n);
-            bool ok = values != NULL && n == draft_tensor_count(half[k]);
-            if (ok)
-                memcpy(half[k]->data, values, (size_t)n * sizeof *values);
-            free(values);
-            if (!ok)
-                return false;
-        }
-    }
-    return true;
-}
-
 static bool split_prompts(struct replay *r)
 {
     const char *text = draft_safetensors_metadata(r->file, "prompts");
@@ -250,9 +227,10 @@ static bool aig(struct replay *r, const char *name, enum draft_aig kind, double 
 
 static bool all_aig(struct replay *r)
 {
-    return load_adapter(r, "final") && aig(r, "base", DRAFT_AIG_BASE, 0) && aig(r, "draft", DRAFT_AIG_DRAFT, 0) &&
-           aig(r, "linear", DRAFT_AIG_LINEAR, 0) && aig(r, "power_2", DRAFT_AIG_POWER, 2) &&
-           aig(r, "power_4", DRAFT_AIG_POWER, 4) && aig(r, "step_0.6", DRAFT_AIG_STEP, 0.6);
+    return golden_load_adapter(r->t, r->file, "final", r->adapter) && aig(r, "base", DRAFT_AIG_BASE, 0) &&
+           aig(r, "draft", DRAFT_AIG_DRAFT, 0) && aig(r, "linear", DRAFT_AIG_LINEAR, 0) &&
+           aig(r, "power_2", DRAFT_AIG_POWER, 2) && aig(r, "power_4", DRAFT_AIG_POWER, 4) &&
+           aig(r, "step_0.6", DRAFT_AIG_STEP, 0.6);
 }
 
 void golden_draft_plus(struct golden *t, const struct draft_safetensors *file)
@@ -264,7 +242,7 @@ void golden_draft_plus(struct golden *t, const struct draft_safetensors *file)
     r->file = file;
     r->log = json_loads(draft_safetensors_metadata(file, "log"), 0, NULL);
     int steps = (int)json_array_size(r->log);
-    if (open_run(r) && load_adapter(r, "init")) {
+    if (open_run(r) && golden_load_adapter(t, file, "init", r->adapter)) {
         bool ok = true;
         for (int step = 0; step < steps && ok; step++)
             ok = run_step(r, step, steps - 1);

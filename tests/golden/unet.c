@@ -1,4 +1,5 @@
-/* sample, timestep, context -> output; d_output -> d_sample, d_context and the gradients of named weights. */
+/* sample, timestep, context -> output; d_output -> d_sample, d_context and the gradients of named weights, or of an
+ * adapter whose matrices the case holds (models of full size). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@ struct run {
     struct golden *t;
     const struct draft_safetensors *file;
     struct draft_unet *unet;
+    struct draft_adapter *adapter; /* NULL: the weights themselves are trained */
     struct draft_unet_call call;
     struct draft_tensor *sample, *output;
 };
@@ -60,6 +62,20 @@ static void match(void *context, struct draft_tensor *weight)
         search->found = weight;
 }
 
+static void compare_adapter(struct run *run)
+{
+    static const char *const NAME[] = {"down", "up"};
+    for (int i = 0; i < run->adapter->count; i++) {
+        const struct draft_adapter_entry *entry = &run->adapter->entry[i];
+        const struct draft_tensor *half[] = {entry->lora.down, entry->lora.up};
+        for (int k = 0; k < 2; k++) {
+            char key[320];
+            snprintf(key, sizeof key, "grad/%s.lora.%s.weight", entry->module, NAME[k]);
+            golden_compare_gradient(run->t, run->file, key, half[k]);
+        }
+    }
+}
+
 static void compare_weights(struct run *run)
 {
     for (int i = 0; i < draft_safetensors_count(run->file); i++) {
@@ -91,7 +107,10 @@ static void recorded(struct run *run)
         return;
     golden_compare_gradient(t, run->file, "d_sample", run->sample);
     golden_compare_gradient(t, run->file, "d_context", run->call.context);
-    compare_weights(run);
+    if (run->adapter != NULL)
+        compare_adapter(run);
+    else
+        compare_weights(run);
 }
 
 /* The same with every block run twice, under the same names. */
@@ -121,19 +140,33 @@ static void cached(struct run *run)
     g->recording = was;
 }
 
-void golden_unet(struct golden *t, const char *folder)
+static bool open_model(struct run *run, const char *folder)
 {
+    struct golden *t = run->t;
     char path[4096];
     snprintf(path, sizeof path, "%s/case.safetensors", folder);
+    run->file = draft_safetensors_open(path, &t->error);
+    const char *rank = run->file != NULL ? draft_safetensors_metadata(run->file, "rank") : NULL;
+    if (rank != NULL)
+        run->adapter = draft_adapter_create(t->weights, atoi(rank), (float)atoi(rank), 0, &t->error);
+    if (t->error.code == DRAFT_OK)
+        run->unet = draft_unet_open(folder, t->weights, run->adapter, &t->error);
+    if (!golden_ok(t))
+        return false;
+    if (run->adapter != NULL)
+        return golden_load_adapter(t, run->file, "lora", run->adapter);
+    draft_unet_train_weights(run->unet, true);
+    return true;
+}
+
+void golden_unet(struct golden *t, const char *folder)
+{
     struct run run = {.t = t};
-    run.unet = draft_unet_open(folder, t->weights, NULL, &t->error);
-    if (run.unet != NULL)
-        run.file = draft_safetensors_open(path, &t->error);
     int64_t *timestep = NULL, count = 0;
-    if (golden_ok(t) && golden_integers(t, run.file, "timestep", &timestep, &count) && count >= 1) {
+    if (open_model(&run, folder) && golden_integers(t, run.file, "timestep", &timestep, &count) && count >= 1) {
         run.call.t = (double)timestep[0];
-        draft_unet_train_weights(run.unet, true);
-        recorded(&run);
+        if (!t->options->full_size)
+            recorded(&run);
         if (golden_ok(t))
             recomputed(&run);
         if (golden_ok(t))
