@@ -223,7 +223,7 @@ void draft_cuda_softmax_backward(draft_cuda_stream stream, enum draft_dtype type
 /* --- The optimizer (optimizer.cu): n parameters in one F32 buffer, their gradients in another ----------------------- */
 
 /* What an update reads on the device: draft_adamw_step's numbers, rounded as it rounds them. */
-struct draft_cuda_adamw {
+struct draft_cuda_adamw_step {
     double max_norm;    /* gradients *= min(1, max_norm / (norm + 1e-6)); INFINITY: no clipping */
     float keep;         /* 1 - learning rate * weight decay */
     float step;         /* learning rate / (1 - beta1^t) */
@@ -235,7 +235,7 @@ size_t draft_cuda_gradient_norm_scratch(int64_t n);
 void draft_cuda_gradient_norm(draft_cuda_stream stream, int64_t n, const float *gradient, double *norm, void *scratch);
 /* One update with clipped gradients; leaves everything as it is when *norm is not finite. copy (may be NULL): the
  * parameters in BF16, for the products. */
-void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw *at, const double *norm,
+void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at, const double *norm,
                       const float *gradient, float *parameter, float *m, float *v, void *copy);
 
 /* --- JPEG size (jpeg.cu): formulas in ops/jpeg_size.c ---------------------------------------------------------------- */

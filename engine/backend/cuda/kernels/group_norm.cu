@@ -1,0 +1,262 @@
+/*
+ * GroupNorm, with SiLU on top when asked (formulas: ops/group_norm.c). Three kernels each way: sums over chunks of rows,
+ * totals of each group, the elementwise pass. The tensor moves 3 times in forward (read, read, write) and 5 or 6 times
+ * in backward (x and dy twice, dx once, and read before if it is added to).
+ *
+ * Channels are read 16 bytes at a time though a group may be 10 wide: sums are kept per channel and become groups only
+ * in shared memory. Mean and variance are Welford's running ones, joined as Chan does (1983): no mean, however large, and
+ * no outlier costs digits.
+ */
+#include "backend/cuda/kernels/norm.cuh"
+
+namespace
+{
+
+struct moments {
+    float count, mean, square; /* square: sum of (x - mean)^2 */
+
+    __device__ void operator+=(const moments &other)
+    {
+        if (other.count == 0)
+            return;
+        const float all = count + other.count, share = other.count / all, apart = other.mean - mean;
+        mean += apart * share;
+        square += other.square + apart * apart * count * share;
+        count = all;
+    }
+};
+
+template <class T, int W> struct group_moments {
+    using sum = moments;
+    const T *x;
+    int64_t rows, c;
+
+    struct columns {
+        __device__ columns(const group_moments &, int64_t, int64_t)
+        {
+        }
+    };
+    __device__ void add(const columns &, int64_t n, int64_t row, int64_t column, sum (&s)[W]) const
+    {
+        float v[W];
+        load<W>(x + (n * rows + row) * c + column, v);
+        const float count = s[0].count + 1.0f, share = 1.0f / count;
+        for (int k = 0; k < W; k++) {
+            const float apart = v[k] - s[k].mean;
+            s[k].mean += apart * share;
+            s[k].square += apart * (v[k] - s[k].mean);
+            s[k].count = count;
+        }
+    }
+    __device__ sum weigh(const sum &s, int64_t) const
+    {
+        return s;
+    }
+};
+
+struct group_statistics {
+    float2 *stats;
+    int groups;
+    float eps;
+
+    __device__ void operator()(int64_t n, int g, const moments &m) const
+    {
+        stats[n * groups + g] = make_float2(m.mean, 1.0f / sqrtf(m.square / m.count + eps));
+    }
+};
+
+/* What both elementwise passes and the backward sums keep of a channel. */
+template <int W> struct norm_channel {
+    float mean[W], rstd[W], gamma[W], beta[W];
+
+    __device__ norm_channel(const float2 *stats, const float *g, const float *b, int group, int64_t column)
+    {
+        for (int k = 0; k < W; k++) {
+            const float2 s = stats[int(column + k) / group];
+            mean[k] = s.x;
+            rstd[k] = s.y;
+            gamma[k] = g[column + k];
+            beta[k] = b[column + k];
+        }
+    }
+};
+
+template <class T, int W> struct group_norm_forward {
+    const T *x;
+    T *y;
+    const float *gamma, *beta;
+    const float2 *stats;
+    int64_t rows, c;
+    int groups, group;
+    bool silu;
+
+    struct columns : norm_channel<W> {
+        __device__ columns(const group_norm_forward &f, int64_t n, int64_t column)
+            : norm_channel<W>(f.stats + n * f.groups, f.gamma, f.beta, f.group, column)
+        {
+        }
+    };
+    __device__ void operator()(const columns &at, int64_t n, int64_t row, int64_t column) const
+    {
+        const int64_t i = (n * rows + row) * c + column;
+        float v[W];
+        load<W>(x + i, v);
+        for (int k = 0; k < W; k++) {
+            const float u = (v[k] - at.mean[k]) * at.rstd[k] * at.gamma[k] + at.beta[k];
+            v[k] = silu ? u * sigmoid(u) : u;
+        }
+        store<W>(y + i, v);
+    }
+};
+
+template <class T, int W> struct group_norm_gradient {
+    using sum = gradient_sums;
+    const T *x, *dy;
+    T *dx;
+    const float *gamma, *beta;
+    const float2 *stats;
+    const gradient_sums *means; /* [n, groups]: of gamma du and gamma du z; read by the elementwise pass */
+    int64_t rows, c;
+    int groups, group;
+    bool silu, accumulate;
+
+    struct columns : norm_channel<W> {
+        float mean_du[W], mean_du_z[W];
+
+        __device__ columns(const group_norm_gradient &f, int64_t n, int64_t column)
+            : norm_channel<W>(f.stats + n * f.groups, f.gamma, f.beta, f.group, column)
+        {
+            for (int k = 0; k < W; k++) {
+                const gradient_sums m = f.dx ? f.means[n * f.groups + (column + k) / f.group] : gradient_sums{};
+                mean_du[k] = m.du;
+                mean_du_z[k] = m.du_z;
+            }
+        }
+    };
+    __device__ void read(const columns &at, int64_t i, float (&z)[W], float (&du)[W]) const
+    {
+        load<W>(x + i, z);
+        load<W>(dy + i, du);
+        for (int k = 0; k < W; k++) {
+            z[k] = (z[k] - at.mean[k]) * at.rstd[k];
+            if (silu)
+                du[k] *= silu_slope(z[k] * at.gamma[k] + at.beta[k]);
+        }
+    }
+    __device__ void add(const columns &at, int64_t n, int64_t row, int64_t column, sum (&s)[W]) const
+    {
+        float z[W], du[W];
+        read(at, (n * rows + row) * c + column, z, du);
+        for (int k = 0; k < W; k++)
+            s[k] += gradient_sums{du[k], du[k] * z[k]};
+    }
+    __device__ sum weigh(const sum &s, int64_t column) const
+    {
+        return {gamma[column] * s.du, gamma[column] * s.du_z};
+    }
+    __device__ void operator()(const columns &at, int64_t n, int64_t row, int64_t column) const
+    {
+        const int64_t i = (n * rows + row) * c + column;
+        float z[W], du[W];
+        read(at, i, z, du);
+        for (int k = 0; k < W; k++)
+            du[k] = at.rstd[k] * (at.gamma[k] * du[k] - at.mean_du[k] - z[k] * at.mean_du_z[k]);
+        put<W>(dx + i, accumulate, du);
+    }
+};
+
+struct group_means {
+    gradient_sums *means;
+    int groups;
+    float count;
+
+    __device__ void operator()(int64_t n, int g, const gradient_sums &s) const
+    {
+        means[n * groups + g] = {s.du / count, s.du_z / count};
+    }
+};
+
+/* --- Host side ------------------------------------------------------------------------------------------------------ */
+
+/* Means, parts of groups, parts of columns: room for forward and backward and every vector width. */
+struct group_norm_scratch {
+    size_t means, of_group, of_column, all; /* bytes: where each begins, and all of them */
+
+    explicit group_norm_scratch(const struct draft_group_norm_shape *s)
+    {
+        const int64_t chunks = int64_t(most_chunks_of(s->positions, s->c));
+        const int64_t groups = s->n * chunks * sum_columns_of(s->positions, s->c, 1).tiles * s->groups;
+        means = 0;
+        of_group = means + size_t(s->n * s->groups) * sizeof(gradient_sums);
+        of_column = of_group + size_t(groups) * sizeof(moments);
+        all = of_column + size_t(s->n * chunks * s->c) * sizeof(gradient_sums);
+    }
+};
+
+static_assert(sizeof(moments) >= sizeof(gradient_sums), "a part of a group is the larger of the two");
+
+bool empty(const struct draft_group_norm_shape *s)
+{
+    return s->n == 0 || s->positions == 0 || s->c == 0;
+}
+} // namespace
+
+size_t draft_cuda_group_norm_scratch(const struct draft_group_norm_shape *shape)
+{
+    return group_norm_scratch(shape).all;
+}
+
+void draft_cuda_group_norm(draft_cuda_stream stream, enum draft_dtype type, const struct draft_group_norm_shape *s,
+                           const void *x, const float *gamma, const float *beta, void *y, float *stats, void *scratch)
+{
+    if (empty(s))
+        return;
+    const int groups = int(s->groups), group = int(s->c / s->groups);
+    moments *parts = reinterpret_cast<moments *>(static_cast<char *>(scratch) + group_norm_scratch(s).of_group);
+    float2 *of_group = reinterpret_cast<float2 *>(stats);
+    with_vectors(type, {s->c}, {x, y}, [&](auto t, auto w) {
+        using T = TYPE_OF(t);
+        constexpr int W = WIDTH_OF(w);
+        run_column_sums<W>(stream, s->n, s->positions, s->c, group_moments<T, W>{as<T>(x), s->positions, s->c}, nullptr,
+                           parts, group);
+        run_group_totals(stream, s->n, groups, parts, sum_columns_of(s->positions, s->c, W),
+                         group_statistics{of_group, groups, s->eps});
+        run_column_each<W>(stream, s->n, s->positions, s->c,
+                           group_norm_forward<T, W>{as<T>(x), as<T>(y), gamma, beta, of_group, s->positions, s->c,
+                                                    groups, group, s->silu});
+    });
+}
+
+void draft_cuda_group_norm_backward(draft_cuda_stream stream, enum draft_dtype type,
+                                    const struct draft_group_norm_shape *s, const void *x, const float *gamma,
+                                    const float *beta, const float *stats, const void *dy,
+                                    struct draft_cuda_gradient dx, struct draft_cuda_gradient dgamma,
+                                    struct draft_cuda_gradient dbeta, void *scratch)
+{
+    if (empty(s))
+        return;
+    const int groups = int(s->groups), group = int(s->c / s->groups);
+    const group_norm_scratch at(s);
+    char *bytes = static_cast<char *>(scratch);
+    gradient_sums *means = reinterpret_cast<gradient_sums *>(bytes + at.means);
+    gradient_sums *of_group = reinterpret_cast<gradient_sums *>(bytes + at.of_group);
+    gradient_sums *of_column = reinterpret_cast<gradient_sums *>(bytes + at.of_column);
+    const bool parameters = dgamma.to || dbeta.to;
+    with_vectors(type, {s->c}, {x, dy, dx.to}, [&](auto t, auto w) {
+        using T = TYPE_OF(t);
+        constexpr int W = WIDTH_OF(w);
+        const column_layout l = sum_columns_of(s->positions, s->c, W);
+        group_norm_gradient<T, W> f{as<T>(x), as<T>(dy), nullptr, gamma, beta, reinterpret_cast<const float2 *>(stats),
+                                    means, s->positions, s->c, groups, group, s->silu, dx.accumulate};
+        run_column_sums<W>(stream, s->n, s->positions, s->c, f, parameters ? of_column : nullptr, of_group, group);
+        if (dx.to) {
+            run_group_totals(stream, s->n, groups, of_group, l,
+                             group_means{means, groups, float(s->positions) * float(group)});
+            f.dx = as<T>(dx.to);
+            run_column_each<W>(stream, s->n, s->positions, s->c, f);
+        }
+        if (parameters)
+            run_each(stream, s->c,
+                     parameter_gradients{of_column, s->n * l.chunks, s->c, dgamma, dbeta});
+    });
+}
