@@ -16,14 +16,19 @@ static bool supported(const struct draft_kernels *kernels)
 static const struct draft_kernels *const best_first[] = {&draft_kernels_x86_64_v4, &draft_kernels_x86_64_v3,
                                                          &draft_kernels_x86_64};
 static const char *const names = "\"x86-64\", \"x86-64-v3\" or \"x86-64-v4\"";
-#else
+#else /* one table: nothing to choose */
 static bool supported(const struct draft_kernels *kernels)
 {
     (void)kernels;
     return true;
 }
+#if defined(__aarch64__)
+static const struct draft_kernels *const best_first[] = {&draft_kernels_armv8_a};
+static const char *const names = "\"armv8-a\"";
+#else
 static const struct draft_kernels *const best_first[] = {&draft_kernels_generic};
 static const char *const names = "\"generic\"";
+#endif
 #endif
 
 enum { TABLES = sizeof(best_first) / sizeof(best_first[0]) };

@@ -43,6 +43,8 @@ static void pause_briefly(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb"); /* a yield is a no-op on most cores */
 #endif
 }
 

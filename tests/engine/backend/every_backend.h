@@ -22,6 +22,9 @@
 #if defined(__x86_64__)
 enum { ISAS = 3, THREADS = 3 };
 static const char *const isa_names[ISAS] = {"x86-64", "x86-64-v3", "x86-64-v4"};
+#elif defined(__aarch64__)
+enum { ISAS = 1, THREADS = 3 };
+static const char *const isa_names[ISAS] = {"armv8-a"};
 #else
 enum { ISAS = 1, THREADS = 3 };
 static const char *const isa_names[ISAS] = {"generic"};

@@ -54,6 +54,10 @@ TILES(10)
 TILES(11)
 TILES(12)
 #define MORE(NAME, NV) , NAME##_7x##NV, NAME##_8x##NV, NAME##_9x##NV, NAME##_10x##NV, NAME##_11x##NV, NAME##_12x##NV
+#elif defined(__aarch64__)
+TILES(7)
+TILES(8)
+#define MORE(NAME, NV) , NAME##_7x##NV, NAME##_8x##NV
 #else
 #define MORE(NAME, NV)
 #endif

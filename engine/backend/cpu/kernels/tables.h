@@ -6,6 +6,8 @@
 
 #if defined(__x86_64__)
 extern const struct draft_kernels draft_kernels_x86_64, draft_kernels_x86_64_v3, draft_kernels_x86_64_v4;
+#elif defined(__aarch64__)
+extern const struct draft_kernels draft_kernels_armv8_a;
 #else
 extern const struct draft_kernels draft_kernels_generic;
 #endif

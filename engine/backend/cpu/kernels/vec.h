@@ -14,10 +14,14 @@
 #define DRAFT_JOIN(a, b)  DRAFT_JOIN_(a, b)
 #define ISA(name)         DRAFT_JOIN(draft_##name, DRAFT_ISA)
 
+/* MR x 2 sums, a row of b and elements of a stay in registers: 32 of them with AVX-512 and NEON, otherwise 16. NEON has
+ * no broadcast operand: gcc spills from MR = 11 on, and 8 divides the blocks of 64 rows. */
 #if defined(__AVX512F__)
 enum { VL = 16, MR = 12 };
 #elif defined(__AVX2__)
 enum { VL = 8, MR = 6 };
+#elif defined(__aarch64__)
+enum { VL = 4, MR = 8 };
 #else
 enum { VL = 4, MR = 6 };
 #endif
