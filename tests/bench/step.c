@@ -2,9 +2,10 @@
  * Seconds per training step on a pipeline folder, by phase, and peak memory: one JSON line with the keys of
  * `draft_plus.py --bench`, so that tests/bench/run puts the two side by side.
  *
- *   bench_step PIPELINE REWARD [--steps N] [--batch N] [--micro N] [--T N] [--K N] [--lv N] [--cfg W] [--kl C] [--rank
- * R]
- *              [--threads N] [--isa NAME] [--recompute]
+ *   bench_step PIPELINE REWARD [--steps N] [--warm N] [--batch N] [--micro N] [--T N] [--K N] [--lv N] [--cfg W]
+ *              [--kl C] [--rank R] [--size PIXELS] [--precision fp32|bf16] [--threads N] [--isa NAME] [--recompute]
+ *
+ * REWARD: a CLIPModel folder, or a reward as a job names it ("jpeg"). --steps 0: only opens, and says how long it took.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -18,7 +19,11 @@
 static const char *const prompts[] = {"a lion", "a cat on a blue background", "a small pineapple",
                                       "an owl and a penguin"};
 
-enum { WARM = 3, MAX_STEPS = 10000 };
+enum { MAX_STEPS = 10000 };
+
+struct length {
+    int warm, steps; /* steps before the clock runs, and timed ones */
+};
 
 static double now(void)
 {
@@ -39,27 +44,25 @@ static int fail(const struct draft_error *err)
     return 1;
 }
 
-static bool parse(int argc, char **argv, struct draft_job_config *config, int *steps)
+static bool parse(int argc, char **argv, struct draft_job_config *config, struct length *length)
 {
     static const struct option options[] = {
-        {"steps", required_argument, NULL, 's'},
-        {"batch", required_argument, NULL, 'b'},
-        {"micro", required_argument, NULL, 'm'},
-        {"T", required_argument, NULL, 'T'},
-        {"K", required_argument, NULL, 'K'},
-        {"lv", required_argument, NULL, 'l'},
-        {"cfg", required_argument, NULL, 'c'},
-        {"kl", required_argument, NULL, 'k'},
-        {"rank", required_argument, NULL, 'r'},
-        {"threads", required_argument, NULL, 't'},
-        {"isa", required_argument, NULL, 'i'},
-        {"recompute", no_argument, NULL, 'R'},
-        {NULL, 0, NULL, 0},
+        {"steps", required_argument, NULL, 's'},   {"warm", required_argument, NULL, 'w'},
+        {"batch", required_argument, NULL, 'b'},   {"micro", required_argument, NULL, 'm'},
+        {"T", required_argument, NULL, 'T'},       {"K", required_argument, NULL, 'K'},
+        {"lv", required_argument, NULL, 'l'},      {"cfg", required_argument, NULL, 'c'},
+        {"kl", required_argument, NULL, 'k'},      {"rank", required_argument, NULL, 'r'},
+        {"size", required_argument, NULL, 'S'},    {"precision", required_argument, NULL, 'p'},
+        {"threads", required_argument, NULL, 't'}, {"isa", required_argument, NULL, 'i'},
+        {"recompute", no_argument, NULL, 'R'},     {NULL, 0, NULL, 0},
     };
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (o) {
         case 's':
-            *steps = atoi(optarg);
+            length->steps = atoi(optarg);
+            break;
+        case 'w':
+            length->warm = atoi(optarg);
             break;
         case 'b':
             config->global_batch = atoi(optarg);
@@ -85,6 +88,14 @@ static bool parse(int argc, char **argv, struct draft_job_config *config, int *s
         case 'r':
             config->lora_rank = atoi(optarg);
             break;
+        case 'S':
+            config->height = config->width = atoi(optarg);
+            break;
+        case 'p':
+            if (strcmp(optarg, "fp32") != 0 && strcmp(optarg, "bf16") != 0)
+                return false;
+            config->precision = optarg[0] == 'b' ? DRAFT_PRECISION_BF16 : DRAFT_PRECISION_FP32;
+            break;
         case 't':
             config->threads = atoi(optarg);
             break;
@@ -100,14 +111,70 @@ static bool parse(int argc, char **argv, struct draft_job_config *config, int *s
     }
     if (config->micro_batch == 0)
         config->micro_batch = config->global_batch;
-    return argc - optind == 2 && *steps > 0 && *steps <= MAX_STEPS;
+    return argc - optind == 2 && length->warm >= 0 && length->steps >= 0 && length->warm + length->steps <= MAX_STEPS;
+}
+
+/* A folder is a CLIP model's. */
+static bool read_reward(const char *text, struct draft_reward_spec *reward, struct draft_error *err)
+{
+    char full[600];
+    bool folder = strchr(text, '/') != NULL && strchr(text, ':') == NULL;
+    snprintf(full, sizeof full, "%s%s", folder ? "clip:" : "", text);
+    return draft_reward_spec_parse(full, reward, err);
+}
+
+/* Runs the steps; seconds[] of the timed ones, and the means of what they report. */
+static bool run(struct draft_engine *engine, const struct length *length, double *seconds, struct draft_report *mean,
+                struct draft_error *err)
+{
+    for (int i = -length->warm; i < length->steps; i++) {
+        struct draft_report report = {0};
+        double start = now();
+        if (!draft_engine_step(engine, &report, err))
+            return false;
+        if (i < 0)
+            continue;
+        seconds[i] = now() - start;
+        for (int j = 0; j < report.count; j++) {
+            mean->metric[j].value += report.metric[j].value / length->steps;
+            memcpy(mean->metric[j].name, report.metric[j].name, sizeof mean->metric[j].name);
+        }
+        mean->count = report.count;
+    }
+    return true;
+}
+
+static void print(const double *seconds, int steps, int batch, double open_seconds, const struct draft_report *mean)
+{
+    static double sorted[MAX_STEPS];
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("{\"open_seconds\": %.3f, \"peak_mib\": %.1f", open_seconds, (double)usage.ru_maxrss / 1024);
+    if (steps > 0) {
+        memcpy(sorted, seconds, (size_t)steps * sizeof *seconds);
+        qsort(sorted, (size_t)steps, sizeof *sorted, ascending);
+        printf(", \"seconds_per_step\": %.6f, \"samples_per_s\": %.4f, \"seconds_by_phase\": {", sorted[steps / 2],
+               batch / sorted[steps / 2]);
+        const char *comma = "";
+        for (int j = 0; j < mean->count; j++)
+            if (!strncmp(mean->metric[j].name, "seconds/", 8)) {
+                printf("%s\"%s\": %.6f", comma, mean->metric[j].name + 8, mean->metric[j].value);
+                comma = ", ";
+            }
+        printf("}, \"runs\": [");
+        for (int i = 0; i < steps; i++)
+            printf("%s%.6f", i ? ", " : "", seconds[i]);
+        printf("]");
+    }
+    printf("}\n");
 }
 
 int main(int argc, char **argv)
 {
-    int steps = 20;
+    static double seconds[MAX_STEPS];
+    struct length length = {.warm = 3, .steps = 20};
     struct draft_job_config config = {.prompts = prompts,
-                                      .prompt_count = 4,
+                                      .prompt_count = sizeof prompts / sizeof *prompts,
                                       .kl_coeff = 0.25,
                                       .sampling_steps = 10,
                                       .truncation_steps = 1,
@@ -116,54 +183,27 @@ int main(int argc, char **argv)
                                       .learning_rate = 1e-3,
                                       .global_batch = 8,
                                       .reward_count = 1};
-    if (!parse(argc, argv, &config, &steps)) {
+    struct draft_error err = {0};
+    if (!parse(argc, argv, &config, &length)) {
         fprintf(stderr, "usage: bench_step PIPELINE REWARD [--steps N] [--batch N] ... (see the head of its source)\n");
         return 2;
     }
-    struct draft_error err = {0};
     config.model = argv[optind];
-    snprintf(config.reward[0].kind, sizeof config.reward[0].kind, "clip");
-    snprintf(config.reward[0].path, sizeof config.reward[0].path, "%s", argv[optind + 1]);
-    config.reward[0].weight = 1;
-    config.steps = steps + WARM;
+    if (!read_reward(argv[optind + 1], &config.reward[0], &err))
+        return fail(&err);
+    config.steps = length.warm + length.steps > 0 ? length.warm + length.steps : 1;
     config.evaluation.every = -1;
 
     struct draft_watch watch = {0};
+    struct draft_report mean = {0};
+    double start = now();
     if (!draft_job_config_resolve(&config, &err))
         return fail(&err);
     struct draft_engine *engine = draft_engine_open(&config, &watch, &err);
-    if (!engine)
+    double open_seconds = now() - start;
+    if (!engine || (length.steps > 0 && !run(engine, &length, seconds, &mean, &err)))
         return fail(&err);
-
-    static double seconds[MAX_STEPS];
-    struct draft_report total = {0};
-    for (int i = 0; i < steps + WARM; i++) {
-        struct draft_report report = {0};
-        double start = now();
-        if (!draft_engine_step(engine, &report, &err))
-            return fail(&err);
-        if (i < WARM)
-            continue;
-        seconds[i - WARM] = now() - start;
-        for (int j = 0; j < report.count; j++) {
-            total.metric[j].value += report.metric[j].value / steps;
-            memcpy(total.metric[j].name, report.metric[j].name, sizeof total.metric[j].name);
-        }
-        total.count = report.count;
-    }
     draft_engine_close(engine);
-    qsort(seconds, (size_t)steps, sizeof *seconds, ascending);
-
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    printf("{\"seconds_per_step\": %.6f, \"samples_per_s\": %.4f, \"peak_mib\": %.1f, \"seconds_by_phase\": {",
-           seconds[steps / 2], config.global_batch / seconds[steps / 2], (double)usage.ru_maxrss / 1024);
-    const char *comma = "";
-    for (int j = 0; j < total.count; j++)
-        if (!strncmp(total.metric[j].name, "seconds/", 8)) {
-            printf("%s\"%s\": %.6f", comma, total.metric[j].name + 8, total.metric[j].value);
-            comma = ", ";
-        }
-    printf("}}\n");
+    print(seconds, length.steps, config.global_batch, open_seconds, &mean);
     return 0;
 }
