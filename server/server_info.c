@@ -7,16 +7,13 @@
 #include "job.h"
 #include "message.h"
 
-/* The kinds of reward the engine has, said here because the daemon does not link it: engine/rewards/rewards.def. */
+/* The kinds of reward the engine has: its table alone, the daemon does not link it. */
 static const struct {
     const char *name, *help;
 } rewards[] = {
-    {"clip", "clip:DIR, a CLIPModel folder: how well picture and prompt agree (PickScore's formula)"},
-    {"pickscore", "pickscore:DIR, the folder of PickScore_v1: which picture of its prompt people prefer"},
-    {"hps", "hps:DIR, HPS v2 or v2.1 with open_clip's names, or converted: how people would like the picture"},
-    {"imagereward", "imagereward:DIR, ImageReward, its med_config.json, BERT's vocab.txt: how people like the picture"},
-    {"aesthetic", "aesthetic:DIR[,head=NAME], a CLIP-L folder with LAION's layers: how pleasing the picture is"},
-    {"jpeg", "jpeg:quality=50,mode=compressibility (or incompressibility): how small a JPEG the picture makes"},
+#define DRAFT_REWARD(name, help) {#name, help},
+#include "rewards/rewards.def"
+#undef DRAFT_REWARD
 };
 
 /* Model name and the best instruction set the kernels are compiled for, from /proc/cpuinfo. */

@@ -231,20 +231,27 @@ static bool check_evaluation(const Draftd__V1__Evaluation *evaluation, struct dr
     return check_path(evaluation->lpips, MAX_PATH, false, "spec.evaluation.lpips", err);
 }
 
-/* Said here because the daemon does not link the engine: engine/sampler/samplers.def. */
+/* Before the i-th of `count` in a list of choices. */
+static const char *separator(size_t i, size_t count)
+{
+    return i == 0 ? "" : i + 1 < count ? ", " : " or ";
+}
+
 bool draftd_sampler_check(const char *name, const char *field, struct draft_error *err)
 {
-    static const char *const samplers[] = {"",        "ddim",     "pndm",           "euler", "euler_karras",
-                                           "euler_a", "dpmpp_2m", "dpmpp_2m_karras"};
-    for (size_t i = 0; i < COUNT(samplers); i++)
-        if (strcmp(name, samplers[i]) == 0)
+    static const char *const samplers[] = {
+#define DRAFT_SAMPLER(name) #name,
+#include "sampler/samplers.def"
+#undef DRAFT_SAMPLER
+    };
+    char shown[64], list[256] = "";
+    for (size_t i = 0, n = 0; i < COUNT(samplers); i++) {
+        if (!*name || strcmp(name, samplers[i]) == 0)
             return true;
-    char shown[64];
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", separator(i, COUNT(samplers)), samplers[i]);
+    }
     draftd_clean_text(shown, sizeof shown, name);
-    return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field,
-                            "there is no sampler \"%s\"; use ddim, pndm, euler, euler_karras, euler_a, dpmpp_2m or "
-                            "dpmpp_2m_karras",
-                            shown);
+    return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "there is no sampler \"%s\"; use %s", shown, list);
 }
 
 /* "" is the first of the `count` names. */
@@ -255,11 +262,7 @@ static bool check_choice(const char *name, const char *const *names, size_t coun
     for (size_t i = 0, n = 0; i < count; i++) {
         if (!*name || strcmp(name, names[i]) == 0)
             return true;
-        n += (size_t)snprintf(list + n, sizeof list - n, "%s\"%s\"",
-                              i == 0          ? ""
-                              : i + 1 < count ? ", "
-                                              : " or ",
-                              names[i]);
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s\"%s\"", separator(i, count), names[i]);
     }
     draftd_clean_text(shown, sizeof shown, name);
     return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "\"%s\" is not known here; use %s", shown, list);

@@ -15,9 +15,9 @@ refuse "SQLite outside server/store/" \
     "$(grep -rnE '#include *[<"]sqlite3' server client --include='*.[ch]' | grep -v '^server/store/')"
 refuse "gRPC outside server/rpc/ and client/rpc/" \
     "$(grep -rnE '#include *[<"]grpc/[a-z_]*\.h' server client --include='*.[ch]' | grep -vE '^(server|client)/rpc/')"
-# client/cmd_merge.c: LoRA files, which need no engine
+# client/cmd_merge.c: LoRA files, which need no engine. A .def is a table of names, no code.
 refuse "the daemon links the engine (only draft-engine may)" \
-    "$(grep -rnE '#include *[<"](engine\.h|(train|models|rewards|ops|autograd|backend|sampler|tensor)/)' server client --include='*.[ch]' | grep -v '^server/worker/' | grep -vE '^client/cmd_merge.c:[0-9]+:#include "tensor/lora_merge.h"')"
+    "$(grep -rnE '#include *[<"](engine\.h|(train|models|rewards|ops|autograd|backend|sampler|tensor)/)' server client --include='*.[ch]' | grep -v '^server/worker/' | grep -vE '\.def"$|^client/cmd_merge.c:[0-9]+:#include "tensor/lora_merge.h"')"
 refuse "#ifdef CUDA in ops, models, rewards, sampler or train" \
     "$(grep -rnE '^ *# *if.*CUDA' engine/ops engine/models engine/rewards engine/sampler engine/train --include='*.[ch]')"
 refuse "unfinished work" \

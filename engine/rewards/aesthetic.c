@@ -116,7 +116,6 @@ static struct draft_tensor *score(struct draft_reward *reward, struct draft_grap
 
 const struct draft_reward_kind draft_reward_aesthetic = {
     .name = "aesthetic",
-    .help = "how pleasing the picture is, by LAION's aesthetic predictor on CLIP-L: aesthetic:PATH",
     .takes_path = true,
     .open = open_aesthetic,
     .score = score,

@@ -12,7 +12,6 @@ static struct draft_reward *open_clip(const struct draft_reward_spec *spec, stru
 
 const struct draft_reward_kind draft_reward_clip = {
     .name = "clip",
-    .help = "how well the picture fits its prompt, by a CLIPModel folder: clip:PATH",
     .takes_path = true,
     .open = open_clip,
     .score = draft_clip_folder_score,

@@ -66,7 +66,6 @@ static struct draft_tensor *score(struct draft_reward *reward, struct draft_grap
 
 const struct draft_reward_kind draft_reward_hps = {
     .name = "hps",
-    .help = "how people would like the picture for its prompt, by HPS v2 or v2.1 (open_clip ViT-H-14): hps:PATH",
     .takes_path = true,
     .open = open_hps,
     .score = score,

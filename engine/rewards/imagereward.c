@@ -113,7 +113,6 @@ static struct draft_tensor *score(struct draft_reward *reward, struct draft_grap
 
 const struct draft_reward_kind draft_reward_imagereward = {
     .name = "imagereward",
-    .help = "how much people like the picture for its prompt, by ImageReward (BLIP and BERT): imagereward:PATH",
     .takes_path = true,
     .open = open_imagereward,
     .score = score,

@@ -174,7 +174,6 @@ static bool measure(struct draft_reward *reward, const float *images, int n, int
 
 const struct draft_reward_kind draft_reward_jpeg = {
     .name = "jpeg",
-    .help = "size as JPEG, small is good: jpeg, jpeg:quality=1..100 (default 95), jpeg:mode=incompressibility",
     .open = open_jpeg,
     .score = score,
     .measure_name = "jpeg_kb",

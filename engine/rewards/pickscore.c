@@ -13,7 +13,6 @@ static struct draft_reward *open_pickscore(const struct draft_reward_spec *spec,
 
 const struct draft_reward_kind draft_reward_pickscore = {
     .name = "pickscore",
-    .help = "which picture of its prompt people prefer, by the folder of PickScore_v1: pickscore:PATH",
     .takes_path = true,
     .open = open_pickscore,
     .score = draft_clip_folder_score,

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const struct draft_reward_kind *const kinds[] = {
-#define DRAFT_REWARD(name) &draft_reward_##name,
+#define DRAFT_REWARD(name, help) &draft_reward_##name,
 #include "rewards/rewards.def"
 #undef DRAFT_REWARD
 };

@@ -21,8 +21,7 @@ struct draft_reward;
 
 struct draft_reward_kind {
     const char *name;
-    const char *help; /* a line for --help: what it measures, path and options */
-    bool takes_path;  /* "kind:PATH"; otherwise "kind:key=value,key=value" */
+    bool takes_path; /* "kind:PATH"; otherwise "kind:key=value,key=value" */
     struct draft_reward *(*open)(const struct draft_reward_spec *spec, struct draft_arena *arena, struct draft_error *err);
     /* images [n, h, w, 3] in [0, 1], prompts[n] -> [n], differentiable in the images. A failure is g->error. */
     struct draft_tensor *(*score)(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
@@ -32,7 +31,7 @@ struct draft_reward_kind {
     bool (*measure)(struct draft_reward *reward, const float *images, int n, int h, int w, double *out, struct draft_error *err);
     void (*close)(struct draft_reward *reward);
 };
-#define DRAFT_REWARD(name) extern const struct draft_reward_kind draft_reward_##name;
+#define DRAFT_REWARD(name, help) extern const struct draft_reward_kind draft_reward_##name;
 #include "rewards/rewards.def"
 #undef DRAFT_REWARD
 /* open: `arena` is the engine's (weights); what it returns is freed by close. One reward, one thread. */

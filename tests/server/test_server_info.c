@@ -7,7 +7,7 @@
 #include "spec.h"
 
 static const char *const engine_rewards[] = {
-#define DRAFT_REWARD(name) #name,
+#define DRAFT_REWARD(name, help) #name,
 #include "../../engine/rewards/rewards.def"
 #undef DRAFT_REWARD
 };

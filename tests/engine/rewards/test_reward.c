@@ -14,7 +14,7 @@ static void test_reward__finds_kinds_by_name_and_lists_them(void **state)
     int count = 0;
     for (const struct draft_reward_kind *kind; (kind = draft_reward_kind_at(count)) != NULL; count++) {
         assert_ptr_equal(draft_reward_kind_find(kind->name), kind);
-        assert_true(strlen(kind->help) > 20 && kind->open != NULL && kind->score != NULL && kind->close != NULL);
+        assert_true(kind->open != NULL && kind->score != NULL && kind->close != NULL);
         assert_int_equal(kind->measure != NULL, kind->measure_name != NULL);
     }
     assert_true(count >= 3);
