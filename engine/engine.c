@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -10,7 +11,6 @@
 
 #include "state.h"
 #include "train/base_lora.h"
-#include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/sample.h"
 
@@ -42,10 +42,6 @@ static bool open_machine(struct draft_engine *e, struct draft_error *err)
     if (e->config.precision == DRAFT_PRECISION_BF16)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.precision",
                                 "this version's CPU backend computes in fp32 only; leave precision out");
-    if (e->config.train == DRAFT_TRAIN_FULL || e->config.ema_decay > 0)
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT,
-                                e->config.train == DRAFT_TRAIN_FULL ? "spec.train" : "spec.ema_decay",
-                                "this version trains LoRAs only, without an average");
     size_t limit = draft_memory_limit();
     if (!(e->backend = draft_backend_create_cpu(&options, err)) ||
         !(e->weights = draft_arena_create("engine", limit, err)) ||
@@ -62,7 +58,7 @@ static bool begin_from_files(struct draft_engine *e, struct draft_error *err)
     for (int i = 0; i < c->base_lora_count; i++) {
         char field[64];
         snprintf(field, sizeof field, "spec.base_loras[%d].path", i);
-        if (!draft_lora_merge(c->base_lora[i].path, c->base_lora[i].weight, &e->pipeline, err))
+        if (!draft_lora_merge(c->base_lora[i].path, c->base_lora[i].weight, e->pipeline.unet, e->pipeline.text, err))
             return blame(err, field);
     }
     if (c->continue_from && c->continue_from[0] && !draft_lora_continue(c->continue_from, e->adapter, err))
@@ -75,14 +71,16 @@ static bool open_models(struct draft_engine *e, struct draft_error *err)
     const struct draft_job_config *c = &e->config;
     if (!loading(e, 0, err) || !draft_fingerprint(c, &e->progress, e->fingerprint, err))
         return false;
-    e->adapter = draft_adapter_create(e->weights, c->lora_rank, (float)c->lora_alpha, c->seed, err);
-    if (!e->adapter || !loading(e, 1, err))
+    if (c->train == DRAFT_TRAIN_LORA &&
+        !(e->adapter = draft_adapter_create(e->weights, c->lora_rank, (float)c->lora_alpha, c->seed, err)))
+        return false;
+    if (!loading(e, 1, err))
         return false;
     if (!draft_pipeline_open(&e->pipeline, c->model, e->weights, e->adapter, err))
         return blame(err, "spec.model");
     if (!begin_from_files(e, err))
         return false;
-    if (e->adapter->count == 0)
+    if (e->adapter && e->adapter->count == 0)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.model",
                                 "%s/unet has no attention blocks for a LoRA to sit on; it cannot be trained", c->model);
     if (!loading(e, 2, err) || !draft_scoring_open(&e->scoring, c->reward, c->reward_count, e->weights, err) ||
@@ -178,7 +176,7 @@ static bool open_training(struct draft_engine *e, struct draft_error *err)
         return false;
     size_t numbers = (size_t)(e->latent_height * e->latent_width * e->pipeline.unet_info.in_channels);
     draft_unet_each_weight(e->pipeline.unet, count_weight, &e->base_parameters);
-    return (e->opt = draft_adamw_create(e->adapter, e->weights, err)) &&
+    return draft_engine_open_trained(e, err) &&
            (e->batches = draft_batches_create(&e->config, numbers, e->plan.count, err)) &&
            draft_config_digest(e, e->config_digest, err) && loading(e, 5, err);
 }
@@ -213,6 +211,7 @@ void draft_engine_close(struct draft_engine *e)
     draft_graph_finish(&e->graph);
     draft_backend_destroy(e->backend);
     draft_arena_destroy(e->step);
+    draft_arena_destroy(e->base);
     draft_arena_destroy(e->weights);
     free(e->evaluation_prompts);
     draft_sampler_plan_free(&e->evaluation_plan);
@@ -316,14 +315,6 @@ struct draft_plus draft_engine_algorithm(struct draft_engine *e)
     };
 }
 
-/* The backend may keep packed forms of the matrices that have just changed. */
-static void forget_packed(struct draft_engine *e)
-{
-    for (int i = 0; i < e->opt->count; i++)
-        if (e->opt->param[i]->prepared)
-            draft_backend_forget(e->backend, e->opt->param[i]);
-}
-
 static bool skip(struct draft_engine *e, const struct draft_plus_numbers *numbers, double norm,
                  struct draft_report *report, struct draft_error *err)
 {
@@ -346,6 +337,9 @@ bool draft_engine_step(struct draft_engine *e, struct draft_report *report, stru
     const struct draft_job_config *c = &e->config;
     *report = (struct draft_report){.step = e->step_count + 1};
     double start = draft_clock_seconds();
+    assert(e->opt && "an engine opened for pictures alone does not train");
+    if (c->kl_coeff == 0)
+        draft_engine_close_base(e); /* a preview may have needed it */
 
     struct draft_plus dp = draft_engine_algorithm(e);
     struct draft_plus_numbers numbers;
@@ -370,7 +364,9 @@ bool draft_engine_step(struct draft_engine *e, struct draft_report *report, stru
                                                                .beta2 = c->beta2,
                                                                .epsilon = c->epsilon,
                                                                .weight_decay = c->weight_decay});
-        forget_packed(e);
+        draft_engine_forget_packed(e);
+        if (e->ema)
+            draft_ema_update(e->ema);
         e->bad_steps = 0;
     }
     double end = draft_clock_seconds();
@@ -393,6 +389,12 @@ bool draft_engine_step(struct draft_engine *e, struct draft_report *report, stru
 
 /* --- Evaluation and previews -------------------------------------------------------------------------------------- */
 
+/* Without a KL in the loss, no frozen copy is kept of a UNet that is trained itself. */
+static bool measures_kl(const struct draft_engine *e)
+{
+    return e->adapter || e->config.kl_coeff > 0;
+}
+
 bool draft_engine_evaluate(struct draft_engine *e, struct draft_report *report, struct draft_error *err)
 {
     const struct draft_job_config *c = &e->config;
@@ -408,7 +410,9 @@ bool draft_engine_evaluate(struct draft_engine *e, struct draft_report *report, 
         .prompt_count = e->evaluation_prompt_count,
         .seeds = c->evaluation.seeds,
         .plan = &e->evaluation_plan,
-        .kl_steps = c->truncation_steps < calls ? c->truncation_steps : calls,
+        .kl_steps = !measures_kl(e)               ? 0
+                    : c->truncation_steps < calls ? c->truncation_steps
+                                                  : calls,
         .guidance = c->guidance,
         .negative_prompt = c->negative_prompt,
         .height = e->latent_height,
@@ -426,7 +430,8 @@ bool draft_engine_evaluate(struct draft_engine *e, struct draft_report *report, 
     put(report, numbers.reward, "eval/reward");
     put(report, numbers.reward_std, "eval/reward_std");
     put_terms(report, &e->scoring, numbers.term, numbers.measure, "eval/");
-    put(report, numbers.kl, "eval/kl");
+    if (measures_kl(e))
+        put(report, numbers.kl, "eval/kl");
     if (e->lpips)
         put(report, numbers.lpips, "eval/lpips");
     put(report, report->seconds, "seconds/evaluate");
@@ -486,6 +491,14 @@ bool draft_engine_sample(struct draft_engine *e, const struct draft_sample_reque
     if (!(fabs(request.lora_scale) <= 100))
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.lora_scale",
                                 "lora_scale is %g; it must be a number of at most 100", request.lora_scale);
+    if (!e->adapter && request.lora_scale != 0 && request.lora_scale != 1)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.lora_scale",
+                                "lora_scale is %g, but this job trained the UNet's own weights and has no LoRA to "
+                                "scale; use 1 (tuned), 0 (base), or annealing (aig) between them",
+                                request.lora_scale);
+    if (request.ema && !e->ema)
+        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.ema",
+                                "this job keeps no average of its weights; submit it with ema_decay to have one");
     if (request.height < 1 || request.height > 4096 || request.width < 1 || request.width > 4096)
         return draft_fail_field(
             err, DRAFT_INVALID_ARGUMENT, request.height < 1 || request.height > 4096 ? "spec.height" : "spec.width",
@@ -494,50 +507,13 @@ bool draft_engine_sample(struct draft_engine *e, const struct draft_sample_reque
         return false;
     if (!draft_progress_set(&e->progress, DRAFT_PHASE_PREVIEW, 0, calls))
         return draft_fail(err, DRAFT_CANCELLED, "the preview was stopped on request");
-    return draft_sample_picture(&e->graph, &e->pipeline, &e->scoring, &request, &e->progress, picture, err);
-}
-
-/* --- Checkpoints -------------------------------------------------------------------------------------------------- */
-
-bool draft_engine_save(struct draft_engine *e, const char *path, struct draft_saved *saved, struct draft_error *err)
-{
-    struct draft_checkpoint_info info = {.step = e->step_count,
-                                         .updates = e->opt->updates,
-                                         .bad_steps = e->bad_steps,
-                                         .rank = e->adapter->rank,
-                                         .alpha = e->adapter->alpha};
-    memcpy(info.config, e->config_digest, sizeof info.config);
-    /* SD 2.x conditions on OpenCLIP-H's 1024 numbers, SD 1.x on CLIP-L's 768. */
-    snprintf(info.architecture, sizeof info.architecture, "stable-diffusion-v%d",
-             e->pipeline.unet_info.context_width == 1024 ? 2 : 1);
-    snprintf(info.prediction, sizeof info.prediction, "%s",
-             e->pipeline.scheduler.prediction == DRAFT_PREDICT_V ? "v" : "epsilon");
-    draft_progress_set(&e->progress, DRAFT_PHASE_SAVING, 0, 1);
-    if (!draft_checkpoint_save(path, &info, e->adapter, e->opt, saved, err)) {
-        draft_error_prefix(err, "checkpoint of step %" PRId64 ": ", e->step_count);
+    bool frozen = request.lora_scale == 0 || request.aig != DRAFT_AIG_DRAFT;
+    if (frozen && !e->adapter && !draft_engine_open_base(e, err))
         return false;
-    }
-    return true;
-}
-
-bool draft_engine_restore(struct draft_engine *e, const char *path, struct draft_error *err)
-{
-    struct draft_checkpoint checkpoint;
-    if (!draft_checkpoint_open(&checkpoint, path, err))
-        return false;
-    bool ok = true;
-    if (strcmp(checkpoint.info.config, e->config_digest) != 0)
-        ok = draft_fail(err, DRAFT_FAILED_PRECONDITION,
-                        "%s was made by a job with other settings or other weights; it cannot go on with these", path);
-    else if (checkpoint.info.step > draft_engine_total_steps(e))
-        ok = draft_fail(err, DRAFT_FAILED_PRECONDITION, "%s is at step %" PRId64 ", beyond this job's %" PRId64, path,
-                        checkpoint.info.step, draft_engine_total_steps(e));
-    ok = ok && draft_checkpoint_take(&checkpoint, e->adapter, e->opt, err);
-    if (ok) {
-        e->step_count = checkpoint.info.step;
-        e->bad_steps = checkpoint.info.bad_steps;
-        forget_packed(e);
-    }
-    draft_checkpoint_close(&checkpoint);
+    if (request.ema)
+        draft_ema_swap(e->ema, e->backend);
+    bool ok = draft_sample_picture(&e->graph, &e->pipeline, &e->scoring, &request, &e->progress, picture, err);
+    if (request.ema)
+        draft_ema_swap(e->ema, e->backend);
     return ok;
 }

@@ -1,7 +1,8 @@
 /*
  * The narrow door of libdraft: what the worker program needs and nothing else.
  *
- * An engine owns one base model, one adapter, one optimizer and one set of rewards. Everything that can fail returns
+ * An engine owns one base model, one adapter (or the frozen base beside a UNet that is trained itself), one optimizer and
+ * one set of rewards. Everything that can fail returns
  * false with a sentence. One engine belongs to one thread; `watch` is called on that thread from inside long work.
  */
 #ifndef DRAFT_ENGINE_H
@@ -77,7 +78,8 @@ struct draft_sample_request {
     uint64_t seed;                 /* torch.manual_seed's */
     int steps;                     /* 0: the job's */
     double guidance;               /* < 0: the job's */
-    double lora_scale;             /* 1: tuned, 0: base */
+    double lora_scale;             /* 1: tuned, 0: base; others need a LoRA */
+    bool ema;                      /* with the average of the trained weights */
     enum draft_aig aig;
     double aig_power;
     int height, width; /* pixels; 0: the job's */
@@ -91,18 +93,19 @@ struct draft_picture {
 /* How many times such a picture calls the network, that is, what progress counts: its steps, for most samplers. */
 bool draft_engine_sample_calls(const struct draft_engine *engine, const struct draft_sample_request *request,
                                int *calls, struct draft_error *err);
-/* Never touches the training's random numbers or adapter state. */
+/* Never touches the training's random numbers or the trained weights. */
 bool draft_engine_sample(struct draft_engine *engine, const struct draft_sample_request *request,
                          struct draft_picture *picture, struct draft_error *err);
 
-/* Checkpoints: a safetensors file (lora, optimizer moments, step, config digest, checksum), written atomically. */
+/* Checkpoints: a safetensors file (trained weights, optimizer moments, average, step, config digest, checksum), written
+ * atomically. */
 struct draft_saved {
     uint64_t bytes;
     char checksum[40]; /* XXH3-128, hex, of the file */
 };
 bool draft_engine_save(struct draft_engine *engine, const char *path, struct draft_saved *saved,
                        struct draft_error *err);
-/* Restores adapter, optimizer and step; refuses another config, a damaged file, other shapes. */
+/* Restores trained weights, optimizer, average and step; refuses another config, a damaged file, other shapes. */
 bool draft_engine_restore(struct draft_engine *engine, const char *path, struct draft_error *err);
 
 /* Opens and checks everything the config names, with a tiny trial step but without training; fills what a submit wants
@@ -123,10 +126,12 @@ enum draft_export_format { DRAFT_EXPORT_KOHYA, DRAFT_EXPORT_DIFFUSERS };
 struct draft_export_options {
     enum draft_export_format format;
     bool f32;                 /* default F16 */
+    bool ema;                 /* the average in place of the trained weights */
     const char *job, *reward; /* for the metadata */
     double kl_coeff;
 };
-/* A checkpoint file -> a LoRA file. Needs no base model. Refuses non-finite weights. */
+/* A checkpoint file -> a LoRA file. Needs no base model. Refuses non-finite weights, and a checkpoint of a UNet that was
+ * trained itself. */
 bool draft_export_lora(const char *checkpoint, const char *path, const struct draft_export_options *options,
                        struct draft_error *err);
 

@@ -49,7 +49,7 @@ bool draft_inspect(const struct draft_job_config *config, const struct draft_wat
         return false;
     snprintf(inspection->fingerprint, sizeof inspection->fingerprint, "%s", e->fingerprint);
     inspection->total_steps = draft_engine_total_steps(e);
-    inspection->trained_parameters = draft_adapter_parameters(e->adapter);
+    inspection->trained_parameters = (uint64_t)draft_trained_numbers(&e->trained);
     inspection->base_parameters = e->base_parameters;
     inspection->height = e->config.height;
     inspection->width = e->config.width;

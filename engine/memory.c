@@ -97,6 +97,7 @@ bool draft_memory_estimate(struct draft_engine *e, uint64_t *bytes, struct draft
     double noise = (double)(e->latent_height * e->latent_width * e->pipeline.unet_info.in_channels) * sizeof(float) *
                    e->config.global_batch * (1 + e->config.lv_copies);
     double step = sample * e->config.micro_batch + noise;
-    *bytes = (uint64_t)step + draft_arena_live(e->weights) + draft_backend_prepared_bytes(e->backend);
+    *bytes = (uint64_t)step + draft_arena_live(e->weights) + (e->base ? draft_arena_live(e->base) : 0) +
+             draft_backend_prepared_bytes(e->backend);
     return true;
 }

@@ -7,6 +7,7 @@
 #include "engine.h"
 #include "models/lpips.h"
 #include "train/adamw.h"
+#include "train/ema.h"
 #include "train/batches.h"
 #include "train/draft_plus.h"
 #include "train/pipeline.h"
@@ -20,13 +21,16 @@ struct draft_engine {
 
     struct draft_backend *backend;
     struct draft_arena *weights; /* the engine's life: weights, adapter, gradients, moments */
+    struct draft_arena *base;    /* of pipeline.base, while there is one */
     struct draft_arena *step;    /* a step's: activations */
     struct draft_graph graph;
-    struct draft_adapter *adapter;
+    struct draft_adapter *adapter; /* NULL: the UNet's own weights are trained */
+    struct draft_trained trained;
     struct draft_pipeline pipeline;
     struct draft_scoring scoring;
     struct draft_lpips *lpips; /* NULL: no diversity */
-    struct draft_adamw *opt;
+    struct draft_adamw *opt;   /* NULL: pictures only */
+    struct draft_ema *ema;     /* NULL: no average */
     struct draft_batches *batches;
     struct draft_sampler_plan plan, evaluation_plan;
 
@@ -47,6 +51,13 @@ size_t draft_memory_limit(void);
 /* The job's peak, from two tiny trial steps that are recorded and walked back in full: so an op without a gradient or a
  * shape that does not fit is found now as well. Writes gradients, changes nothing else. */
 bool draft_memory_estimate(struct draft_engine *engine, uint64_t *bytes, struct draft_error *err);
+/* The list of what is trained, its average and optimizer, and the frozen copy where the KL needs one. */
+bool draft_engine_open_trained(struct draft_engine *engine, struct draft_error *err);
+/* After a change of trained values: the backend's forms of them are of the old ones. */
+void draft_engine_forget_packed(struct draft_engine *engine);
+/* pipeline.base, opened if it is not there, with the job's base LoRAs; for jobs that train the UNet's own weights. */
+bool draft_engine_open_base(struct draft_engine *engine, struct draft_error *err);
+void draft_engine_close_base(struct draft_engine *engine);
 /* The algorithm on this engine, as its config says. */
 struct draft_plus draft_engine_algorithm(struct draft_engine *engine);
 

@@ -1,46 +1,24 @@
 #include "train/adamw.h"
 
 #include <math.h>
-#include <string.h>
 
-static float *zeros(struct draft_arena *arena, int64_t count, struct draft_error *err)
-{
-    size_t bytes = (size_t)count * sizeof(float);
-    float *out = draft_arena_alloc(arena, bytes);
-    if (!out) {
-        draft_arena_fail(arena, bytes, err);
-        return NULL;
-    }
-    return memset(out, 0, bytes);
-}
-
-static bool add(struct draft_adamw *opt, struct draft_tensor *param, struct draft_arena *arena, struct draft_error *err)
-{
-    int64_t n = draft_tensor_count(param);
-    int i = opt->count++;
-    opt->param[i] = param;
-    param->grad = zeros(arena, n, err);
-    param->grad_written = false;
-    opt->m[i] = zeros(arena, n, err);
-    opt->v[i] = zeros(arena, n, err);
-    return param->grad && opt->m[i] && opt->v[i];
-}
-
-struct draft_adamw *draft_adamw_create(struct draft_adapter *adapter, struct draft_arena *arena,
+struct draft_adamw *draft_adamw_create(const struct draft_trained *trained, struct draft_arena *arena,
                                        struct draft_error *err)
 {
-    size_t count = 2 * (size_t)adapter->count;
     struct draft_adamw *opt = draft_arena_alloc(arena, sizeof *opt);
-    struct draft_tensor **param = draft_arena_alloc(arena, count * sizeof *param);
-    float **m = draft_arena_alloc(arena, count * sizeof *m), **v = draft_arena_alloc(arena, count * sizeof *v);
-    if (!opt || !param || !m || !v) {
-        draft_arena_fail(arena, count * sizeof *m, err);
+    if (!opt) {
+        draft_arena_fail(arena, sizeof *opt, err);
         return NULL;
     }
-    *opt = (struct draft_adamw){.param = param, .m = m, .v = v};
-    for (int i = 0; i < adapter->count; i++)
-        if (!add(opt, adapter->entry[i].lora.down, arena, err) || !add(opt, adapter->entry[i].lora.up, arena, err))
-            return NULL;
+    *opt = (struct draft_adamw){.count = trained->count, .param = trained->tensor};
+    float **grad = draft_trained_zeros(trained, arena, err);
+    if (!grad || !(opt->m = draft_trained_zeros(trained, arena, err)) ||
+        !(opt->v = draft_trained_zeros(trained, arena, err)))
+        return NULL;
+    for (int i = 0; i < opt->count; i++) {
+        opt->param[i]->grad = grad[i];
+        opt->param[i]->grad_written = false;
+    }
     return opt;
 }
 

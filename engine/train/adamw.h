@@ -1,22 +1,22 @@
 /*
- * AdamW (Loshchilov & Hutter 2019) on the adapter's matrices, as torch.optim.AdamW computes it: decoupled decay, bias
- * correction, epsilon added after the square root. Also the global gradient norm and its clipping.
+ * AdamW (Loshchilov & Hutter 2019) on the trained parameters, as torch.optim.AdamW computes it: decoupled decay,
+ * bias correction, epsilon added after the square root. Also the global gradient norm and its clipping.
  *
- * Ownership: gradients and moments live in the arena given; they are the adapter's grad buffers too. Thread: one.
+ * Ownership: gradients and moments live in the arena given; they are the parameters' grad buffers too. Thread: one.
  */
 #ifndef DRAFT_TRAIN_ADAMW_H
 #define DRAFT_TRAIN_ADAMW_H
 
-#include "models/lora.h"
+#include "train/trained.h"
 
 struct draft_adamw {
-    int count; /* 2 * adapter->count: down, up, down, up ... */
-    struct draft_tensor **param;
-    float **m, **v;  /* first and second moments, shapes as param's */
-    int64_t updates; /* Adam's t: steps that were not skipped */
+    int count;
+    struct draft_tensor **param; /* the list's */
+    float **m, **v;              /* first and second moments, shapes as param's */
+    int64_t updates;             /* Adam's t: steps that were not skipped */
 };
 
-struct draft_adamw *draft_adamw_create(struct draft_adapter *adapter, struct draft_arena *arena,
+struct draft_adamw *draft_adamw_create(const struct draft_trained *trained, struct draft_arena *arena,
                                        struct draft_error *err);
 
 /* Forgets all gradients: the next backward pass overwrites them. */

@@ -90,13 +90,15 @@ static bool add(const struct draft_lora_pair *pair, double weight, struct draft_
     return ok;
 }
 
-static bool merge(const struct draft_lora_file *file, double weight, const struct targets part[2],
+static bool merge(const struct draft_lora_file *file, double weight, const struct targets part[2], bool unet_only,
                   struct draft_error *err)
 {
     const char *path = draft_lora_file_path(file);
     for (int pass = 0; pass < 2; pass++) /* first look at all, then change */
         for (int i = 0; i < draft_lora_file_count(file); i++) {
             const struct draft_lora_pair *pair = draft_lora_file_at(file, i);
+            if (pair->text && unet_only)
+                continue;
             struct draft_tensor *to = find(&part[pair->text], pair->module);
             if (!to)
                 return draft_fail(
@@ -109,17 +111,19 @@ static bool merge(const struct draft_lora_file *file, double weight, const struc
     return true;
 }
 
-bool draft_lora_merge(const char *path, double weight, struct draft_pipeline *pipeline, struct draft_error *err)
+bool draft_lora_merge(const char *path, double weight, struct draft_unet *unet, struct draft_clip_text *text,
+                      struct draft_error *err)
 {
     struct draft_lora_file *file = draft_lora_file_open(path, err);
     if (!file)
         return false;
     struct targets part[2] = {{0}};
-    draft_unet_each_weight(pipeline->unet, collect, &part[0]);
-    draft_clip_text_each_weight(pipeline->text, collect, &part[1]);
+    draft_unet_each_weight(unet, collect, &part[0]);
+    if (text)
+        draft_clip_text_each_weight(text, collect, &part[1]);
     bool ok =
         (!part[0].failed && !part[1].failed) || draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory to merge %s", path);
-    ok = ok && merge(file, weight, part, err);
+    ok = ok && merge(file, weight, part, !text, err);
     free(part[0].target);
     free(part[1].target);
     draft_lora_file_close(file);

@@ -8,10 +8,11 @@
 #include "tensor/lora_file.h"
 #include "train/pipeline.h"
 
-/* W += weight * scale * up x down for every pair of the file, in the UNet and the text encoder. A pair whose layer the
- * model does not have, or has in another shape, is refused before anything is changed. Before the weights' first use:
- * the backend's packed forms are not renewed. */
-bool draft_lora_merge(const char *path, double weight, struct draft_pipeline *pipeline, struct draft_error *err);
+/* W += weight * scale * up x down for every pair of the file, in the UNet and the text encoder (NULL: its pairs are
+ * left out). A pair whose layer the model does not have, or has in another shape, is refused before anything is
+ * changed. Before the weights' first use: the backend's packed forms are not renewed. */
+bool draft_lora_merge(const char *path, double weight, struct draft_unet *unet, struct draft_clip_text *text,
+                      struct draft_error *err);
 
 /* The adapter's values from a file of the same rank with exactly the adapter's layers; another scale than the adapter's
  * alpha / rank is multiplied into up. */

@@ -8,23 +8,37 @@
 #include <string.h>
 
 static const char FORMAT[] = "draftd checkpoint 1";
-enum { TENSORS_PER_MODULE = 6, MAX_NAME = 512, PAIRS = 9, TEXT = 64 };
+enum { MAX_NAME = 512, PAIRS = 9, TEXT = 64 };
 
 /* --- Names -------------------------------------------------------------------------------------------------------- */
 
-/* Tensor `part` of an adapter entry: its name, its shape's tensor and its values. */
-static float *part_of(const struct draft_adapter *adapter, const struct draft_adamw *opt, int module, int part,
-                      char *name, const struct draft_tensor **shape)
+enum part { VALUE, MOMENT_1, MOMENT_2, AVERAGE, PARTS };
+
+static int parts_of(const struct draft_checkpoint_state *state)
 {
-    static const char *const suffix[TENSORS_PER_MODULE] = {"down", "up", "down.m", "down.v", "up.m", "up.v"};
-    const struct draft_adapter_entry *entry = &adapter->entry[module];
-    snprintf(name, MAX_NAME, "%s/%s.%s", part < 2 ? "lora" : "adam", entry->module, suffix[part]);
-    bool up = part == 1 || part >= 4;
-    int place = 2 * module + up;
-    *shape = up ? entry->lora.up : entry->lora.down;
-    if (part < 2)
-        return draft_f32(*shape);
-    return part % 2 == 0 ? opt->m[place] : opt->v[place];
+    return state->ema ? PARTS : AVERAGE;
+}
+
+static void name_of(const struct draft_checkpoint_state *state, int parameter, enum part part, char name[MAX_NAME])
+{
+    static const char *const group[PARTS] = {NULL, "adam", "adam", "ema"}, *const suffix[PARTS] = {"", ".m", ".v", ""};
+    snprintf(name, MAX_NAME, "%s/%s%s", part == VALUE ? state->trained->group : group[part],
+             state->trained->name[parameter], suffix[part]);
+}
+
+/* NULL: not in memory, since nothing will be trained. */
+static float *values_of(const struct draft_checkpoint_state *state, int parameter, enum part part)
+{
+    switch (part) {
+    case VALUE:
+        return draft_f32(state->trained->tensor[parameter]);
+    case MOMENT_1:
+        return state->opt ? state->opt->m[parameter] : NULL;
+    case MOMENT_2:
+        return state->opt ? state->opt->v[parameter] : NULL;
+    default:
+        return state->ema->average[parameter];
+    }
 }
 
 /* --- Metadata and checksum ---------------------------------------------------------------------------------------- */
@@ -57,11 +71,11 @@ static void describe(const struct draft_checkpoint_info *info, struct metadata *
     }
 }
 
-static size_t numbers(const struct draft_checkpoint_tensor *t)
+static int64_t numbers(int rank, const int64_t *dim)
 {
-    size_t n = 1;
-    for (int i = 0; i < t->rank; i++)
-        n *= (size_t)t->dim[i];
+    int64_t n = 1;
+    for (int i = 0; i < rank; i++)
+        n *= dim[i];
     return n;
 }
 
@@ -70,58 +84,66 @@ static void sum_text(struct draft_checksum *sum, const char *text)
     draft_checksum_add(sum, text, strlen(text) + 1);
 }
 
-static bool checksum(const char *const *value, const struct draft_checkpoint_tensor *tensor, int count,
-                     char hex[DRAFT_CHECKSUM_SIZE], struct draft_error *err)
+/* The checksum's beginning: the metadata's values. */
+static struct draft_checksum *sum_start(const char *const *value, struct draft_error *err)
 {
     struct draft_checksum *sum = draft_checksum_start();
-    if (!sum)
-        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a checksum");
-    for (int i = 0; i < PAIRS; i++)
+    for (int i = 0; sum && i < PAIRS; i++)
         sum_text(sum, value[i] ? value[i] : "");
-    for (int i = 0; i < count; i++) {
-        sum_text(sum, tensor[i].name);
-        draft_checksum_add(sum, tensor[i].dim, (size_t)tensor[i].rank * sizeof *tensor[i].dim);
-        draft_checksum_add(sum, tensor[i].data, numbers(&tensor[i]) * sizeof(float));
-    }
-    draft_checksum_finish(sum, hex);
-    return true;
+    if (!sum)
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a checksum");
+    return sum;
 }
 
-static bool all_finite(const float *x, size_t n)
+static void sum_tensor(struct draft_checksum *sum, const char *name, int rank, const int64_t *dim, const float *values)
 {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i]))
-            return false;
-    return true;
+    sum_text(sum, name);
+    draft_checksum_add(sum, dim, (size_t)rank * sizeof *dim);
+    draft_checksum_add(sum, values, (size_t)numbers(rank, dim) * sizeof *values);
+}
+
+static bool all_finite(const float *x, int64_t n)
+{
+    uint32_t bad = 0; /* infinities and NaN have all bits of the exponent; no branch, so that it is fast */
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bad |= (bits & 0x7f800000u) == 0x7f800000u;
+    }
+    return !bad;
 }
 
 /* --- Saving ------------------------------------------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct draft_checkpoint_tensor *)a)->name, ((const struct draft_checkpoint_tensor *)b)->name);
+    return strcmp(((const struct draft_safetensors_item *)a)->name, ((const struct draft_safetensors_item *)b)->name);
 }
 
 /* Everything to be written, in name order; the data stays where it is. */
-static bool gather(const struct draft_adapter *adapter, const struct draft_adamw *opt,
-                   struct draft_checkpoint_tensor *tensor, char (*name)[MAX_NAME], struct draft_error *err)
+static bool gather(const struct draft_checkpoint_state *state, struct draft_safetensors_item *item,
+                   char (*name)[MAX_NAME], struct draft_error *err)
 {
-    int count = adapter->count * TENSORS_PER_MODULE;
-    for (int i = 0; i < count; i++) {
-        const struct draft_tensor *shape;
-        float *data = part_of(adapter, opt, i / TENSORS_PER_MODULE, i % TENSORS_PER_MODULE, name[i], &shape);
-        tensor[i] = (struct draft_checkpoint_tensor){.name = name[i], .rank = shape->rank, .data = data};
-        memcpy(tensor[i].dim, shape->dim, (size_t)shape->rank * sizeof *shape->dim);
-        if (!all_finite(data, numbers(&tensor[i])))
-            return draft_fail(err, DRAFT_NON_FINITE,
-                              "%s holds a value that is not finite; this state is not worth a checkpoint", name[i]);
-    }
-    qsort(tensor, (size_t)count, sizeof *tensor, by_name);
+    int count = 0;
+    for (int i = 0; i < state->trained->count; i++)
+        for (int part = 0; part < parts_of(state); part++, count++) {
+            const struct draft_tensor *shape = state->trained->tensor[i];
+            const float *values = values_of(state, i, (enum part)part);
+            name_of(state, i, (enum part)part, name[count]);
+            item[count] = (struct draft_safetensors_item){
+                .name = name[count], .dtype = DRAFT_F32, .rank = shape->rank, .data = values};
+            memcpy(item[count].dim, shape->dim, (size_t)shape->rank * sizeof *shape->dim);
+            if (!all_finite(values, draft_tensor_count(shape)))
+                return draft_fail(err, DRAFT_NON_FINITE,
+                                  "%s holds a value that is not finite; this state is not worth a checkpoint",
+                                  name[count]);
+        }
+    qsort(item, (size_t)count, sizeof *item, by_name);
     return true;
 }
 
 static bool write_all(const char *path, const struct draft_checkpoint_info *info,
-                      const struct draft_checkpoint_tensor *tensor, int count, struct draft_error *err)
+                      const struct draft_safetensors_item *item, int count, struct draft_error *err)
 {
     struct metadata meta = {0};
     const char *value[PAIRS];
@@ -129,36 +151,29 @@ static bool write_all(const char *path, const struct draft_checkpoint_info *info
     describe(info, &meta);
     for (int i = 0; i < PAIRS; i++)
         value[i] = meta.value[i];
-    if (!checksum(value, tensor, count, hex, err))
+    struct draft_checksum *sum = sum_start(value, err);
+    if (!sum)
         return false;
+    for (int i = 0; i < count; i++)
+        sum_tensor(sum, item[i].name, item[i].rank, item[i].dim, item[i].data);
+    draft_checksum_finish(sum, hex);
     meta.pair[2 * PAIRS] = CHECKSUM_KEY;
     meta.pair[2 * PAIRS + 1] = hex;
-
-    struct draft_safetensors_item *item = calloc((size_t)count + 1, sizeof *item);
-    if (!item)
-        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the table of a checkpoint");
-    for (int i = 0; i < count; i++) {
-        item[i] = (struct draft_safetensors_item){
-            .name = tensor[i].name, .dtype = DRAFT_F32, .rank = tensor[i].rank, .data = tensor[i].data};
-        memcpy(item[i].dim, tensor[i].dim, (size_t)tensor[i].rank * sizeof *tensor[i].dim);
-    }
-    bool ok = draft_safetensors_write(path, item, count, meta.pair, err);
-    free(item);
-    return ok;
+    return draft_safetensors_write(path, item, count, meta.pair, err);
 }
 
 bool draft_checkpoint_save(const char *path, const struct draft_checkpoint_info *info,
-                           const struct draft_adapter *adapter, const struct draft_adamw *opt,
-                           struct draft_saved *saved, struct draft_error *err)
+                           const struct draft_checkpoint_state *state, struct draft_saved *saved,
+                           struct draft_error *err)
 {
-    int count = adapter->count * TENSORS_PER_MODULE;
-    struct draft_checkpoint_tensor *tensor = calloc((size_t)count + 1, sizeof *tensor);
+    int count = state->trained->count * parts_of(state);
+    struct draft_safetensors_item *item = calloc((size_t)count + 1, sizeof *item);
     char(*name)[MAX_NAME] = calloc((size_t)count + 1, sizeof *name);
-    bool ok = tensor && name;
+    bool ok = item && name;
     if (!ok)
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the table of a checkpoint");
-    ok = ok && gather(adapter, opt, tensor, name, err) && write_all(path, info, tensor, count, err);
-    free(tensor);
+    ok = ok && gather(state, item, name, err) && write_all(path, info, item, count, err);
+    free(item);
     free(name);
     if (!ok)
         return false;
@@ -207,11 +222,38 @@ static bool read_info(const char *const *value, struct draft_checkpoint_info *in
     info->alpha = strtod(value[5], &end);
     info->bad_steps = (int)bad;
     info->rank = (int)rank;
-    return !*end && isfinite(info->alpha) && info->alpha > 0 && rank > 0;
+    bool full = rank == 0 && info->alpha == 0;
+    return !*end && isfinite(info->alpha) && (full || (info->alpha > 0 && rank > 0));
 }
 
-/* Format, metadata and the whole of the data, which is loaded on the way. */
-static bool load(struct draft_checkpoint *c, const char *path, struct draft_error *err)
+/* Every tensor once, through one buffer. */
+static bool read_all(const struct draft_checkpoint *c, struct draft_checksum *sum, struct draft_error *err)
+{
+    const char *path = draft_safetensors_path(c->file);
+    int64_t room = 0;
+    for (int i = 0; i < draft_safetensors_count(c->file); i++) {
+        const struct draft_safetensors_entry *e = draft_safetensors_at(c->file, i);
+        if (e->dtype != DRAFT_F32 || e->rank > DRAFT_MAX_RANK)
+            return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: %s is no tensor of F32", path, e->name);
+        int64_t n = numbers(e->rank, e->dim);
+        room = n > room ? n : room;
+    }
+    float *values = malloc((size_t)(room > 0 ? room : 1) * sizeof *values);
+    bool ok = values || draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory to read %s", path);
+    for (int i = 0; ok && i < draft_safetensors_count(c->file); i++) {
+        const struct draft_safetensors_entry *e = draft_safetensors_at(c->file, i);
+        ok = draft_safetensors_to_f32(e, values, err);
+        if (ok && !all_finite(values, numbers(e->rank, e->dim)))
+            ok = draft_fail(err, DRAFT_NON_FINITE, "%s: %s holds a value that is not finite", path, e->name);
+        if (ok)
+            sum_tensor(sum, e->name, e->rank, e->dim, values);
+    }
+    free(values);
+    return ok;
+}
+
+/* Format, metadata and the whole of the data. */
+static bool verify(struct draft_checkpoint *c, const char *path, struct draft_error *err)
 {
     const char *value[PAIRS], *told = draft_safetensors_metadata(c->file, CHECKSUM_KEY);
     for (int i = 0; i < PAIRS; i++)
@@ -224,38 +266,21 @@ static bool load(struct draft_checkpoint *c, const char *path, struct draft_erro
     if (!read_info(value, &c->info))
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: its metadata cannot be read", path);
 
-    for (int i = 0; i < draft_safetensors_count(c->file); i++) {
-        const struct draft_safetensors_entry *e = draft_safetensors_at(c->file, i);
-        struct draft_checkpoint_tensor *t = &c->tensor[i];
-        if (e->dtype != DRAFT_F32 || e->rank > DRAFT_MAX_RANK)
-            return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: %s is not a matrix of F32", path, e->name);
-        *t = (struct draft_checkpoint_tensor){.name = e->name, .rank = e->rank};
-        memcpy(t->dim, e->dim, (size_t)e->rank * sizeof *e->dim);
-        t->data = malloc(e->bytes ? e->bytes : 1);
-        c->count = i + 1;
-        if (!t->data)
-            return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for %s", e->name);
-        if (!draft_safetensors_to_f32(e, t->data, err))
-            return false;
-        if (!all_finite(t->data, e->bytes / sizeof(float)))
-            return draft_fail(err, DRAFT_NON_FINITE, "%s: %s holds a value that is not finite", path, e->name);
-    }
     char hex[DRAFT_CHECKSUM_SIZE];
-    if (!checksum(value, c->tensor, c->count, hex, err))
+    struct draft_checksum *sum = sum_start(value, err);
+    if (!sum)
         return false;
-    if (!told || strcmp(told, hex) != 0)
+    bool ok = read_all(c, sum, err);
+    draft_checksum_finish(sum, hex);
+    if (ok && (!told || strcmp(told, hex) != 0))
         return draft_fail(err, DRAFT_DATA_LOSS, "%s is damaged: its checksum does not match its contents", path);
-    return true;
+    return ok;
 }
 
 bool draft_checkpoint_open(struct draft_checkpoint *c, const char *path, struct draft_error *err)
 {
     *c = (struct draft_checkpoint){.file = draft_safetensors_open(path, err)};
-    if (!c->file)
-        return false;
-    c->tensor = calloc((size_t)draft_safetensors_count(c->file) + 1, sizeof *c->tensor);
-    bool ok = c->tensor || draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the table of %s", path);
-    ok = ok && load(c, path, err);
+    bool ok = c->file && verify(c, path, err);
     if (!ok)
         draft_checkpoint_close(c);
     return ok;
@@ -263,44 +288,59 @@ bool draft_checkpoint_open(struct draft_checkpoint *c, const char *path, struct 
 
 void draft_checkpoint_close(struct draft_checkpoint *c)
 {
-    for (int i = 0; i < c->count; i++)
-        free(c->tensor[i].data);
-    free(c->tensor);
     draft_safetensors_close(c->file);
     *c = (struct draft_checkpoint){0};
 }
 
-/* --- Taking ------------------------------------------------------------------------------------------------------- */
-
-static int tensor_by_name(const void *name, const void *tensor)
+bool draft_checkpoint_has_average(const struct draft_checkpoint *c, struct draft_error *err)
 {
-    return strcmp(name, ((const struct draft_checkpoint_tensor *)tensor)->name);
+    for (int i = 0; i < draft_safetensors_count(c->file); i++)
+        if (strncmp(draft_safetensors_at(c->file, i)->name, "ema/", 4) == 0)
+            return true;
+    return draft_fail_field(err, DRAFT_FAILED_PRECONDITION, "ema",
+                            "the job keeps no average of its weights: it was submitted without ema_decay; leave ema "
+                            "out");
 }
 
-bool draft_checkpoint_take(const struct draft_checkpoint *c, struct draft_adapter *adapter, struct draft_adamw *opt,
+/* --- Taking ------------------------------------------------------------------------------------------------------- */
+
+static const struct draft_safetensors_entry *find(const struct draft_checkpoint *c,
+                                                  const struct draft_checkpoint_state *state, int parameter,
+                                                  enum part part, struct draft_error *err)
+{
+    char name[MAX_NAME], found[160], wanted[160];
+    const struct draft_tensor *shape = state->trained->tensor[parameter];
+    const char *path = draft_safetensors_path(c->file);
+    name_of(state, parameter, part, name);
+    const struct draft_safetensors_entry *e = draft_safetensors_find(c->file, name);
+    if (!e)
+        draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: %s is missing; it is of another model", path, name);
+    else if (e->rank != shape->rank || memcmp(e->dim, shape->dim, (size_t)shape->rank * sizeof *shape->dim) != 0)
+        draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: %s has the shape %s where this job has %s", path, name,
+                   draft_shape_text(e->rank, e->dim, found, sizeof found),
+                   draft_shape_text(shape->rank, shape->dim, wanted, sizeof wanted));
+    else
+        return e;
+    return NULL;
+}
+
+bool draft_checkpoint_take(const struct draft_checkpoint *c, const struct draft_checkpoint_state *state,
                            struct draft_error *err)
 {
-    int count = adapter->count * TENSORS_PER_MODULE;
-    const char *path = draft_safetensors_path(c->file);
-    char name[MAX_NAME], found[80], wanted[80];
-    const struct draft_tensor *shape;
-    if (c->count != count)
+    int parts = parts_of(state), count = state->trained->count * parts;
+    if (draft_safetensors_count(c->file) != count)
         return draft_fail(err, DRAFT_INVALID_ARGUMENT,
-                          "%s holds %d tensors where this job has %d; it is of another model", path, c->count, count);
+                          "%s holds %d tensors where this job has %d; it is of another model",
+                          draft_safetensors_path(c->file), draft_safetensors_count(c->file), count);
     for (int pass = 0; pass < 2; pass++) /* first look at all, then take */
         for (int i = 0; i < count; i++) {
-            float *to = part_of(adapter, opt, i / TENSORS_PER_MODULE, i % TENSORS_PER_MODULE, name, &shape);
-            const struct draft_checkpoint_tensor *t =
-                bsearch(name, c->tensor, (size_t)c->count, sizeof *c->tensor, tensor_by_name);
-            if (!t)
-                return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: %s is missing; it is of another model", path, name);
-            if (t->rank != shape->rank || memcmp(t->dim, shape->dim, (size_t)shape->rank * sizeof *shape->dim) != 0)
-                return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: %s has the shape %s where this job has %s", path,
-                                  name, draft_shape_text(t->rank, t->dim, found, sizeof found),
-                                  draft_shape_text(shape->rank, shape->dim, wanted, sizeof wanted));
-            if (pass == 1)
-                memcpy(to, t->data, (size_t)draft_tensor_count(shape) * sizeof(float));
+            enum part part = (enum part)(i % parts);
+            const struct draft_safetensors_entry *e = find(c, state, i / parts, part, err);
+            float *to = values_of(state, i / parts, part);
+            if (!e || (pass == 1 && to && !draft_safetensors_to_f32(e, to, err)))
+                return false;
         }
-    opt->updates = c->info.updates;
+    if (state->opt)
+        state->opt->updates = c->info.updates;
     return true;
 }

@@ -25,48 +25,65 @@ bool draft_conditions_make(struct draft_graph *g, struct draft_pipeline *p, cons
     return draft_graph_ok(g);
 }
 
-struct draft_tensor *draft_guided(struct draft_graph *g, const struct draft_pipeline *p, struct draft_tensor *x,
-                                  const struct draft_sampler_step *step, const struct draft_conditions *conditions,
-                                  struct draft_unet_context *cached)
+static struct draft_tensor *guided(struct draft_graph *g, const struct draft_unet *unet, struct draft_tensor *x,
+                                   const struct draft_sampler_step *step, const struct draft_conditions *conditions,
+                                   struct draft_unet_context *cached)
 {
     x = draft_sampler_input(g, step, x);
     struct draft_unet_call call = {.t = step->timestep, .context = conditions->context, .cached = cached};
     if (conditions->guidance <= 1)
-        return draft_unet_forward(g, p->unet, x, &call);
-    struct draft_tensor *both = draft_unet_forward(g, p->unet, draft_concat_batch(g, x, x), &call);
+        return draft_unet_forward(g, unet, x, &call);
+    struct draft_tensor *both = draft_unet_forward(g, unet, draft_concat_batch(g, x, x), &call);
     struct draft_tensor *u = draft_slice_batch(g, both, 0, conditions->n);
     struct draft_tensor *c = draft_slice_batch(g, both, conditions->n, conditions->n);
     return draft_axpby(g, 1, u, (float)conditions->guidance, draft_axpby(g, 1, c, -1, u));
+}
+
+struct draft_tensor *draft_guided(struct draft_graph *g, const struct draft_pipeline *p, struct draft_tensor *x,
+                                  const struct draft_sampler_step *step, const struct draft_conditions *conditions,
+                                  struct draft_unet_context *cached)
+{
+    return guided(g, p->unet, x, step, conditions, cached);
+}
+
+/* The frozen network between frozen_begin and frozen_end: a UNet of its own, or the tuned one without its adapter. */
+struct frozen {
+    struct draft_unet *unet;
+    bool was_recording, was_on;
+};
+
+static struct frozen frozen_begin(struct draft_graph *g, const struct draft_pipeline *p)
+{
+    struct frozen frozen = {p->base ? p->base : p->unet, draft_no_grad(g), p->adapter && p->adapter->on};
+    if (p->adapter)
+        p->adapter->on = false;
+    return frozen;
+}
+
+static void frozen_end(struct draft_graph *g, const struct draft_pipeline *p, const struct frozen *frozen)
+{
+    if (p->adapter)
+        p->adapter->on = frozen->was_on;
+    g->recording = frozen->was_recording;
 }
 
 struct draft_tensor *draft_guided_frozen(struct draft_graph *g, const struct draft_pipeline *p, struct draft_tensor *x,
                                          const struct draft_sampler_step *step,
                                          const struct draft_conditions *conditions, struct draft_unet_context *cached)
 {
-    bool was_recording = draft_no_grad(g);
-    bool was_on = p->adapter && p->adapter->on;
-    if (p->adapter)
-        p->adapter->on = false;
+    struct frozen frozen = frozen_begin(g, p);
     struct draft_mark mark = draft_scope_begin(g);
-    struct draft_tensor *m = draft_guided(g, p, x, step, conditions, cached);
-    m = draft_scope_end(g, mark, m);
-    if (p->adapter)
-        p->adapter->on = was_on;
-    g->recording = was_recording;
+    struct draft_tensor *m = draft_scope_end(g, mark, guided(g, frozen.unet, x, step, conditions, cached));
+    frozen_end(g, p, &frozen);
     return m;
 }
 
 struct draft_unet_context *draft_frozen_context(struct draft_graph *g, const struct draft_pipeline *p,
                                                 const struct draft_conditions *conditions)
 {
-    bool was_recording = draft_no_grad(g);
-    bool was_on = p->adapter && p->adapter->on;
-    if (p->adapter)
-        p->adapter->on = false;
-    struct draft_unet_context *context = draft_unet_precompute(g, p->unet, conditions->context);
-    if (p->adapter)
-        p->adapter->on = was_on;
-    g->recording = was_recording;
+    struct frozen frozen = frozen_begin(g, p);
+    struct draft_unet_context *context = draft_unet_precompute(g, frozen.unet, conditions->context);
+    frozen_end(g, p, &frozen);
     return context;
 }
 

@@ -24,7 +24,7 @@ bool draft_conditions_make(struct draft_graph *g, struct draft_pipeline *pipelin
 struct draft_tensor *draft_guided(struct draft_graph *g, const struct draft_pipeline *pipeline, struct draft_tensor *x,
                                   const struct draft_sampler_step *step, const struct draft_conditions *conditions,
                                   struct draft_unet_context *cached);
-/* The same of the frozen network: the adapter off, no gradient. */
+/* The same of the frozen network (the pipeline's base, or its UNet with the adapter off), no gradient. */
 struct draft_tensor *draft_guided_frozen(struct draft_graph *g, const struct draft_pipeline *pipeline,
                                          struct draft_tensor *x, const struct draft_sampler_step *step,
                                          const struct draft_conditions *conditions, struct draft_unet_context *cached);

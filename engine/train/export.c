@@ -14,40 +14,63 @@
 
 enum { MAX_NAME = 512, MAX_PAIRS = 32, TEXT = 640 };
 
+/* Where a tensor's values come from. */
+struct source {
+    const struct draft_safetensors_entry *from; /* NULL: alpha */
+    double scale;
+};
+
 struct lora_file {
     struct draft_safetensors_item *item;
     char (*name)[MAX_NAME];
-    float **scaled; /* copies of "up" times alpha / rank, or NULL */
-    int count, capacity;
+    struct source *source;
+    int count;
     float alpha;
 };
 
 static bool file_alloc(struct lora_file *f, int capacity, struct draft_error *err)
 {
-    f->capacity = capacity;
     f->item = calloc((size_t)capacity, sizeof *f->item);
     f->name = calloc((size_t)capacity, sizeof *f->name);
-    f->scaled = calloc((size_t)capacity, sizeof *f->scaled);
-    if (f->item && f->name && f->scaled)
+    f->source = calloc((size_t)capacity, sizeof *f->source);
+    if (f->item && f->name && f->source)
         return true;
     return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a LoRA file of %d tensors", capacity);
 }
 
 static void file_free(struct lora_file *f)
 {
-    for (int i = 0; f->scaled && i < f->capacity; i++)
-        free(f->scaled[i]);
-    free(f->scaled);
+    free(f->source);
     free(f->name);
     free(f->item);
 }
 
-static struct draft_safetensors_item *next_item(struct lora_file *f, enum draft_dtype dtype, const void *data)
+static bool load(void *context, int index, float *out, struct draft_error *err)
 {
-    struct draft_safetensors_item *item = &f->item[f->count];
-    *item = (struct draft_safetensors_item){.name = f->name[f->count], .dtype = dtype, .data = data};
-    f->count++;
-    return item;
+    const struct lora_file *f = context;
+    const struct source *source = &f->source[index];
+    if (!source->from) {
+        *out = f->alpha;
+        return true;
+    }
+    if (!draft_safetensors_to_f32(source->from, out, err))
+        return false;
+    int64_t n = source->from->dim[0] * source->from->dim[1];
+    for (int64_t i = 0; source->scale != 1 && i < n; i++)
+        out[i] = (float)(out[i] * source->scale);
+    return true;
+}
+
+static char *next_item(struct lora_file *f, bool f32, const struct source *source)
+{
+    int i = f->count++;
+    f->item[i] = (struct draft_safetensors_item){.name = f->name[i], .dtype = f32 ? DRAFT_F32 : DRAFT_F16};
+    f->source[i] = *source;
+    if (source->from) {
+        f->item[i].rank = 2;
+        memcpy(f->item[i].dim, source->from->dim, 2 * sizeof *f->item[i].dim);
+    }
+    return f->name[i];
 }
 
 /* "down_blocks.0.attn1.to_q" -> "lora_unet_down_blocks_0_attn1_to_q" */
@@ -59,69 +82,54 @@ static void kohya_module(char *out, const char *module, int length)
             *c = '_';
 }
 
-/* One matrix. `module` is the part of its name between "lora/" and ".down" or ".up". */
-static bool add_matrix(struct lora_file *f, const struct draft_checkpoint_tensor *e, const char *module, int length,
+/* One matrix. `module` is the part of its name between the group and ".down" or ".up". */
+static bool add_matrix(struct lora_file *f, const struct draft_safetensors_entry *e, const char *module, int length,
                        bool up, const struct draft_export_options *options, double scale, struct draft_error *err)
 {
-    enum draft_dtype dtype = options->f32 ? DRAFT_F32 : DRAFT_F16;
     if (e->rank != 2)
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s is not a matrix", e->name);
-    size_t bytes = (size_t)(e->dim[0] * e->dim[1]) * sizeof(float);
-    const float *data = e->data;
-    if (up && scale != 1) { /* diffusers' own format has no alpha: loaders take 1 */
-        float *copy = malloc(bytes);
-        if (!copy)
-            return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for %s", e->name);
-        for (size_t i = 0; i < bytes / sizeof *copy; i++)
-            copy[i] = (float)(data[i] * scale);
-        f->scaled[f->count] = copy;
-        data = copy;
-    }
-    struct draft_safetensors_item *item = next_item(f, dtype, data);
-    char *name = f->name[f->count - 1];
-    if (options->format == DRAFT_EXPORT_KOHYA) {
+    /* diffusers' own format has no alpha: loaders take 1 */
+    bool kohya = options->format == DRAFT_EXPORT_KOHYA;
+    char *name = next_item(f, options->f32, &(struct source){e, up && !kohya ? scale : 1});
+    if (kohya) {
         kohya_module(name, module, length);
         strcat(name, up ? ".lora_up.weight" : ".lora_down.weight");
     } else {
         snprintf(name, MAX_NAME, "unet.%.*s.lora.%s.weight", length, module, up ? "up" : "down");
     }
-    item->rank = 2;
-    item->dim[0] = e->dim[0];
-    item->dim[1] = e->dim[1];
     return true;
 }
 
 static void add_alpha(struct lora_file *f, const char *module, int length, bool f32)
 {
-    next_item(f, f32 ? DRAFT_F32 : DRAFT_F16, &f->alpha);
-    char *name = f->name[f->count - 1];
+    char *name = next_item(f, f32, &(struct source){0});
     kohya_module(name, module, length);
     strcat(name, ".alpha");
 }
 
-static bool collect(struct lora_file *f, const struct draft_checkpoint *checkpoint, double scale,
+static bool collect(struct lora_file *f, const struct draft_checkpoint *checkpoint,
                     const struct draft_export_options *options, struct draft_error *err)
 {
-    for (int i = 0; i < checkpoint->count; i++) {
-        const struct draft_checkpoint_tensor *e = &checkpoint->tensor[i];
+    double scale = checkpoint->info.alpha / checkpoint->info.rank;
+    const char *group = options->ema ? "ema/" : "lora/";
+    size_t skip = strlen(group);
+    for (int i = 0; i < draft_safetensors_count(checkpoint->file); i++) {
+        const struct draft_safetensors_entry *e = draft_safetensors_at(checkpoint->file, i);
         size_t length = strlen(e->name);
-        if (strncmp(e->name, "lora/", 5) != 0)
+        if (strncmp(e->name, group, skip) != 0)
             continue;
-        bool down = length > 10 && strcmp(e->name + length - 5, ".down") == 0;
-        bool up = length > 8 && strcmp(e->name + length - 3, ".up") == 0;
+        const char *module = e->name + skip;
+        bool down = length > skip + 5 && strcmp(e->name + length - 5, ".down") == 0;
+        bool up = length > skip + 3 && strcmp(e->name + length - 3, ".up") == 0;
         if ((!down && !up) || length > MAX_NAME - 64)
             return draft_fail(err, DRAFT_INVALID_ARGUMENT, "the checkpoint holds the unknown tensor %.100s", e->name);
-        const char *module = e->name + 5;
-        int module_length = (int)(length - 5 - (up ? 3 : 5));
-        if (!add_matrix(f, e, module, module_length, up, options, options->format == DRAFT_EXPORT_DIFFUSERS ? scale : 1,
-                        err))
+        int module_length = (int)(length - skip - (up ? 3 : 5));
+        if (!add_matrix(f, e, module, module_length, up, options, scale, err))
             return false;
         if (down && options->format == DRAFT_EXPORT_KOHYA)
             add_alpha(f, module, module_length, options->f32);
     }
-    if (f->count == 0)
-        return draft_fail(err, DRAFT_INVALID_ARGUMENT, "the checkpoint holds no adapter");
-    return true;
+    return f->count > 0 || draft_fail(err, DRAFT_INVALID_ARGUMENT, "the checkpoint holds no adapter");
 }
 
 /* Key and value pairs, values formatted into storage of their own. */
@@ -169,6 +177,8 @@ static void describe(struct pairs *p, const struct draft_checkpoint_info *info,
         add_pair(p, "draftd.reward", "%s", options->reward);
     add_pair(p, "draftd.kl_coeff", "%g", options->kl_coeff);
     add_pair(p, "draftd.step", "%" PRId64, info->step);
+    if (options->ema)
+        add_pair(p, "draftd.weights", "average");
 }
 
 bool draft_export_lora(const char *checkpoint, const char *path, const struct draft_export_options *options,
@@ -178,11 +188,16 @@ bool draft_export_lora(const char *checkpoint, const char *path, const struct dr
     if (!draft_checkpoint_open(&in, checkpoint, err))
         return false;
     struct lora_file file = {.alpha = (float)in.info.alpha};
+    struct draft_safetensors_source source = {load, &file};
     struct pairs pairs = {0};
     describe(&pairs, &in.info, options);
-    bool ok = file_alloc(&file, 2 * in.count + 1, err) &&
-              collect(&file, &in, in.info.alpha / in.info.rank, options, err) &&
-              draft_safetensors_write(path, file.item, file.count, pairs.list, err);
+    bool ok = in.info.rank > 0 ||
+              draft_fail(err, DRAFT_FAILED_PRECONDITION,
+                         "the job trained every weight of the UNet and has no LoRA; export the whole model instead: "
+                         "format merged (a diffusers folder) or merged-single (one file)");
+    ok = ok && (!options->ema || draft_checkpoint_has_average(&in, err)) &&
+         file_alloc(&file, 2 * draft_safetensors_count(in.file) + 1, err) && collect(&file, &in, options, err) &&
+         draft_safetensors_write_from(path, file.item, file.count, pairs.list, &source, err);
     file_free(&file);
     draft_checkpoint_close(&in);
     return ok;

@@ -12,7 +12,7 @@
 
 enum { DRAFT_MAX_BASE_LORAS = 8 };
 
-enum draft_trained { DRAFT_TRAIN_LORA, DRAFT_TRAIN_FULL };
+enum draft_train { DRAFT_TRAIN_LORA, DRAFT_TRAIN_FULL };
 enum draft_precision { DRAFT_PRECISION_FP32, DRAFT_PRECISION_BF16 };
 
 struct draft_job_config {
@@ -39,10 +39,10 @@ struct draft_job_config {
     const char *negative_prompt; /* unconditional prompt, "" */
     int height, width;           /* pixels; 0: the model's own */
 
-    enum draft_trained train; /* an adapter, or every weight of the UNet: then lora_* and continue_from are not given */
-    int lora_rank;            /* 0: 32 */
-    double lora_alpha;        /* 0: rank */
-    double ema_decay;         /* of an average of the trained weights; 0: none */
+    enum draft_train train; /* an adapter, or every weight of the UNet: then lora_* and continue_from are not given */
+    int lora_rank;          /* 0: 32 */
+    double lora_alpha;      /* 0: rank */
+    double ema_decay;       /* of an average of the trained weights; 0: none */
 
     double learning_rate;         /* 0: 1e-4 */
     double beta1, beta2, epsilon; /* 0: 0.9, 0.999, 1e-8 */
@@ -68,6 +68,7 @@ struct draft_job_config {
     } evaluation;
 
     enum draft_precision precision; /* of products; sums, trained weights and optimizer are fp32 */
+    bool sample_only;               /* pictures alone: no gradients, no optimizer */
     int threads;                    /* 0: all */
     const char *isa;                /* NULL: best */
 };

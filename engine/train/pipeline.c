@@ -153,6 +153,13 @@ bool draft_pipeline_open(struct draft_pipeline *p, const char *model, struct dra
     return opened;
 }
 
+bool draft_pipeline_open_base(struct draft_pipeline *p, const char *model, struct draft_arena *arena,
+                              struct draft_error *err)
+{
+    struct draft_model_files files;
+    return draft_model_locate(&files, model, err) && (p->base = draft_unet_open(files.unet, arena, NULL, err));
+}
+
 void draft_pipeline_close(struct draft_pipeline *p)
 {
     cache_destroy(p->contexts);

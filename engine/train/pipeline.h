@@ -1,7 +1,7 @@
 /*
- * A diffusers StableDiffusionPipeline folder, opened: tokenizer/, text_encoder/, unet/, vae/, scheduler/; or a single-file
- * checkpoint with the original names (model_files.h). The base
- * model is here once; the adapter it was opened with turns it into the tuned one and back.
+ * A diffusers StableDiffusionPipeline folder, opened: tokenizer/, text_encoder/, unet/, vae/, scheduler/; or a
+ * single-file checkpoint with the original names (model_files.h). The base model is here once; the adapter it was
+ * opened with turns it into the tuned one and back. Only a job that trains the UNet's own weights has the UNet twice.
  *
  * Ownership: weights live in the arena given; draft_pipeline_close() frees the rest. Thread: one.
  */
@@ -20,6 +20,8 @@ struct draft_pipeline {
     struct draft_tokenizer *tokenizer;
     struct draft_clip_text *text;
     struct draft_unet *unet;
+    struct draft_unet
+        *base; /* the frozen network, where unet's own weights are trained; NULL: unet with its adapter off */
     struct draft_vae *vae;
     struct draft_scheduler scheduler;
     struct draft_adapter *adapter; /* borrowed; NULL: base model only */
@@ -32,6 +34,9 @@ struct draft_pipeline {
 
 bool draft_pipeline_open(struct draft_pipeline *pipeline, const char *model, struct draft_arena *arena,
                          struct draft_adapter *adapter, struct draft_error *err);
+/* pipeline->base: the UNet of the same model once more, in an arena of its own. */
+bool draft_pipeline_open_base(struct draft_pipeline *pipeline, const char *model, struct draft_arena *arena,
+                              struct draft_error *err);
 void draft_pipeline_close(struct draft_pipeline *pipeline); /* zeroed is fine */
 
 /* Contexts of n prompts, [n, tokens, width], in the step arena, without gradient. Each prompt is encoded by itself,

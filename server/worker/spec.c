@@ -131,7 +131,7 @@ static bool translate_choices(const Draftd__V1__JobSpec *spec, struct draft_job_
     if (!choose(spec->train, train, 2, "spec.train", &trained, err) ||
         !choose(spec->precision, precision, 2, "spec.precision", &precise, err))
         return false;
-    config->train = (enum draft_trained)trained;
+    config->train = (enum draft_train)trained;
     config->precision = (enum draft_precision)precise;
     return true;
 }

@@ -28,6 +28,7 @@ struct replay {
     struct draft_adapter *adapter;
     struct draft_pipeline pipeline;
     struct draft_scoring scoring;
+    struct draft_trained trained;
     struct draft_adamw *opt;
     struct draft_plus dp;
     struct draft_sampler_plan plan;
@@ -96,7 +97,9 @@ static bool open_run(struct replay *r)
     snprintf(spec.path, sizeof spec.path, "%s", reward);
     if (!draft_scoring_open(&r->scoring, &spec, 1, t->weights, &t->error))
         return false;
-    r->opt = draft_adamw_create(r->adapter, t->weights, &t->error);
+    if (!draft_trained_adapter(&r->trained, r->adapter, t->weights, &t->error))
+        return false;
+    r->opt = draft_adamw_create(&r->trained, t->weights, &t->error);
     r->batch = (int)setting(r, "batch", 4);
     r->lr = setting(r, "lr", 1e-3);
     r->clip = setting(r, "clip", 10);

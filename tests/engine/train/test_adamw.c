@@ -11,6 +11,7 @@
 struct fixture {
     struct draft_arena *arena;
     struct draft_adapter *adapter;
+    struct draft_trained trained;
     struct draft_adamw *opt;
     struct draft_tensor *down, *up; /* [1, 4] and [4, 1] */
 };
@@ -22,7 +23,8 @@ static int setup(void **state)
     f.arena = draft_arena_create("test", 8 << 20, &err);
     f.adapter = draft_adapter_create(f.arena, 1, 1, 0, &err);
     assert_non_null(draft_adapter_add(f.adapter, "module", 4, 4, &err));
-    f.opt = draft_adamw_create(f.adapter, f.arena, &err);
+    assert_true(draft_trained_adapter(&f.trained, f.adapter, f.arena, &err));
+    f.opt = draft_adamw_create(&f.trained, f.arena, &err);
     assert_non_null(f.opt);
     f.down = f.adapter->entry[0].lora.down;
     f.up = f.adapter->entry[0].lora.up;

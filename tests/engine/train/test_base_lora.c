@@ -220,7 +220,7 @@ static void merges(struct made *m, const char *name, bool text, double scale)
             in = n / out / taps, rank = m->item[0].dim[0];
     float *before = memcpy(malloc((size_t)n * sizeof(float)), w->data, (size_t)n * sizeof(float));
     struct draft_error err = {0};
-    if (!draft_lora_merge(write_made(m), 0.5, &pipeline, &err))
+    if (!draft_lora_merge(write_made(m), 0.5, pipeline.unet, pipeline.text, &err))
         fail_msg("%s", err.message);
     for (int64_t o = 0; o < out; o++)
         for (int64_t tap = 0; tap < taps; tap++)
@@ -289,7 +289,7 @@ static void test_base_lora__text_encoder(void **state)
 static void refused(const char *path, const char *words)
 {
     struct draft_error err = {0};
-    if (draft_lora_merge(path, 1, &pipeline, &err))
+    if (draft_lora_merge(path, 1, pipeline.unet, pipeline.text, &err))
         fail_msg("it was accepted; expected \"%s\"", words);
     if (!strstr(err.message, words))
         fail_msg("the refusal says\n    %s\nwithout \"%s\"", err.message, words);

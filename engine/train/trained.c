@@ -1,0 +1,82 @@
+#include "train/trained.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static bool make_room(struct draft_trained *trained, const char *group, int count, struct draft_arena *arena,
+                      struct draft_error *err)
+{
+    size_t bytes = ((size_t)count + 1) * sizeof(void *);
+    *trained = (struct draft_trained){
+        .group = group, .tensor = draft_arena_alloc(arena, bytes), .name = draft_arena_alloc(arena, bytes)};
+    return (trained->tensor && trained->name) || draft_arena_fail(arena, bytes, err);
+}
+
+bool draft_trained_adapter(struct draft_trained *trained, struct draft_adapter *adapter, struct draft_arena *arena,
+                           struct draft_error *err)
+{
+    if (!make_room(trained, "lora", 2 * adapter->count, arena, err))
+        return false;
+    for (int i = 0; i < adapter->count; i++) {
+        const struct draft_adapter_entry *entry = &adapter->entry[i];
+        struct draft_tensor *const half[2] = {entry->lora.down, entry->lora.up};
+        for (int up = 0; up < 2; up++) {
+            char name[320];
+            snprintf(name, sizeof name, "%s.%s", entry->module, up ? "up" : "down");
+            trained->tensor[trained->count] = half[up];
+            trained->name[trained->count] = draft_arena_strdup(arena, name);
+            if (!trained->name[trained->count])
+                return draft_arena_fail(arena, strlen(name) + 1, err);
+            trained->count++;
+        }
+    }
+    return true;
+}
+
+static void count_weight(void *context, struct draft_tensor *weight)
+{
+    (void)weight;
+    ++*(int *)context;
+}
+
+static void add_weight(void *context, struct draft_tensor *weight)
+{
+    struct draft_trained *trained = context;
+    trained->tensor[trained->count] = weight;
+    trained->name[trained->count++] = weight->name;
+}
+
+bool draft_trained_unet(struct draft_trained *trained, struct draft_unet *unet, struct draft_arena *arena,
+                        struct draft_error *err)
+{
+    int count = 0;
+    draft_unet_each_weight(unet, count_weight, &count);
+    if (!make_room(trained, "unet", count, arena, err))
+        return false;
+    draft_unet_each_weight(unet, add_weight, trained);
+    return true;
+}
+
+int64_t draft_trained_numbers(const struct draft_trained *trained)
+{
+    int64_t n = 0;
+    for (int i = 0; i < trained->count; i++)
+        n += draft_tensor_count(trained->tensor[i]);
+    return n;
+}
+
+float **draft_trained_zeros(const struct draft_trained *trained, struct draft_arena *arena, struct draft_error *err)
+{
+    size_t bytes = ((size_t)trained->count + 1) * sizeof(float *);
+    float **zeros = draft_arena_alloc(arena, bytes);
+    for (int i = 0; zeros && i < trained->count; i++) {
+        bytes = (size_t)draft_tensor_count(trained->tensor[i]) * sizeof(float);
+        if (!(zeros[i] = draft_arena_alloc(arena, bytes)))
+            zeros = NULL;
+        else
+            memset(zeros[i], 0, bytes);
+    }
+    if (!zeros)
+        draft_arena_fail(arena, bytes, err);
+    return zeros;
+}

@@ -1,0 +1,31 @@
+/*
+ * What a job trains: the matrices of an adapter, or every weight of the UNet (convolutions, linears, biases, norms'
+ * gains). One list in one order for ever. The optimizer, the average and the checkpoints know parameters from it alone.
+ *
+ * Ownership: the list lives in the arena given; the tensors are the adapter's or the UNet's. Thread: one.
+ */
+#ifndef DRAFT_TRAIN_TRAINED_H
+#define DRAFT_TRAIN_TRAINED_H
+
+#include "models/lora.h"
+#include "models/unet.h"
+
+struct draft_trained {
+    const char *group; /* of names in checkpoints: "lora" or "unet" */
+    int count;
+    struct draft_tensor **tensor; /* F32 */
+    const char **name;            /* in checkpoints: "<module>.down", "<module>.up"; or the weight's own key */
+};
+
+/* down, up, down, up ... in the adapter's order. */
+bool draft_trained_adapter(struct draft_trained *trained, struct draft_adapter *adapter, struct draft_arena *arena,
+                           struct draft_error *err);
+/* In the order in which the UNet loads. Whether they need gradients is said with draft_unet_train_weights(). */
+bool draft_trained_unet(struct draft_trained *trained, struct draft_unet *unet, struct draft_arena *arena,
+                        struct draft_error *err);
+int64_t draft_trained_numbers(const struct draft_trained *trained);
+
+/* New float arrays of the parameters' shapes, one each, zero. NULL when memory is out. */
+float **draft_trained_zeros(const struct draft_trained *trained, struct draft_arena *arena, struct draft_error *err);
+
+#endif
