@@ -19,30 +19,58 @@ DEMO = TOP / "deploy/demo"
 PROMPT, SEEDS, SAMPLING_STEPS, GUIDANCE = "an animal", (11, 12, 13), 10, 5.0
 
 
-def pictures(lora=None, scale=1.0, model=DEMO / "emoji-sd"):
-    pipe = StableDiffusionPipeline.from_pretrained(str(model), safety_checker=None, torch_dtype=torch.float32)
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    pipe.set_progress_bar_config(disable=True)
-    extra = {}
-    if lora:
-        pipe.load_lora_weights(str(lora.parent), weight_name=lora.name)
-        extra = dict(cross_attention_kwargs={"scale": scale})
-    out = []
-    for seed in SEEDS:
-        image = pipe(PROMPT, num_inference_steps=SAMPLING_STEPS, guidance_scale=GUIDANCE,
-                     generator=torch.Generator().manual_seed(seed), output_type="np", **extra).images[0]
-        out.append(np.asarray(image) * 255)
-    return np.stack(out)
+class Drawing:
+    """What diffusers draws: one prompt, some seeds."""
+
+    def __init__(self, model, prompt, seeds, steps, guidance, side=None):
+        self.model, self.prompt, self.seeds, self.steps, self.guidance, self.side = model, prompt, seeds, steps, guidance, side
+
+    def pictures(self, lora=None, scale=1.0, model=None):
+        """[seeds, height, width, 3] from 0 to 255. `model`: another folder, or a single file."""
+        model = pathlib.Path(model or self.model)
+        options = dict(safety_checker=None, torch_dtype=torch.float32)
+        if model.is_dir():
+            pipe = StableDiffusionPipeline.from_pretrained(str(model), **options)
+        else:                                   # what a single file lacks comes from the model it was made of
+            base = pathlib.Path(self.model)
+            pipe = StableDiffusionPipeline.from_single_file(str(model), config=str(base), local_files_only=True, **options)
+        pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+        pipe.set_progress_bar_config(disable=True)
+        extra = {}
+        if lora:
+            pipe.load_lora_weights(str(lora.parent), weight_name=lora.name)
+            extra = dict(cross_attention_kwargs={"scale": scale})
+        out = []
+        for seed in self.seeds:
+            image = pipe(self.prompt, num_inference_steps=self.steps, guidance_scale=self.guidance, height=self.side, width=self.side,
+                         generator=torch.Generator().manual_seed(seed), output_type="np", **extra).images[0]
+            out.append(np.asarray(image) * 255)
+        return np.stack(out)
+
+
+def read_pngs(folder):
+    """The pictures of a `draft preview --output`, by name: seeds in order."""
+    return np.stack([np.asarray(Image.open(f).convert("RGB")).astype(float) for f in sorted(folder.glob("*.png"))])
+
+
+def near(ours, theirs):
+    """Per cent of values within 2/255."""
+    return np.mean(np.abs(ours - theirs) <= 2) * 100
 
 
 class Daemon:
     def __init__(self, build, state):
-        self.build, self.env = build, dict(os.environ, DRAFTD_SOCKET=f"{state}/draftd.sock")
-        self.process = subprocess.Popen([f"{build}/draftd", "--state-dir", str(state), "--socket", f"{state}/draftd.sock"],
-                                        stderr=subprocess.DEVNULL)
-        for _ in range(100):
-            if pathlib.Path(f"{state}/draftd.sock").exists():
-                break
+        self.build, self.state, self.env = build, state, dict(os.environ, DRAFTD_SOCKET=f"{state}/draftd.sock")
+        self.start()
+
+    def start(self):
+        with open(f"{self.state}.log", "ab") as log:
+            self.process = subprocess.Popen([f"{self.build}/draftd", "--state-dir", str(self.state), "--socket", f"{self.state}/draftd.sock"],
+                                            stderr=log)
+        end = time.time() + 60
+        while subprocess.run([f"{self.build}/draft", "jobs"], env=self.env, capture_output=True).returncode:
+            if time.time() > end:
+                sys.exit(f"draftd is not ready after a minute, see {self.state}.log")
             time.sleep(0.1)
 
     def draft(self, *args):
@@ -51,8 +79,8 @@ class Daemon:
             sys.exit(f"draft {' '.join(map(str, args))}: exit {out.returncode}\n{out.stderr}")
         return out.stdout.strip()
 
-    def close(self):
-        self.process.send_signal(signal.SIGTERM)
+    def close(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
         self.process.wait()
 
 
@@ -73,8 +101,7 @@ def main():
             previews = {}
             for name, scale in (("base", 0), ("half", 0.5), ("tuned", 1)):
                 daemon.draft("preview", job, "--prompt", PROMPT, "--seed", SEEDS[0], "--count", len(SEEDS), "--scale", scale, "--output", folder / name)
-                files = sorted((folder / name).glob("*.png"))
-                previews[name] = np.stack([np.asarray(Image.open(f).convert("RGB")).astype(float) for f in files])
+                previews[name] = read_pngs(folder / name)
             loras = {f: folder / f"{f}.safetensors" for f in ("kohya", "diffusers")}
             for form, path in loras.items():
                 daemon.draft("export", job, "--format", form, "--f32", "--output", path)
@@ -82,17 +109,18 @@ def main():
             daemon.draft("merge", job, loras["diffusers"], "--weights", "1.5,-0.5", "--f32", "--out", folder / "sum.safetensors")
         finally:
             daemon.close()
-        peers = {"base": pictures()}
+        drawing = Drawing(DEMO / "emoji-sd", PROMPT, SEEDS, SAMPLING_STEPS, GUIDANCE)
+        peers = {"base": drawing.pictures()}
         for form, path in loras.items():
-            peers[f"tuned, {form}"] = pictures(path)
-            peers[f"half, {form}"] = pictures(path, 0.5)
-        peers["tuned, merged model"] = pictures(model=folder / "merged")
-        peers["tuned, sum of 1.5 and -0.5 times itself"] = pictures(folder / "sum.safetensors")
+            peers[f"tuned, {form}"] = drawing.pictures(path)
+            peers[f"half, {form}"] = drawing.pictures(path, 0.5)
+        peers["tuned, merged model"] = drawing.pictures(model=folder / "merged")
+        peers["tuned, sum of 1.5 and -0.5 times itself"] = drawing.pictures(folder / "sum.safetensors")
         for name, peer in peers.items():
-            near = np.mean(np.abs(previews[name.split(",")[0]] - peer) <= 2) * 100
-            ok = near >= 99.9
+            share = near(previews[name.split(",")[0]], peer)
+            ok = share >= 99.9
             bad += not ok
-            print(f"{'ok  ' if ok else 'FAIL'} {name}: {near:.3f} % of values within 2/255 of diffusers' picture")
+            print(f"{'ok  ' if ok else 'FAIL'} {name}: {share:.3f} % of values within 2/255 of diffusers' picture")
         changed = np.mean(np.abs(peers["tuned, kohya"] - peers["base"]))
         bad += changed < 1
         print(f"{'ok  ' if changed >= 1 else 'FAIL'} the LoRA changes diffusers' picture by {changed:.1f}/255 on average")
