@@ -324,8 +324,8 @@ static bool newest(struct draftd *d, int64_t job, Draftd__V1__Checkpoint **check
     return *checkpoint || draft_fail(err, DRAFT_NOT_FOUND, "job-%lld has no checkpoint", (long long)job);
 }
 
-static bool create(struct draftd *d, int64_t number, int64_t deadline, Draftd__V1__Checkpoint **checkpoint,
-                   struct draft_error *err)
+static bool create(struct draftd *d, int64_t number, struct draftd_patience patience,
+                   Draftd__V1__Checkpoint **checkpoint, struct draft_error *err)
 {
     Draftd__V1__Job *row = draftd_job_message(d, number, err);
     if (row == NULL)
@@ -351,22 +351,22 @@ static bool create(struct draftd *d, int64_t number, int64_t deadline, Draftd__V
                               (long long)number);
         if (job->saves != saves)
             return newest(d, number, checkpoint, err);
-        if (!draftd_wait(d, deadline))
+        if (!draftd_wait(d, patience))
             return draft_fail(err, DRAFT_UNAVAILABLE,
                               "job-%lld has not reached a step boundary yet; it saves there, ask for the list later",
                               (long long)number);
     }
 }
 
-bool draftd_create_checkpoint(struct draftd *d, const char *job_id, int deadline_ms,
+bool draftd_create_checkpoint(struct draftd *d, const char *job_id, struct draftd_patience patience,
                               Draftd__V1__Checkpoint **checkpoint, struct draft_error *err)
 {
-    int64_t job, deadline = draftd_now_ms() + deadline_ms;
+    int64_t job;
     if (!draftd_job_number(job_id, &job, err))
         return false;
     *checkpoint = NULL;
     pthread_mutex_lock(&d->lock);
-    bool ok = create(d, job, deadline, checkpoint, err);
+    bool ok = create(d, job, patience, checkpoint, err);
     pthread_mutex_unlock(&d->lock);
     return ok;
 }

@@ -23,7 +23,7 @@
 #include "watch.h"
 #include "worker.h"
 
-enum { RETRY_MS = 1000, EVENTS = 32 };
+enum { RETRY_MS = 1000, LOOK_MS = 200, EVENTS = 32 };
 
 void draftd_kick(struct draftd *d)
 {
@@ -35,12 +35,20 @@ void draftd_kick(struct draftd *d)
         draftd_log(DRAFTD_ERROR, NULL, "cannot wake the daemon's thread: %s", strerror(errno));
 }
 
-bool draftd_wait(struct draftd *d, int64_t deadline_ms)
+struct draftd_patience draftd_within(int ms)
 {
-    if (draftd_now_ms() >= deadline_ms)
+    return (struct draftd_patience){.deadline_ms = draftd_now_ms() + ms};
+}
+
+bool draftd_wait(struct draftd *d, struct draftd_patience patience)
+{
+    int64_t now = draftd_now_ms(), until = patience.deadline_ms;
+    if (now >= until || (patience.gone && atomic_load(patience.gone)))
         return false;
-    struct timespec until = {.tv_sec = deadline_ms / 1000, .tv_nsec = deadline_ms % 1000 * 1000000};
-    return pthread_cond_timedwait(&d->changed, &d->lock, &until) != ETIMEDOUT;
+    if (patience.gone && until > now + LOOK_MS) /* nobody signals that a caller leaves */
+        until = now + LOOK_MS;
+    struct timespec time = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+    return pthread_cond_timedwait(&d->changed, &d->lock, &time) != ETIMEDOUT || until < patience.deadline_ms;
 }
 
 bool draftd_accepts_work(struct draftd *d, struct draft_error *err)
@@ -201,7 +209,7 @@ void draftd_drain(struct draftd *d)
 {
     pthread_mutex_lock(&d->lock);
     d->draining = true;
-    int64_t deadline = draftd_now_ms() + d->drain_ms;
+    struct draftd_patience patience = draftd_within(d->drain_ms);
     draftd_log(DRAFTD_INFO, NULL, "shutting down: no new work, workers save and stop");
     for (struct draftd_live_job *job = d->jobs; job; job = job->next)
         if (job->worker)
@@ -210,13 +218,14 @@ void draftd_drain(struct draftd *d)
         if (worker->task != DRAFTD_TASK_TRAIN)
             draftd_worker_stop(d, worker, false, d->drain_ms < DRAFTD_GRACE_MS ? d->drain_ms : DRAFTD_GRACE_MS);
     draftd_kick(d);
-    while (any_worker(d) && draftd_wait(d, deadline))
+    while (any_worker(d) && draftd_wait(d, patience))
         continue;
     for (struct draftd_worker *worker = d->workers; worker; worker = worker->next)
         if (!worker->exited)
             draftd_worker_kill(d, worker, DRAFTD_KILLED_UNWANTED, "it did not stop within the %d s of the shutdown",
                                d->drain_ms / 1000);
-    while (any_worker(d) && draftd_wait(d, deadline + 2 * DRAFTD_GRACE_MS))
+    patience.deadline_ms += 2 * DRAFTD_GRACE_MS;
+    while (any_worker(d) && draftd_wait(d, patience))
         continue;
     pthread_mutex_unlock(&d->lock);
 }

@@ -6,11 +6,13 @@
  * protobuf_c_message_free_unpacked(). On failure nothing is returned and err says code, sentence and field.
  *
  * Thread: every function may be called from any thread; inside, one lock guards jobs, workers and the writing database
- * connection. Functions marked "blocks" wait for a worker process (bounded by deadline_ms) and must not run on a
+ * connection. Functions marked "blocks" wait for a worker process (bounded by `patience`) and must not run on a
  * completion-queue thread.
  */
 #ifndef DRAFTD_DAEMON_H
 #define DRAFTD_DAEMON_H
+
+#include <stdatomic.h>
 
 #include "base/error.h"
 #include "draftd/v1/checkpoints.pb-c.h"
@@ -20,6 +22,14 @@
 #include "draftd/v1/system.pb-c.h"
 
 struct draftd;
+
+/* How long a caller of a function that blocks waits for it. When its patience ends the function fails, and what was
+ * done for this caller alone (checking a model, an export) is stopped. */
+struct draftd_patience {
+    int64_t deadline_ms;     /* of the monotonic clock */
+    const atomic_bool *gone; /* becomes true when the caller has left; NULL: it stays until the deadline */
+};
+struct draftd_patience draftd_within(int ms); /* from now */
 
 struct draftd_config {
     const char *state_dir; /* jobs, database, lock; made with mode 0700 */
@@ -44,15 +54,15 @@ void draftd_destroy(struct draftd *d);
 bool draftd_is_draining(struct draftd *d);
 
 /* JobService. CreateJob blocks (an inspecting worker opens what the spec names). */
-bool draftd_create_job(struct draftd *d, const Draftd__V1__CreateJobRequest *request, int deadline_ms,
+bool draftd_create_job(struct draftd *d, const Draftd__V1__CreateJobRequest *request, struct draftd_patience patience,
                        Draftd__V1__CreateJobResponse **reply, struct draft_error *err);
 bool draftd_get_job(struct draftd *d, const char *job_id, Draftd__V1__Job **job, struct draft_error *err);
 bool draftd_list_jobs(struct draftd *d, const Draftd__V1__ListJobsRequest *request,
                       Draftd__V1__ListJobsResponse **reply, struct draft_error *err);
 bool draftd_cancel_job(struct draftd *d, const char *job_id, Draftd__V1__Job **job, struct draft_error *err);
-bool draftd_pause_job(struct draftd *d, const char *job_id, int deadline_ms, Draftd__V1__Job **job,
+bool draftd_pause_job(struct draftd *d, const char *job_id, struct draftd_patience patience, Draftd__V1__Job **job,
                       struct draft_error *err); /* blocks */
-bool draftd_resume_job(struct draftd *d, const char *job_id, int deadline_ms, Draftd__V1__Job **job,
+bool draftd_resume_job(struct draftd *d, const char *job_id, struct draftd_patience patience, Draftd__V1__Job **job,
                        struct draft_error *err); /* blocks */
 bool draftd_delete_job(struct draftd *d, const char *job_id, struct draft_error *err);
 
@@ -75,7 +85,7 @@ bool draftd_picture_path(struct draftd *d, const char *preview_id, int index, ch
 /* CheckpointService */
 bool draftd_list_checkpoints(struct draftd *d, const char *job_id, Draftd__V1__ListCheckpointsResponse **reply,
                              struct draft_error *err);
-bool draftd_create_checkpoint(struct draftd *d, const char *job_id, int deadline_ms,
+bool draftd_create_checkpoint(struct draftd *d, const char *job_id, struct draftd_patience patience,
                               Draftd__V1__Checkpoint **checkpoint, struct draft_error *err); /* blocks */
 /* The path of a checkpoint whose content was just compared with its checksum (malloc'd; the file stays the job's) and
  * what is recorded of it (the caller's). blocks */
@@ -83,8 +93,8 @@ bool draftd_read_checkpoint(struct draftd *d, const Draftd__V1__ReadCheckpointRe
                             Draftd__V1__Checkpoint **checkpoint, struct draft_error *err);
 /* Makes the file (in the state folder) and gives its path and the name to save it under, both malloc'd; the caller
  * unlinks the path when it has read it. blocks */
-bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *request, int deadline_ms, char **path,
-                        char **file_name, struct draft_error *err);
+bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *request, struct draftd_patience patience,
+                        char **path, char **file_name, struct draft_error *err);
 
 /* SystemService */
 bool draftd_server_info(struct draftd *d, Draftd__V1__GetServerInfoResponse **reply, struct draft_error *err);

@@ -54,7 +54,7 @@ static void send_export(struct draftd *d, struct draftd_worker *worker, const Dr
 }
 
 static bool run(struct draftd *d, const Draftd__V1__ExportLoraRequest *request, const Draftd__V1__Job *job,
-                const char *checkpoint, const char *path, int64_t deadline, struct draft_error *err)
+                const char *checkpoint, const char *path, struct draftd_patience patience, struct draft_error *err)
 {
     struct draftd_worker *worker = draftd_worker_start(d, DRAFTD_TASK_EXPORT, job->id, NULL, err);
     if (worker == NULL)
@@ -62,7 +62,7 @@ static bool run(struct draftd *d, const Draftd__V1__ExportLoraRequest *request, 
     worker->waited_for = true;
     worker->checkpoint = draftd_strdup(checkpoint);
     send_export(d, worker, request, job, checkpoint, path);
-    if (!draftd_worker_wait(d, worker, deadline))
+    if (!draftd_worker_wait(d, worker, patience))
         return draft_fail(err, DRAFT_UNAVAILABLE, "the export took longer than the call's deadline; try again");
     bool ok = worker->finished && worker->result.code == DRAFT_OK;
     if (!worker->finished) {
@@ -80,14 +80,14 @@ static bool run(struct draftd *d, const Draftd__V1__ExportLoraRequest *request, 
 }
 
 static bool export_step(struct draftd *d, int64_t number, const Draftd__V1__ExportLoraRequest *request,
-                        int64_t deadline, const char *path, char **name, struct draft_error *err)
+                        struct draftd_patience patience, const char *path, char **name, struct draft_error *err)
 {
     struct draftd_checkpoint checkpoint = {0};
     int64_t step = request->step_opt_case == DRAFTD__V1__EXPORT_LORA_REQUEST__STEP_OPT_STEP ? request->step : -1;
     if (request->step_opt_case == DRAFTD__V1__EXPORT_LORA_REQUEST__STEP_OPT_STEP && step < 0)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "step", "a step is never negative");
     while (d->exporters >= EXPORTERS)
-        if (!draftd_wait(d, deadline))
+        if (!draftd_wait(d, patience))
             return draft_fail(err, DRAFT_UNAVAILABLE, "other exports are being made; try again");
     Draftd__V1__Job *job = draftd_store_job(d->store, number, err);
     bool ok = job && draftd_checkpoint_choose(d, number, step, false, &checkpoint, err);
@@ -96,7 +96,7 @@ static bool export_step(struct draftd *d, int64_t number, const Draftd__V1__Expo
                         job->id);
     if (ok) {
         d->exporters++;
-        ok = run(d, request, job, checkpoint.path, path, deadline, err);
+        ok = run(d, request, job, checkpoint.path, path, patience, err);
         d->exporters--;
         pthread_cond_broadcast(&d->changed);
     }
@@ -124,10 +124,10 @@ static bool check_folder(const char *folder, bool merged, struct draft_error *er
                                                          "%s is there already; name a folder that is not", folder);
 }
 
-bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *request, int deadline_ms, char **path,
-                        char **name, struct draft_error *err)
+bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *request, struct draftd_patience patience,
+                        char **path, char **name, struct draft_error *err)
 {
-    int64_t number, deadline = draftd_now_ms() + deadline_ms;
+    int64_t number;
     if (!draftd_job_number(request->job_id, &number, err))
         return false;
     if (request->format < DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_UNSPECIFIED ||
@@ -140,7 +140,7 @@ bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *r
     char *folder = draftd_format("%s/exports/%lld-%llu", d->state_dir, (long long)number,
                                  (unsigned long long)++d->next_worker); /* a number that is used once */
     char *file = merged ? draftd_strdup(request->path) : draftd_format("%s.safetensors", folder);
-    bool ok = export_step(d, number, request, deadline, file, name, err);
+    bool ok = export_step(d, number, request, patience, file, name, err);
     pthread_mutex_unlock(&d->lock);
     free(folder);
     if (ok) {

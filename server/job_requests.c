@@ -125,7 +125,8 @@ bool draftd_cancel_job(struct draftd *d, const char *job_id, Draftd__V1__Job **j
 }
 
 /* Waits until the worker has saved and gone. */
-static bool wait_paused(struct draftd *d, int64_t number, int attempt, int64_t deadline, struct draft_error *err)
+static bool wait_paused(struct draftd *d, int64_t number, int attempt, struct draftd_patience patience,
+                        struct draft_error *err)
 {
     for (;;) {
         struct draftd_live_job *job = draftd_live_job(d, number);
@@ -144,14 +145,14 @@ static bool wait_paused(struct draftd *d, int64_t number, int attempt, int64_t d
             draftd_message_free(row);
             return paused;
         }
-        if (!draftd_wait(d, deadline))
+        if (!draftd_wait(d, patience))
             return draft_fail(err, DRAFT_UNAVAILABLE,
                               "job-%lld is still saving its state and pauses when that is done; look at it again later",
                               (long long)number);
     }
 }
 
-static bool pause_job(struct draftd *d, int64_t number, int64_t deadline, struct draft_error *err)
+static bool pause_job(struct draftd *d, int64_t number, struct draftd_patience patience, struct draft_error *err)
 {
     Draftd__V1__Job *row = draftd_job_message(d, number, err);
     if (row == NULL)
@@ -173,17 +174,17 @@ static bool pause_job(struct draftd *d, int64_t number, int64_t deadline, struct
                           (long long)number, draftd_state_name(state));
     int attempt = job->attempt;
     draftd_training_stop(d, job, DRAFTD_STOP_PAUSE);
-    return wait_paused(d, number, attempt, deadline, err);
+    return wait_paused(d, number, attempt, patience, err);
 }
 
-bool draftd_pause_job(struct draftd *d, const char *job_id, int deadline_ms, Draftd__V1__Job **job,
+bool draftd_pause_job(struct draftd *d, const char *job_id, struct draftd_patience patience, Draftd__V1__Job **job,
                       struct draft_error *err)
 {
-    int64_t number, deadline = draftd_now_ms() + deadline_ms;
+    int64_t number;
     if (!draftd_job_number(job_id, &number, err))
         return false;
     pthread_mutex_lock(&d->lock);
-    *job = pause_job(d, number, deadline, err) ? draftd_job_message(d, number, err) : NULL;
+    *job = pause_job(d, number, patience, err) ? draftd_job_message(d, number, err) : NULL;
     pthread_mutex_unlock(&d->lock);
     return *job != NULL;
 }
@@ -214,10 +215,10 @@ static Draftd__V1__Job *resumable(struct draftd *d, int64_t number, struct draft
     return NULL;
 }
 
-bool draftd_resume_job(struct draftd *d, const char *job_id, int deadline_ms, Draftd__V1__Job **job,
+bool draftd_resume_job(struct draftd *d, const char *job_id, struct draftd_patience patience, Draftd__V1__Job **job,
                        struct draft_error *err)
 {
-    int64_t number, deadline = draftd_now_ms() + deadline_ms;
+    int64_t number;
     if (!draftd_job_number(job_id, &number, err))
         return false;
     *job = NULL;
@@ -231,7 +232,7 @@ bool draftd_resume_job(struct draftd *d, const char *job_id, int deadline_ms, Dr
     struct draftd_dataset dataset = {0};
     Draftd__Worker__Inspected *found = NULL;
     bool ok =
-        draftd_dataset_read(copy, &dataset, err) && draftd_inspect(d, row->spec, &dataset, copy, deadline, &found, err);
+        draftd_dataset_read(copy, &dataset, err) && draftd_inspect(d, row->spec, &dataset, copy, patience, &found, err);
     if (ok && strcmp(found->fingerprint, row->fingerprint) != 0)
         ok = draft_fail_field(err, DRAFT_FAILED_PRECONDITION, "fingerprint",
                               "WEIGHTS_CHANGED: the model or reward files of %s are not those it was submitted with "

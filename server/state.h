@@ -35,7 +35,7 @@ struct draftd_live_job {
     uint64_t memory_bytes, trained_parameters;
     Draftd__V1__Job__State state;
     int attempt, crashes, max_retries;
-    int crashes_before; /* of those that came before its last checkpoint: it got on, the back-off begins anew */
+    int crashes_before;    /* of those that came before its last checkpoint: it got on, the back-off begins anew */
     int64_t not_before_ms; /* back-off after a crash */
 
     struct draftd_worker *worker;
@@ -105,8 +105,8 @@ struct draftd {
 
 /* daemon.c */
 void draftd_kick(struct draftd *d); /* the daemon's thread looks at everything again */
-/* Waits for `changed` until the deadline of draftd_now_ms(); false when it is over. */
-bool draftd_wait(struct draftd *d, int64_t deadline_ms);
+/* Waits for `changed`; false when the caller's patience is over. */
+bool draftd_wait(struct draftd *d, struct draftd_patience patience);
 bool draftd_accepts_work(struct draftd *d, struct draft_error *err); /* false while draining */
 
 /* transactions with events: a commit publishes their revisions and wakes the watchers (events.c) */

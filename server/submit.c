@@ -19,10 +19,10 @@
 enum { PROMPTS_IN_FRAME = 8 << 20 };
 
 /* An inspecting worker's slot: few at a time, each holds a model's headers in memory. Needs the lock. */
-static bool take_slot(struct draftd *d, int64_t deadline_ms, struct draft_error *err)
+static bool take_slot(struct draftd *d, struct draftd_patience patience, struct draft_error *err)
 {
     while (d->inspectors >= DRAFTD_INSPECTORS)
-        if (!draftd_wait(d, deadline_ms))
+        if (!draftd_wait(d, patience))
             return draft_fail(err, DRAFT_UNAVAILABLE, "others are being checked before this one; try again");
     d->inspectors++;
     return true;
@@ -89,7 +89,7 @@ static void blame(const Draftd__V1__JobSpec *spec, struct draft_error *err)
 }
 
 static bool inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const struct draftd_dataset *dataset,
-                    const char *copy, int64_t deadline_ms, Draftd__Worker__Inspected **inspected,
+                    const char *copy, struct draftd_patience patience, Draftd__Worker__Inspected **inspected,
                     struct draft_error *err)
 {
     struct draftd_worker *worker = draftd_worker_start(d, DRAFTD_TASK_INSPECT, "inspect", NULL, err);
@@ -97,7 +97,7 @@ static bool inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const str
         return false;
     worker->waited_for = true;
     send_inspect(d, worker, spec, dataset, copy);
-    if (!draftd_worker_wait(d, worker, deadline_ms))
+    if (!draftd_worker_wait(d, worker, patience))
         return draft_fail(err, DRAFT_UNAVAILABLE,
                           "checking the model took longer than the call's deadline; try again with a longer one");
     bool ok = true;
@@ -126,13 +126,13 @@ static bool inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const str
 }
 
 bool draftd_inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const struct draftd_dataset *dataset,
-                    const char *copy, int64_t deadline_ms, Draftd__Worker__Inspected **inspected,
+                    const char *copy, struct draftd_patience patience, Draftd__Worker__Inspected **inspected,
                     struct draft_error *err)
 {
     pthread_mutex_lock(&d->lock);
-    bool ok = take_slot(d, deadline_ms, err);
+    bool ok = take_slot(d, patience, err);
     if (ok) {
-        ok = inspect(d, spec, dataset, copy, deadline_ms, inspected, err);
+        ok = inspect(d, spec, dataset, copy, patience, inspected, err);
         d->inspectors--;
         pthread_cond_broadcast(&d->changed);
     }
@@ -265,8 +265,8 @@ static bool known_request(struct draftd *d, const char *request_id, const char *
     return ok;
 }
 
-static bool submit(struct draftd *d, const Draftd__V1__CreateJobRequest *request, const char *hash, int64_t deadline_ms,
-                   Draftd__V1__Job **reply, struct draft_error *err)
+static bool submit(struct draftd *d, const Draftd__V1__CreateJobRequest *request, const char *hash,
+                   struct draftd_patience patience, Draftd__V1__Job **reply, struct draft_error *err)
 {
     struct draftd_dataset dataset = {0};
     Draftd__Worker__Inspected *inspected = NULL;
@@ -278,7 +278,7 @@ static bool submit(struct draftd *d, const Draftd__V1__CreateJobRequest *request
     bool ok = stage(d, &dataset, &folder, err);
     if (ok) {
         copy = draftd_format("%s/dataset.jsonl", folder);
-        ok = draftd_inspect(d, request->spec, &dataset, copy, deadline_ms, &inspected, err);
+        ok = draftd_inspect(d, request->spec, &dataset, copy, patience, &inspected, err);
     }
     ok = ok && draftd_space_check(d, request->spec, inspected->trained_parameters, 0, err);
     if (ok) {
@@ -301,10 +301,9 @@ static bool submit(struct draftd *d, const Draftd__V1__CreateJobRequest *request
     return ok;
 }
 
-bool draftd_create_job(struct draftd *d, const Draftd__V1__CreateJobRequest *request, int deadline_ms,
+bool draftd_create_job(struct draftd *d, const Draftd__V1__CreateJobRequest *request, struct draftd_patience patience,
                        Draftd__V1__CreateJobResponse **reply, struct draft_error *err)
 {
-    int64_t deadline = draftd_now_ms() + deadline_ms;
     struct draft_error failure = {0};
     Draftd__V1__Job *job = NULL;
     char hash[DRAFTD_HASH_SIZE];
@@ -313,7 +312,7 @@ bool draftd_create_job(struct draftd *d, const Draftd__V1__CreateJobRequest *req
         draftd_hash_request("job", &request->spec->base, hash);
         ok = known_request(d, request->validate_only ? "" : request->request_id, hash, &job, &failure);
         if (ok && job == NULL)
-            ok = submit(d, request, hash, deadline, &job, &failure);
+            ok = submit(d, request, hash, patience, &job, &failure);
     }
     if (ok) {
         *reply = draftd_message_new(&draftd__v1__create_job_response__descriptor);

@@ -9,7 +9,7 @@
 /* Lets a worker open and check all a spec names. Takes the lock itself; blocks. dataset may be NULL: its prompts are in
  * `copy` only, the job's own copy. The caller frees *inspected. */
 bool draftd_inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const struct draftd_dataset *dataset,
-                    const char *copy, int64_t deadline_ms, Draftd__Worker__Inspected **inspected,
+                    const char *copy, struct draftd_patience patience, Draftd__Worker__Inspected **inspected,
                     struct draft_error *err);
 
 #endif

@@ -148,14 +148,14 @@ void draftd_worker_kill(struct draftd *d, struct draftd_worker *worker, enum dra
     draftd_kick(d);
 }
 
-bool draftd_worker_wait(struct draftd *d, struct draftd_worker *worker, int64_t deadline_ms)
+bool draftd_worker_wait(struct draftd *d, struct draftd_worker *worker, struct draftd_patience patience)
 {
     assert(worker->waited_for);
     while (!worker->over)
-        if (!draftd_wait(d, deadline_ms)) {
+        if (!draftd_wait(d, patience)) {
             worker->waited_for = false;
             if (!worker->over)
-                draftd_worker_kill(d, worker, DRAFTD_KILLED_UNWANTED, "it took too long");
+                draftd_worker_kill(d, worker, DRAFTD_KILLED_UNWANTED, "nobody waits for it any more");
             else
                 draftd_worker_free(d, worker);
             return false;

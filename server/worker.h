@@ -71,9 +71,9 @@ void draftd_worker_stop(struct draftd *d, struct draftd_worker *worker, bool che
 void draftd_worker_kill(struct draftd *d, struct draftd_worker *worker, enum draftd_killed why, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Waits until it is over, at most until the deadline; then takes it out of the daemon's hands. true: over, *worker is
+/* Waits until it is over, as long as the caller does; then takes it out of the daemon's hands. true: over, *worker is
  * the caller's to draftd_worker_free(); false: it was killed and is forgotten. Only for waited_for workers. */
-bool draftd_worker_wait(struct draftd *d, struct draftd_worker *worker, int64_t deadline_ms);
+bool draftd_worker_wait(struct draftd *d, struct draftd_worker *worker, struct draftd_patience patience);
 void draftd_worker_free(struct draftd *d, struct draftd_worker *worker);
 
 /* Why a worker ended without a result: one sentence and the job's reason code. */

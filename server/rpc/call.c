@@ -423,6 +423,7 @@ static void on_closed(void *owner, bool ok)
     pthread_mutex_lock(&call->mutex);
     call->over = true;
     pthread_mutex_unlock(&call->mutex);
+    atomic_store(&call->gone, true);
     if (call->method != NULL && call->method->kind == DRAFTD_STREAM)
         draftd_call_wake(call);
     draftd_call_unref(call);
@@ -515,6 +516,11 @@ void *draftd_call_user(const struct draftd_call *call)
 void draftd_call_set_user(struct draftd_call *call, void *user)
 {
     call->user = user;
+}
+
+const atomic_bool *draftd_call_gone(const struct draftd_call *call)
+{
+    return &call->gone;
 }
 
 int draftd_call_remaining_ms(const struct draftd_call *call)

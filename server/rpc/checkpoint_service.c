@@ -22,8 +22,7 @@ DRAFTD_CALL(draftd_rpc_create_checkpoint)
     const Draftd__V1__CreateCheckpointRequest *in = (const void *)request;
     Draftd__V1__Checkpoint *checkpoint;
     if (!draftd_require(in->job_id, "job_id", "job-12", err) ||
-        !draftd_create_checkpoint(draftd_call_context(call), in->job_id, draftd_call_remaining_ms(call), &checkpoint,
-                                  err))
+        !draftd_create_checkpoint(draftd_call_context(call), in->job_id, draftd_call_patience(call), &checkpoint, err))
         return false;
     *reply = draftd_wrap(&draftd__v1__create_checkpoint_response__descriptor, &checkpoint->base);
     return true;
@@ -85,7 +84,7 @@ DRAFTD_OPEN(draftd_rpc_export_lora)
     const Draftd__V1__ExportLoraRequest *in = (const void *)request;
     char *path, *name;
     if (!draftd_require(in->job_id, "job_id", "job-12", err) ||
-        !draftd_export_lora(draftd_call_context(call), in, draftd_call_remaining_ms(call), &path, &name, err))
+        !draftd_export_lora(draftd_call_context(call), in, draftd_call_patience(call), &path, &name, err))
         return false;
     if (in->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED) { /* it stays where it is */
         free(name);

@@ -10,7 +10,7 @@ DRAFTD_CALL(draftd_rpc_create_job)
 {
     Draftd__V1__CreateJobResponse *out;
     if (!draftd_create_job(draftd_call_context(call), (const Draftd__V1__CreateJobRequest *)request,
-                           draftd_call_remaining_ms(call), &out, err))
+                           draftd_call_patience(call), &out, err))
         return false;
     *reply = &out->base;
     return true;
@@ -61,7 +61,7 @@ DRAFTD_CALL(draftd_rpc_pause_job)
     const Draftd__V1__PauseJobRequest *in = (const void *)request;
     Draftd__V1__Job *job;
     if (!draftd_require(in->job_id, "job_id", "job-12", err) ||
-        !draftd_pause_job(draftd_call_context(call), in->job_id, draftd_call_remaining_ms(call), &job, err))
+        !draftd_pause_job(draftd_call_context(call), in->job_id, draftd_call_patience(call), &job, err))
         return false;
     *reply = draftd_wrap(&draftd__v1__pause_job_response__descriptor, &job->base);
     return true;
@@ -72,7 +72,7 @@ DRAFTD_CALL(draftd_rpc_resume_job)
     const Draftd__V1__ResumeJobRequest *in = (const void *)request;
     Draftd__V1__Job *job;
     if (!draftd_require(in->job_id, "job_id", "job-12", err) ||
-        !draftd_resume_job(draftd_call_context(call), in->job_id, draftd_call_remaining_ms(call), &job, err))
+        !draftd_resume_job(draftd_call_context(call), in->job_id, draftd_call_patience(call), &job, err))
         return false;
     *reply = draftd_wrap(&draftd__v1__resume_job_response__descriptor, &job->base);
     return true;

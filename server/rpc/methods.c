@@ -126,6 +126,13 @@ void draftd_services(struct draftd *daemon, struct draftd_health *health, struct
                                      reflection};
 }
 
+struct draftd_patience draftd_call_patience(const struct draftd_call *call)
+{
+    struct draftd_patience patience = draftd_within(draftd_call_remaining_ms(call));
+    patience.gone = draftd_call_gone(call);
+    return patience;
+}
+
 bool draftd_require(const char *value, const char *field, const char *example, struct draft_error *err)
 {
     return value[0] != '\0' || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field,

@@ -14,6 +14,7 @@
 #define DRAFTD_RPC_RPC_H
 
 #include <protobuf-c/protobuf-c.h>
+#include <stdatomic.h>
 
 #include "base/error.h"
 
@@ -99,6 +100,8 @@ void *draftd_call_user(const struct draftd_call *call);
 void draftd_call_set_user(struct draftd_call *call, void *user);
 /* What is left of the client's deadline, at least 1, at most 10 minutes. */
 int draftd_call_remaining_ms(const struct draftd_call *call);
+/* Becomes true when the client has left: it cancelled, its deadline passed, its connection broke. */
+const atomic_bool *draftd_call_gone(const struct draftd_call *call);
 /* Asks a stream's `next` again. From `open` until `close` returns, from any thread; quick, takes no lock of others. */
 void draftd_call_wake(struct draftd_call *call);
 

@@ -81,6 +81,7 @@ struct draftd_call {
 
     bool opened;
     void *user;
+    atomic_bool gone; /* `over`, for a handler to look at while it waits */
 
     pthread_mutex_t mutex; /* guards the rest; held while a batch starts, never while a handler runs */
     enum work work;

@@ -27,6 +27,8 @@ void draftd_reflection_destroy(struct draftd_reflection *reflection);
 
 /* A new message `outer` whose only field is `inner`, which it takes over. */
 ProtobufCMessage *draftd_wrap(const ProtobufCMessageDescriptor *outer, ProtobufCMessage *inner);
+/* For the functions that block: as long as the call's client waits. */
+struct draftd_patience draftd_call_patience(const struct draftd_call *call);
 /* A request's id field that must be there. */
 bool draftd_require(const char *value, const char *field, const char *example, struct draft_error *err);
 

@@ -104,7 +104,7 @@ bool fixture_try_submit(struct fixture *f, const Draftd__V1__JobSpec *spec, cons
     Draftd__V1__CreateJobResponse *reply = NULL;
     request.spec = (Draftd__V1__JobSpec *)spec;
     request.request_id = (char *)request_id;
-    if (!draftd_create_job(f->d, &request, WAIT_MS, &reply, err))
+    if (!draftd_create_job(f->d, &request, draftd_within(WAIT_MS), &reply, err))
         return false;
     snprintf(id, 32, "%s", reply->job->id);
     draftd_message_free(reply);

@@ -104,7 +104,7 @@ static void test_disk_full__training_pauses_and_goes_on_when_there_is_room(void 
     assert_int_equal(info->running_jobs, 0);
     fixture_free(info);
     struct draft_error err = {0};
-    assert_false(draftd_resume_job(f->d, id, 5000, &job, &err));
+    assert_false(draftd_resume_job(f->d, id, draftd_within(5000), &job, &err));
     assert_int_equal(err.code, DRAFT_UNAVAILABLE);
     err = (struct draft_error){0};
     assert_false(draftd_delete_job(f->d, id, &err));
@@ -112,7 +112,7 @@ static void test_disk_full__training_pauses_and_goes_on_when_there_is_room(void 
     atomic_store(&full, NOT_FULL);
     err = (struct draft_error){0};
     int64_t deadline = draftd_now_ms() + 10000;
-    while (!draftd_resume_job(f->d, id, 5000, &job, &err)) {
+    while (!draftd_resume_job(f->d, id, draftd_within(5000), &job, &err)) {
         assert_int_equal(err.code, DRAFT_UNAVAILABLE);
         assert_true(draftd_now_ms() < deadline);
         err = (struct draft_error){0};
@@ -271,10 +271,10 @@ static void test_disk_full__a_job_that_would_not_fit_is_refused_before_it_starts
     assert_non_null(strstr(job->reason, "1.0 MiB are free"));
     fixture_free(job);
     err = (struct draft_error){0};
-    assert_false(draftd_resume_job(f->d, queued, 5000, &job, &err));
+    assert_false(draftd_resume_job(f->d, queued, draftd_within(5000), &job, &err));
     assert_int_equal(err.code, DRAFT_DISK_FULL);
     atomic_store(&room, -1);
-    assert_true(draftd_resume_job(f->d, queued, 5000, &job, NULL));
+    assert_true(draftd_resume_job(f->d, queued, draftd_within(5000), &job, NULL));
     fixture_free(job);
     fixture_free(fixture_wait(f, queued, SUCCEEDED));
 }

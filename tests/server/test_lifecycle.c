@@ -47,16 +47,16 @@ static void test_lifecycle__pause_frees_the_device_and_resume_goes_on(void **sta
     fixture_wait_step(f, id, 12);
     Draftd__V1__Job *job = NULL;
     struct draft_error err = {0};
-    if (!draftd_pause_job(f->d, id, 10000, &job, &err))
+    if (!draftd_pause_job(f->d, id, draftd_within(10000), &job, &err))
         fail_msg("%s", err.message);
     assert_int_equal(job->state, PAUSED);
     int64_t at = job->progress->step;
     assert_in_range(at, 12, 59);
     fixture_free(job);
     fixture_free(fixture_wait(f, fixture_submit(f, "", 5, other), SUCCEEDED)); /* the device is free */
-    assert_true(draftd_pause_job(f->d, id, 1000, &job, &err));                 /* pausing twice is pausing */
+    assert_true(draftd_pause_job(f->d, id, draftd_within(1000), &job, &err));  /* pausing twice is pausing */
     fixture_free(job);
-    if (!draftd_resume_job(f->d, id, 10000, &job, &err))
+    if (!draftd_resume_job(f->d, id, draftd_within(10000), &job, &err))
         fail_msg("%s", err.message);
     fixture_free(job);
     job = fixture_wait(f, id, SUCCEEDED);
@@ -94,7 +94,7 @@ static void test_lifecycle__pause_of_a_queued_job_takes_it_out_of_the_queue(void
     fixture_submit(f, "ms=20", 1000, first);
     fixture_submit(f, "", 5, second);
     Draftd__V1__Job *job = NULL;
-    assert_true(draftd_pause_job(f->d, second, 1000, &job, NULL));
+    assert_true(draftd_pause_job(f->d, second, draftd_within(1000), &job, NULL));
     assert_int_equal(job->state, PAUSED);
     assert_int_equal(job->queue_position, 0);
     fixture_free(job);
@@ -244,7 +244,7 @@ static void test_lifecycle__a_full_disk_pauses_the_job_with_its_checkpoint(void 
     Draftd__V1__Job *job = fixture_wait(f, id, PAUSED);
     assert_string_equal(job->reason_code, "DISK_FULL");
     fixture_free(job);
-    assert_true(draftd_resume_job(f->d, id, 10000, &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(10000), &job, NULL));
     fixture_free(job);
     job = fixture_wait(f, id, SUCCEEDED);
     assert_string_equal(job->reason_code, "");
@@ -258,13 +258,13 @@ static void test_lifecycle__a_failed_job_resumes_from_its_checkpoint(void **stat
     fixture_submit(f, "nonfinite@8", 20, id);
     fixture_free(fixture_wait(f, id, FAILED));
     Draftd__V1__Job *job = NULL;
-    assert_true(draftd_resume_job(f->d, id, 10000, &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(10000), &job, NULL));
     fixture_free(job);
     job = fixture_wait(f, id, SUCCEEDED);
     assert_int_equal(job->attempt, 2);
     fixture_free(job);
     struct draft_error err = {0};
-    assert_false(draftd_resume_job(f->d, id, 10000, &job, &err));
+    assert_false(draftd_resume_job(f->d, id, draftd_within(10000), &job, &err));
     assert_int_equal(err.code, DRAFT_FAILED_PRECONDITION);
 }
 
@@ -278,12 +278,12 @@ static void test_lifecycle__changed_weights_are_refused_at_resume(void **state)
     fixture_write(path, "other weights");
     Draftd__V1__Job *job = NULL;
     struct draft_error err = {0};
-    assert_false(draftd_resume_job(f->d, id, 10000, &job, &err));
+    assert_false(draftd_resume_job(f->d, id, draftd_within(10000), &job, &err));
     assert_int_equal(err.code, DRAFT_FAILED_PRECONDITION);
     assert_non_null(strstr(err.message, "WEIGHTS_CHANGED"));
     assert_int_equal(fixture_state(f, id), FAILED);
     fixture_write(path, "the weights");
-    assert_true(draftd_resume_job(f->d, id, 10000, &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(10000), &job, NULL));
     fixture_free(job);
     fixture_free(fixture_wait(f, id, SUCCEEDED));
 }
@@ -314,11 +314,11 @@ static void test_lifecycle__pause_and_cancel_reach_a_job_that_still_loads(void *
     struct draft_error err = {0};
     fixture_submit(f, "load", 10, id);
     fixture_free(fixture_wait(f, id, PREPARING));
-    if (!draftd_pause_job(f->d, id, 5000, &job, &err))
+    if (!draftd_pause_job(f->d, id, draftd_within(5000), &job, &err))
         fail_msg("%s", err.message);
     assert_int_equal(job->state, PAUSED);
     fixture_free(job);
-    assert_true(draftd_resume_job(f->d, id, 5000, &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(5000), &job, NULL));
     fixture_free(job);
     fixture_free(fixture_wait(f, id, PREPARING));
     assert_true(draftd_cancel_job(f->d, id, &job, NULL));
@@ -334,7 +334,7 @@ static void test_lifecycle__a_pause_that_cannot_be_waited_for_still_happens(void
     struct draft_error err = {0};
     fixture_submit(f, "ms=300", 10, id);
     fixture_free(fixture_wait(f, id, RUNNING));
-    assert_false(draftd_pause_job(f->d, id, 1, &job, &err));
+    assert_false(draftd_pause_job(f->d, id, draftd_within(1), &job, &err));
     assert_int_equal(err.code, DRAFT_UNAVAILABLE);
     fixture_free(fixture_wait(f, id, PAUSED));
 }
@@ -370,7 +370,7 @@ static void test_lifecycle__a_damaged_checkpoint_is_passed_over(void **state)
     fixture_write(path, text);
     free(text);
     Draftd__V1__Job *job = NULL;
-    assert_true(draftd_resume_job(f->d, id, 10000, &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(10000), &job, NULL));
     fixture_free(job);
     fixture_free(fixture_wait(f, id, SUCCEEDED));
     Draftd__V1__QueryMetricsResponse *points = fixture_points(f, id, "reward");
@@ -444,7 +444,7 @@ static void test_lifecycle__a_checkpoint_on_request_is_on_disk_when_named(void *
     fixture_wait_step(f, id, 1);
     Draftd__V1__Checkpoint *checkpoint = NULL;
     struct draft_error err = {0};
-    if (!draftd_create_checkpoint(f->d, id, 5000, &checkpoint, &err))
+    if (!draftd_create_checkpoint(f->d, id, draftd_within(5000), &checkpoint, &err))
         fail_msg("%s", err.message);
     snprintf(path, sizeof path, "%s/jobs/%s/checkpoints/step-%06lld.safetensors", f->state, id,
              (long long)checkpoint->step);
@@ -455,7 +455,7 @@ static void test_lifecycle__a_checkpoint_on_request_is_on_disk_when_named(void *
     char *file = NULL, *name = NULL;
     request.job_id = id;
     request.format = DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_DIFFUSERS;
-    if (!draftd_export_lora(f->d, &request, 5000, &file, &name, &err))
+    if (!draftd_export_lora(f->d, &request, draftd_within(5000), &file, &name, &err))
         fail_msg("%s", err.message);
     char *text = fixture_read(file);
     assert_non_null(strstr(text, "lora job-1"));

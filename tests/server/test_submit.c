@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,7 +85,7 @@ static void test_submit__validate_only_keeps_nothing(void **state)
     request.spec = fixture_spec(f, "", 77);
     request.validate_only = true;
     request.request_id = (char *)"c0ffee";
-    assert_true(draftd_create_job(f->d, &request, 10000, &reply, NULL));
+    assert_true(draftd_create_job(f->d, &request, draftd_within(10000), &reply, NULL));
     assert_string_equal(reply->job->id, "");
     assert_int_equal(reply->job->progress->total_steps, 77);
     assert_int_equal(reply->job->prompt_count, 4);
@@ -201,10 +202,39 @@ static void test_submit__a_checker_that_hangs_ends_with_the_deadline(void **stat
     struct draft_error err = {0};
     request.spec = fixture_spec(f, "inspect=hang", 5);
     int64_t begin = draftd_now_ms();
-    assert_false(draftd_create_job(f->d, &request, 300, &reply, &err));
+    assert_false(draftd_create_job(f->d, &request, draftd_within(300), &reply, &err));
     assert_int_equal(err.code, DRAFT_UNAVAILABLE);
     assert_true(draftd_now_ms() - begin < 1500);
     expect_refusal(f, request.spec, DRAFT_UNAVAILABLE, "", "no sign of life"); /* after hang_seconds */
+}
+
+static void *leave(void *gone)
+{
+    usleep(100000);
+    atomic_store((atomic_bool *)gone, true);
+    return NULL;
+}
+
+static void test_submit__a_checker_whose_client_leaves_is_stopped(void **state)
+{
+    struct fixture *f = *state;
+    Draftd__V1__CreateJobRequest request = DRAFTD__V1__CREATE_JOB_REQUEST__INIT;
+    Draftd__V1__CreateJobResponse *reply = NULL;
+    request.spec = fixture_spec(f, "inspect=hang", 5);
+    int64_t begin = draftd_now_ms();
+    for (int i = 0; i < 3; i++) { /* more than the slots of checkers: each gives its own back */
+        atomic_bool gone = false;
+        struct draftd_patience patience = draftd_within(60000);
+        patience.gone = &gone;
+        pthread_t client;
+        assert_int_equal(pthread_create(&client, NULL, leave, &gone), 0);
+        assert_false(draftd_create_job(f->d, &request, patience, &reply, NULL));
+        pthread_join(client, NULL);
+    }
+    assert_true(draftd_now_ms() - begin < 5000); /* hang_seconds is 6, the deadline 60 s */
+    assert_true(is_empty(f, "incoming"));
+    assert_int_equal(jobs(f), 0);
+    fixture_free(request.spec);
 }
 
 static void test_submit__pages_show_each_job_once(void **state)
@@ -265,8 +295,8 @@ static void test_submit__unknown_ids_are_not_found(void **state)
         assert_false(draftd_get_job(f->d, ids[i], &job, &err));
         assert_int_equal(err.code, DRAFT_NOT_FOUND);
         assert_false(draftd_cancel_job(f->d, ids[i], &job, NULL));
-        assert_false(draftd_pause_job(f->d, ids[i], 10, &job, NULL));
-        assert_false(draftd_resume_job(f->d, ids[i], 10, &job, NULL));
+        assert_false(draftd_pause_job(f->d, ids[i], draftd_within(10), &job, NULL));
+        assert_false(draftd_resume_job(f->d, ids[i], draftd_within(10), &job, NULL));
         assert_false(draftd_delete_job(f->d, ids[i], NULL));
     }
 }
@@ -284,6 +314,7 @@ int main(void)
         CASE(a_dataset_too_large_for_a_frame_goes_as_a_file),
         CASE(what_the_checker_refuses_is_passed_on),
         CASE(a_checker_that_hangs_ends_with_the_deadline),
+        CASE(a_checker_whose_client_leaves_is_stopped),
         CASE(pages_show_each_job_once),
         CASE(unknown_ids_are_not_found),
     };

@@ -193,9 +193,9 @@ static void test_watch__a_slow_reader_loses_no_state(void **state)
     fixture_free(hear(&ear, &err)); /* the snapshot, then nothing for a while */
     Draftd__V1__Job *job = NULL;
     fixture_wait_step(f, id, 3);
-    assert_true(draftd_pause_job(f->d, id, 5000, &job, NULL));
+    assert_true(draftd_pause_job(f->d, id, draftd_within(5000), &job, NULL));
     fixture_free(job);
-    assert_true(draftd_resume_job(f->d, id, 5000, &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(5000), &job, NULL));
     fixture_free(job);
     fixture_free(fixture_wait(f, id, SUCCEEDED));
     hear_states(&ear, letters, sizeof letters, NULL, NULL);

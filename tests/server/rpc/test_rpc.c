@@ -26,7 +26,7 @@
 static struct {
     pthread_mutex_t mutex;
     struct draftd_call *waiting; /* an open Later stream */
-    atomic_int opened, closed, asked, gate, inside, remaining;
+    atomic_int opened, closed, asked, gate, inside, left, remaining;
     atomic_bool ready;
 } world = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
@@ -55,12 +55,12 @@ static bool echo(struct draftd_call *call, const ProtobufCMessage *request, Prot
 static bool wait_for_gate(struct draftd_call *call, const ProtobufCMessage *request, ProtobufCMessage **reply,
                           struct draft_error *err)
 {
-    (void)call;
     (void)request;
     (void)err;
     atomic_fetch_add(&world.inside, 1);
-    while (atomic_load(&world.gate) == 0)
+    while (atomic_load(&world.gate) == 0 && !atomic_load(draftd_call_gone(call)))
         usleep(1000);
+    atomic_fetch_add(&world.left, atomic_load(draftd_call_gone(call)));
     *reply = reply_of(1, 0);
     return true;
 }
@@ -170,7 +170,7 @@ static grpc_channel *connect_to(struct draftd_rpc *rpc)
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    world.opened = world.closed = world.asked = world.gate = world.inside = world.remaining = 0;
+    world.opened = world.closed = world.asked = world.gate = world.inside = world.left = world.remaining = 0;
     world.ready = false;
     struct draft_error err = {0};
     f->rpc = draftd_rpc_create(services, 1, &options, &err);
@@ -430,6 +430,25 @@ static void test_rpc__waiting_calls_do_not_delay_quick_ones_and_are_limited(void
         assert_int_equal(end(waiting[i]), GRPC_STATUS_OK);
 }
 
+static void test_rpc__a_waiting_handler_learns_that_its_client_has_left(void **state)
+{
+    struct fixture *f = *state;
+    struct client_call *cancelled = begin(f, "/test.Test/Wait", 1, 0);
+    eventually(&world.inside, 1);
+    grpc_call_cancel(cancelled->call, NULL);
+    assert_int_equal(end(cancelled), GRPC_STATUS_CANCELLED);
+    eventually(&world.left, 1);
+    assert_int_equal(end(begin(f, "/test.Test/Wait", 1, 100)), GRPC_STATUS_DEADLINE_EXCEEDED);
+    eventually(&world.left, 2);
+    struct client_call *lost = begin(f, "/test.Test/Wait", 1, 0);
+    eventually(&world.inside, 3);
+    grpc_channel_destroy(f->channel);
+    grpc_call_cancel(lost->call, NULL);
+    end(lost);
+    eventually(&world.left, 3);
+    f->channel = connect_to(f->rpc);
+}
+
 static void test_rpc__open_calls_are_limited(void **state)
 {
     struct client_call *open[20];
@@ -546,6 +565,7 @@ int main(void)
         TEST(test_rpc__stream_ends_with_its_error),
         TEST(test_rpc__deadline_ends_an_idle_stream_and_closes_it),
         TEST(test_rpc__waiting_calls_do_not_delay_quick_ones_and_are_limited),
+        TEST(test_rpc__a_waiting_handler_learns_that_its_client_has_left),
         TEST(test_rpc__open_calls_are_limited),
         TEST(test_rpc__lost_connection_closes_its_streams),
         TEST(test_rpc__stop_ends_streams_with_a_sentence_and_lets_calls_finish),
