@@ -17,8 +17,8 @@ bool draft_engine_open_trained(struct draft_engine *e, struct draft_error *err)
         return false;
     if (c->sample_only)
         return true;
-    if (!e->adapter)
-        draft_unet_train_weights(e->pipeline.unet, true);
+    if (!e->adapter && !draft_unet_train_weights(e->pipeline.unet, true, err))
+        return false;
     return (e->opt = draft_adamw_create(&e->trained, e->weights, err)) &&
            (e->adapter || c->kl_coeff == 0 || draft_engine_open_base(e, err));
 }

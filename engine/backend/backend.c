@@ -76,6 +76,12 @@ void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *we
     draft_backend_kind(backend)->forget(backend, weight);
 }
 
+void draft_backend_keep(struct draft_backend *backend, size_t bytes)
+{
+    if (draft_backend_kind(backend)->keep)
+        draft_backend_kind(backend)->keep(backend, bytes);
+}
+
 size_t draft_backend_prepared_bytes(const struct draft_backend *backend)
 {
     return draft_backend_kind(backend)->prepared_bytes(backend);

@@ -5,7 +5,7 @@
  *
  * Who may touch values: ops, in their backend's column (autograd/graph.h). Everybody else moves them by the functions
  * below, which are plain copies where values live in host memory. Tensors' structs are always host memory, so are
- * frozen weights (each backend makes its own form of them at first use) and I32 tensors (token ids).
+ * frozen weights or the files they come from (each backend makes its own forms of them) and I32 tensors (token ids).
  *
  * Errors: a backend's work may be asynchronous; a failure is then reported by the next call that waits.
  * Thread: one caller at a time per backend (the graph's thread).
@@ -42,6 +42,7 @@ struct draft_backend_kind {
                   struct draft_error *err);
     void (*forget)(struct draft_backend *backend, struct draft_tensor *weight);
     size_t (*prepared_bytes)(const struct draft_backend *backend);
+    void (*keep)(struct draft_backend *backend, size_t bytes); /* NULL: this backend plans by itself */
 };
 
 /* What every backend's own struct begins with. */
@@ -92,6 +93,9 @@ bool draft_backend_axpby(struct draft_backend *backend, int64_t n, float alpha, 
 
 /* Frees the prepared form of a weight whose values changed. Frees all at destroy. */
 void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *weight);
+/* A form that every denoising step needs is kept (tensor's every_step); others are kept while all together take at most
+ * `bytes`, and beyond that made anew at each use: the same numbers, slower. SIZE_MAX when created: all are kept. */
+void draft_backend_keep(struct draft_backend *backend, size_t bytes);
 size_t draft_backend_prepared_bytes(const struct draft_backend *backend);
 
 #endif

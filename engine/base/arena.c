@@ -16,7 +16,7 @@ static const size_t HUGE_PAGE = (size_t)2 << 20;
 
 struct owned {
     struct owned *next;
-    size_t offset; /* of this block in the arena */
+    size_t offset; /* where the arena stood */
     void (*release)(void *object);
     void *object;
 };
@@ -102,6 +102,7 @@ static void release_owned(struct draft_arena *arena, size_t mark)
         struct owned *owned = arena->owned;
         arena->owned = owned->next;
         owned->release(owned->object);
+        free(owned);
     }
 }
 
@@ -202,11 +203,10 @@ size_t draft_arena_high_water(const struct draft_arena *arena)
 
 bool draft_arena_own(struct draft_arena *arena, void (*release)(void *object), void *object)
 {
-    size_t offset = arena->used;
-    struct owned *owned = draft_arena_alloc(arena, sizeof *owned);
+    struct owned *owned = malloc(sizeof *owned);
     if (owned == NULL)
         return false;
-    *owned = (struct owned){arena->owned, offset, release, object};
+    *owned = (struct owned){arena->owned, arena->used, release, object};
     arena->owned = owned;
     return true;
 }

@@ -21,6 +21,17 @@ static int64_t outputs(const struct draft_loader *loader, int layer, const char 
     return dim[0];
 }
 
+/* With its values, which are multiplied here. */
+static void load_layer(struct draft_loader *loader, struct draft_linear_layer *layer, int64_t in, int64_t out,
+                       const char *module)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s.weight", module);
+    layer->weight = draft_load_tensor(loader, key, 2, (int64_t[]){out, in});
+    snprintf(key, sizeof key, "%s.bias", module);
+    layer->bias = draft_load_tensor(loader, key, 1, &out);
+}
+
 /* (v, c) of x -> v . x + c becomes that of x -> v . (W x + b) + c */
 static bool compose(const struct draft_linear_layer *layer, double **v, double *c)
 {
@@ -62,7 +73,7 @@ void draft_load_affine_head(struct draft_loader *loader, struct draft_affine_hea
     for (int i = 0; i < LAYERS; i++) {
         snprintf(module, sizeof module, "%slayers.%d", prefix, PLACES[i]);
         int64_t out = outputs(loader, i, module);
-        draft_load_linear(loader, &layer[i], i == 0 ? width : layer[i - 1].weight->dim[0], out, true, "%s", module);
+        load_layer(loader, &layer[i], i == 0 ? width : layer[i - 1].weight->dim[0], out, module);
         if (loader->error.code != DRAFT_OK)
             return;
     }

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tensor/weight_source.h"
+
 enum { PATH_SIZE = 256 };
 
 /* The module's path, then ".weight" or ".bias". */
@@ -52,6 +54,21 @@ static struct draft_tensor *remember(struct draft_loader *loader, struct draft_t
     return weight;
 }
 
+static struct draft_tensor *remember_matrix(struct draft_loader *loader, struct draft_tensor *weight)
+{
+    if (weight != NULL)
+        weight->every_step = loader->every_step;
+    return remember(loader, weight);
+}
+
+static struct draft_tensor *load_matrix(struct draft_loader *loader, const char *key, int64_t out, int64_t in)
+{
+    if (loader->error.code != DRAFT_OK)
+        return NULL;
+    return remember_matrix(
+        loader, draft_weights_take_lazy(loader->weights, key, 2, (const int64_t[]){out, in}, &loader->error));
+}
+
 struct draft_tensor *draft_load_tensor(struct draft_loader *loader, const char *key, int rank, const int64_t *dim)
 {
     if (loader->error.code != DRAFT_OK)
@@ -91,15 +108,15 @@ static struct draft_tensor *load_kernel(struct draft_loader *loader, const char 
     char key[PATH_SIZE + 8];
     if (loader->error.code != DRAFT_OK)
         return NULL;
-    return remember(
-        loader, draft_weights_take_conv(loader->weights, member(key, module, "weight"), out, in, k, k, &loader->error));
+    return remember_matrix(loader, draft_weights_take_lazy_conv(loader->weights, member(key, module, "weight"), out, in,
+                                                                k, k, &loader->error));
 }
 
 static void load_linear(struct draft_loader *loader, struct draft_linear_layer *layer, int64_t in, int64_t out,
                         bool bias, const char *module)
 {
     char key[PATH_SIZE + 8];
-    layer->weight = draft_load_tensor(loader, member(key, module, "weight"), 2, (const int64_t[]){out, in});
+    layer->weight = load_matrix(loader, member(key, module, "weight"), out, in);
     layer->bias = bias ? load_vector(loader, module, "bias", out) : NULL;
 }
 
@@ -110,7 +127,7 @@ void draft_load_linear(struct draft_loader *loader, struct draft_linear_layer *l
     load_linear(loader, layer, in, out, bias, module);
 }
 
-/* `count` rows of a tensor, in its own memory. */
+/* `count` rows of a tensor, in its own memory or file. */
 static struct draft_tensor *rows(struct draft_loader *loader, const struct draft_tensor *whole, int64_t first,
                                  int64_t count)
 {
@@ -119,14 +136,24 @@ static struct draft_tensor *rows(struct draft_loader *loader, const struct draft
         return NULL;
     *part = *whole;
     part->dim[0] = count;
-    part->data = draft_f32(whole) + first * (whole->rank == 2 ? whole->dim[1] : 1);
+    int64_t skipped = first * (whole->rank == 2 ? whole->dim[1] : 1);
+    if (whole->data != NULL) {
+        part->data = draft_f32(whole) + skipped;
+        return part;
+    }
+    struct draft_weight_source *source = draft_load_alloc(loader, sizeof *source);
+    if (source == NULL)
+        return NULL;
+    *source = *whole->source;
+    source->first += skipped;
+    part->source = source;
     return part;
 }
 
 void draft_load_fused_linear(struct draft_loader *loader, struct draft_linear_layer *const *layer, int count,
                              int64_t in, int64_t out, const char *weight_key, const char *bias_key)
 {
-    const struct draft_tensor *weight = draft_load_tensor(loader, weight_key, 2, (const int64_t[]){count * out, in});
+    const struct draft_tensor *weight = load_matrix(loader, weight_key, count * out, in);
     const struct draft_tensor *bias = draft_load_tensor(loader, bias_key, 1, (const int64_t[]){count * out});
     for (int i = 0; i < count; i++)
         *layer[i] = (struct draft_linear_layer){.weight = rows(loader, weight, i * out, out),

@@ -3,7 +3,7 @@
  * each one by its module path; its forward function applies it by value. Internal to models/.
  *
  * Loading is sticky like the graph: after the first failure every load does nothing, and the model's open function
- * looks at loader.error once.
+ * looks at loader.error once. The matrices of linear and convolution layers are lazy (tensor/weight_source.h).
  */
 #ifndef DRAFT_MODELS_LAYERS_H
 #define DRAFT_MODELS_LAYERS_H
@@ -21,6 +21,7 @@ struct draft_loader {
     struct draft_weights *weights;
     struct draft_arena *arena;
     struct draft_adapter *adapter; /* NULL: no LoRA */
+    bool every_step;               /* the matrices are used at every denoising step (draft_tensor) */
     struct draft_weight_link *first, **last;
     struct draft_error error;
 };
@@ -43,7 +44,7 @@ void draft_loader_init(struct draft_loader *loader, struct draft_weights *weight
                        struct draft_adapter *adapter);
 /* Zeroed memory in the model's arena. NULL once loading has failed. */
 void *draft_load_alloc(struct draft_loader *loader, size_t bytes);
-/* One tensor by its full key. */
+/* One tensor by its full key, with its values. */
 struct draft_tensor *draft_load_tensor(struct draft_loader *loader, const char *key, int rank, const int64_t *dim);
 
 /* For a model whose configuration is its tensors: the shape of one that must be there with this rank, each side at
@@ -55,7 +56,7 @@ void draft_load_shape(struct draft_loader *loader, const char *key, int rank, co
 void draft_load_linear(struct draft_loader *loader, struct draft_linear_layer *layer, int64_t in, int64_t out,
                        bool bias, const char *path, ...) DRAFT_PATH_FORMAT(6);
 /* Several linear layers [out, in] whose weights and biases are one tensor each, [count * out, in] and [count * out]:
- * they share its memory. Full keys. */
+ * each takes its rows of it. Full keys. */
 void draft_load_fused_linear(struct draft_loader *loader, struct draft_linear_layer *const *layer, int count,
                              int64_t in, int64_t out, const char *weight_key, const char *bias_key);
 /* draft_load_linear with a LoRA pair when the loader has an adapter. */

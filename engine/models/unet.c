@@ -6,6 +6,7 @@
 
 #include "models/part.h"
 #include "models/unet_parts.h"
+#include "tensor/weight_source.h"
 
 static void load(struct draft_loader *loader, struct draft_unet *unet)
 {
@@ -55,6 +56,7 @@ struct draft_unet *draft_unet_open(const char *path, struct draft_arena *arena, 
         return NULL;
     struct draft_loader loader;
     draft_loader_init(&loader, weights, arena, adapter);
+    loader.every_step = true;
     struct draft_unet *unet = draft_load_alloc(&loader, sizeof *unet);
     if (unet != NULL) {
         unet->config = config;
@@ -82,10 +84,14 @@ void draft_unet_set_recompute(struct draft_unet *unet, bool on)
     unet->recompute = on;
 }
 
-void draft_unet_train_weights(struct draft_unet *unet, bool on)
+bool draft_unet_train_weights(struct draft_unet *unet, bool on, struct draft_error *err)
 {
-    for (struct draft_weight_link *link = unet->weights; link != NULL; link = link->next)
+    for (struct draft_weight_link *link = unet->weights; link != NULL; link = link->next) {
+        if (on && !draft_weight_materialize(link->weight, err))
+            return false;
         link->weight->needs_grad = on;
+    }
+    return true;
 }
 
 void draft_unet_each_weight(struct draft_unet *unet, void (*visit)(void *context, struct draft_tensor *weight),

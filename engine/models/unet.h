@@ -22,8 +22,8 @@ struct draft_unet *draft_unet_open(const char *path, struct draft_arena *arena, 
 struct draft_unet_info draft_unet_info(const struct draft_unet *unet);
 /* Recompute: keep one tensor per resnet/transformer block and run the block again in the backward pass. */
 void draft_unet_set_recompute(struct draft_unet *unet, bool on);
-/* Marks every weight as needing a gradient (tests, later full fine-tuning), before recording. */
-void draft_unet_train_weights(struct draft_unet *unet, bool on);
+/* Marks every weight as needing a gradient, before recording; those that keep no values get them. */
+bool draft_unet_train_weights(struct draft_unet *unet, bool on, struct draft_error *err);
 /* Visits every weight by checkpoint key. */
 void draft_unet_each_weight(struct draft_unet *unet, void (*visit)(void *context, struct draft_tensor *weight),
                             void *context);

@@ -36,6 +36,13 @@ const char *draft_safetensors_metadata(const struct draft_safetensors *file, con
 const char *draft_safetensors_path(const struct draft_safetensors *file);
 /* Copies an entry as float (F32, F16, BF16, F64) into out[count]. */
 bool draft_safetensors_to_f32(const struct draft_safetensors_entry *entry, float *out, struct draft_error *err);
+/* `count` of them from the entry's element `first` on. */
+bool draft_safetensors_read_f32(const struct draft_safetensors_entry *entry, int64_t first, int64_t count, float *out,
+                                struct draft_error *err);
+/* Reads the entry through once: NaN or infinity is refused with file, name and place. */
+bool draft_safetensors_check_finite(const struct draft_safetensors_entry *entry, struct draft_error *err);
+/* The file's length and time of change are those it was opened with. */
+bool draft_safetensors_unchanged(const struct draft_safetensors *file, struct draft_error *err);
 
 struct draft_safetensors_item {
     const char *name;

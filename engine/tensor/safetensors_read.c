@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,6 +20,7 @@ struct draft_safetensors {
     int descriptor;
     const unsigned char *map;
     size_t size;
+    struct timespec changed;                 /* when opened */
     json_t *header;                          /* owns names and metadata */
     struct draft_safetensors_entry *entries; /* sorted by name */
     int count;
@@ -48,6 +50,7 @@ static bool map_file(struct draft_safetensors *file, struct draft_error *err)
     if (status.st_size < 8)
         return refuse(file, err, "it is shorter than 8 bytes; is the download complete?");
     file->size = (size_t)status.st_size;
+    file->changed = status.st_mtim;
     void *map = mmap(NULL, file->size, PROT_READ, MAP_PRIVATE, file->descriptor, 0);
     if (map == MAP_FAILED)
         return draft_fail_errno(err, "cannot map %s", file->path);
@@ -351,20 +354,95 @@ static void widen(enum draft_dtype dtype, const unsigned char *raw, float *out, 
     }
 }
 
-bool draft_safetensors_to_f32(const struct draft_safetensors_entry *entry, float *out, struct draft_error *err)
+static bool check_float(const struct draft_safetensors_entry *entry, struct draft_error *err)
 {
     if (entry->dtype == DRAFT_I32 || entry->dtype == DRAFT_I64)
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: %s is stored as %s, expected F32, F16, BF16 or F64",
                           entry->file->path, entry->name, draft_dtype_name(entry->dtype));
+    return true;
+}
+
+bool draft_safetensors_read_f32(const struct draft_safetensors_entry *entry, int64_t first, int64_t count, float *out,
+                                struct draft_error *err)
+{
+    if (!check_float(entry, err))
+        return false;
+    size_t element = draft_dtype_size(entry->dtype), bytes = (size_t)count * element;
+    uint64_t offset = entry->offset + (uint64_t)first * element;
+    assert(first >= 0 && count >= 0 && (size_t)first * element + bytes <= entry->bytes);
     if (entry->dtype == DRAFT_F32)
-        return read_at(entry->file, out, entry->bytes, entry->offset, err);
+        return read_at(entry->file, out, bytes, offset, err);
     unsigned char piece[1 << 16];
-    size_t element = draft_dtype_size(entry->dtype);
-    for (size_t done = 0; done < entry->bytes; done += sizeof piece) {
-        size_t now = entry->bytes - done < sizeof piece ? entry->bytes - done : sizeof piece;
-        if (!read_at(entry->file, piece, now, entry->offset + done, err))
+    for (size_t done = 0; done < bytes; done += sizeof piece) {
+        size_t now = bytes - done < sizeof piece ? bytes - done : sizeof piece;
+        if (!read_at(entry->file, piece, now, offset + done, err))
             return false;
         widen(entry->dtype, piece, out + done / element, now / element);
     }
     return true;
+}
+
+bool draft_safetensors_to_f32(const struct draft_safetensors_entry *entry, float *out, struct draft_error *err)
+{
+    return draft_safetensors_read_f32(entry, 0, (int64_t)(entry->bytes / draft_dtype_size(entry->dtype)), out, err);
+}
+
+/* An exponent of all ones is infinity or NaN; asked of many numbers at once. */
+static bool all_finite(const uint32_t *bits, size_t n)
+{
+    typedef uint32_t lanes __attribute__((vector_size(32)));
+    enum { LANES = sizeof(lanes) / sizeof(uint32_t) };
+    const uint32_t exponent = 0x7f800000;
+    lanes bad = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        lanes v;
+        memcpy(&v, bits + i, sizeof v);
+        bad |= (lanes)((v & exponent) == exponent);
+    }
+    uint32_t any = 0;
+    for (size_t l = 0; l < LANES; l++)
+        any |= bad[l];
+    for (; i < n; i++)
+        any |= (bits[i] & exponent) == exponent;
+    return any == 0;
+}
+
+bool draft_safetensors_check_finite(const struct draft_safetensors_entry *entry, struct draft_error *err)
+{
+    enum { PIECE = 1 << 16 };
+    union {
+        float value[PIECE];
+        uint32_t bits[PIECE];
+    } *piece = malloc(sizeof *piece);
+    if (piece == NULL)
+        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory while reading %s", entry->file->path);
+    int64_t total = (int64_t)(entry->bytes / draft_dtype_size(entry->dtype));
+    bool ok = true;
+    for (int64_t first = 0; ok && first < total; first += PIECE) {
+        int64_t n = total - first < PIECE ? total - first : PIECE;
+        ok = draft_safetensors_read_f32(entry, first, n, piece->value, err);
+        if (!ok || all_finite(piece->bits, (size_t)n))
+            continue;
+        int64_t at = 0;
+        while (isfinite(piece->value[at]))
+            at++;
+        ok = draft_fail(err, DRAFT_NON_FINITE, "%s: %s holds %s at place %lld, expected finite numbers",
+                        entry->file->path, entry->name, isnan(piece->value[at]) ? "NaN" : "infinity",
+                        (long long)(first + at));
+    }
+    free(piece);
+    return ok;
+}
+
+bool draft_safetensors_unchanged(const struct draft_safetensors *file, struct draft_error *err)
+{
+    struct stat status;
+    if (fstat(file->descriptor, &status) != 0)
+        return draft_fail_errno(err, "cannot read %s", file->path);
+    if ((size_t)status.st_size == file->size && status.st_mtim.tv_sec == file->changed.tv_sec &&
+        status.st_mtim.tv_nsec == file->changed.tv_nsec)
+        return true;
+    return draft_fail(err, DRAFT_DATA_LOSS, "%s was changed while it was in use; start again with the files as they are",
+                      file->path);
 }

@@ -21,12 +21,14 @@ struct draft_tensor {
     enum draft_dtype dtype;
     int rank;
     int64_t dim[DRAFT_MAX_RANK];
-    void *data;
+    void *data;             /* NULL: a weight that keeps no values (weight_source.h) */
     const char *name;       /* checkpoint key of a weight or parameter; NULL for an activation */
     bool needs_grad;        /* a trained parameter, or an activation that depends on one */
     float *grad;            /* same shape, F32; NULL until first written (parameters: until the trainer provides it) */
     bool grad_written;      /* false: the next backward writes (overwrites); true: it adds */
     void *prepared;         /* the backend's own form of a frozen weight (packed panels); owned by the backend */
+    const struct draft_weight_source *source; /* of a weight without data */
+    bool every_step;        /* a weight used at every denoising step, many times a training step: worth keeping packed */
     int tape_level;         /* the tape's: 0 for a leaf (weight, input); else the depth of the tape that recorded it */
 };
 

@@ -1,7 +1,6 @@
 #include "tensor/weights.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,12 +9,14 @@
 #include "base/json.h"
 #include "tensor/pickle.h"
 #include "tensor/safetensors.h"
+#include "tensor/weight_source.h"
 
 enum { MAX_SHARDS = 512 };
 
 struct shard {
     struct draft_safetensors *file;
-    char *name; /* as the index spells it */
+    bool handed_over; /* lazy tensors read it: the arena closes it */
+    char *name;       /* as the index spells it */
     bool *taken;
     struct draft_safetensors_entry *part; /* one part of a single-file checkpoint under diffusers' names; NULL: all */
     int part_count;
@@ -275,7 +276,8 @@ void draft_weights_close(struct draft_weights *weights)
         return;
     for (int i = 0; i < weights->shard_count; i++) {
         draft_ldm_entries_free(weights->shards[i].part, weights->shards[i].part_count);
-        draft_safetensors_close(weights->shards[i].file);
+        if (!weights->shards[i].handed_over)
+            draft_safetensors_close(weights->shards[i].file);
         free(weights->shards[i].name);
         free(weights->shards[i].taken);
     }
@@ -387,70 +389,99 @@ static bool check_shape(const struct draft_safetensors_entry *entry, int rank, c
                       draft_shape_text(rank, dim, expected, sizeof expected));
 }
 
-static bool check_finite(const struct draft_safetensors_entry *entry, const float *values, int64_t n,
-                         struct draft_error *err)
+static void arena_full(const struct draft_weights *weights, const char *name, size_t bytes, struct draft_error *err)
 {
-    for (int64_t i = 0; i < n; i++)
-        if (!isfinite(values[i]))
-            return draft_fail(err, DRAFT_NON_FINITE, "%s: %s holds %s at place %lld, expected finite numbers",
-                              draft_safetensors_path(entry->file), entry->name, isnan(values[i]) ? "NaN" : "infinity",
-                              (long long)i);
-    return true;
+    draft_arena_fail(weights->arena, bytes, err);
+    draft_error_prefix(err, "%s: %s: ", weights->shown, name);
 }
 
-struct draft_tensor *draft_weights_take(struct draft_weights *weights, const char *name, int rank, const int64_t *dim,
-                                        struct draft_error *err)
+/* A tensor of this shape without values, whose entry is there, has the shape and is finite. */
+static struct draft_tensor *describe(struct draft_weights *weights, const char *name, int rank, const int64_t *dim,
+                                     struct place *place, struct draft_error *err)
 {
     assert(rank >= 0 && rank <= DRAFT_MAX_RANK);
-    struct place place = find(weights, name);
-    if (place.entry == NULL) {
+    *place = find(weights, name);
+    if (place->entry == NULL) {
         char expected[160];
         draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s: no tensor %s, expected one of shape %s", weights->shown, name,
                    draft_shape_text(rank, dim, expected, sizeof expected));
         return NULL;
     }
-    if (!check_shape(place.entry, rank, dim, err))
+    if (!check_shape(place->entry, rank, dim, err) || !draft_safetensors_check_finite(place->entry, err))
         return NULL;
-    struct draft_tensor shape = {.dtype = DRAFT_F32, .rank = rank};
-    memcpy(shape.dim, dim, (size_t)rank * sizeof *dim);
-    int64_t n = draft_tensor_count(&shape); /* fits: the file's shape is the same and was checked */
     struct draft_tensor *tensor = draft_arena_alloc(weights->arena, sizeof *tensor);
     char *key = draft_arena_strdup(weights->arena, name);
-    float *values = draft_arena_alloc(weights->arena, (size_t)n * sizeof *values);
-    if (tensor == NULL || key == NULL || values == NULL) {
-        draft_arena_fail(weights->arena, (size_t)n * sizeof *values, err);
-        draft_error_prefix(err, "%s: %s: ", weights->shown, name);
+    if (tensor == NULL || key == NULL) {
+        arena_full(weights, name, sizeof *tensor, err);
         return NULL;
     }
-    if (!draft_safetensors_to_f32(place.entry, values, err) || !check_finite(place.entry, values, n, err))
-        return NULL;
-    *tensor = shape;
-    tensor->data = values;
-    tensor->name = key;
-    place.shard->taken[place.entry - entry_at(place.shard, 0)] = true;
+    *tensor = (struct draft_tensor){.dtype = DRAFT_F32, .rank = rank, .name = key};
+    memcpy(tensor->dim, dim, (size_t)rank * sizeof *dim);
+    place->shard->taken[place->entry - entry_at(place->shard, 0)] = true;
     return tensor;
 }
 
-struct draft_tensor *draft_weights_take_conv(struct draft_weights *weights, const char *name, int64_t o, int64_t i,
-                                             int64_t kh, int64_t kw, struct draft_error *err)
+struct draft_tensor *draft_weights_take(struct draft_weights *weights, const char *name, int rank, const int64_t *dim,
+                                        struct draft_error *err)
 {
-    struct draft_tensor *tensor = draft_weights_take(weights, name, 4, (int64_t[]){o, i, kh, kw}, err);
+    struct place place;
+    struct draft_tensor *tensor = describe(weights, name, rank, dim, &place, err);
     if (tensor == NULL)
         return NULL;
-    int64_t taps = kh * kw, one = i * taps; /* numbers of one output channel */
-    float *scratch = malloc((size_t)one * sizeof *scratch + 1);
-    if (scratch == NULL) {
-        no_memory(weights->shown, err);
+    size_t bytes = (size_t)draft_tensor_count(tensor) * sizeof(float); /* fits: the file's shape is the same */
+    tensor->data = draft_arena_alloc(weights->arena, bytes);
+    if (tensor->data == NULL) {
+        arena_full(weights, name, bytes, err);
         return NULL;
     }
-    for (int64_t out = 0; out < o; out++) {
-        float *filter = draft_f32(tensor) + out * one;
-        memcpy(scratch, filter, (size_t)one * sizeof *scratch);
-        for (int64_t in = 0; in < i; in++)
-            for (int64_t tap = 0; tap < taps; tap++)
-                filter[tap * i + in] = scratch[in * taps + tap];
+    return draft_safetensors_to_f32(place.entry, tensor->data, err) ? tensor : NULL;
+}
+
+static void close_file(void *file)
+{
+    draft_safetensors_close(file);
+}
+
+/* From here on the arena closes the shard's file. */
+static bool hand_over(struct draft_weights *weights, struct shard *shard, struct draft_error *err)
+{
+    if (!shard->handed_over && !draft_arena_own(weights->arena, close_file, shard->file))
+        return no_memory(weights->shown, err);
+    shard->handed_over = true;
+    return true;
+}
+
+static struct draft_tensor *take_lazy(struct draft_weights *weights, const char *name, int rank, const int64_t *dim,
+                                      bool convolution, struct draft_error *err)
+{
+    struct place place;
+    struct draft_tensor *tensor = describe(weights, name, rank, dim, &place, err);
+    if (tensor == NULL || !hand_over(weights, place.shard, err))
+        return NULL;
+    struct draft_weight_source *source = draft_arena_alloc(weights->arena, sizeof *source);
+    char *key = draft_arena_strdup(weights->arena, place.entry->name);
+    if (source == NULL || key == NULL) {
+        arena_full(weights, name, sizeof *source, err);
+        return NULL;
     }
-    free(scratch);
+    *source = (struct draft_weight_source){weights->arena, *place.entry, 0, convolution};
+    source->entry.name = key; /* a single file's renamed entries go with `weights` */
+    tensor->source = source;
+    return tensor;
+}
+
+struct draft_tensor *draft_weights_take_lazy(struct draft_weights *weights, const char *name, int rank,
+                                             const int64_t *dim, struct draft_error *err)
+{
+    return take_lazy(weights, name, rank, dim, false, err);
+}
+
+struct draft_tensor *draft_weights_take_lazy_conv(struct draft_weights *weights, const char *name, int64_t o, int64_t i,
+                                                  int64_t kh, int64_t kw, struct draft_error *err)
+{
+    struct draft_tensor *tensor = take_lazy(weights, name, 4, (int64_t[]){o, i, kh, kw}, true, err);
+    if (tensor == NULL)
+        return NULL;
     tensor->dim[1] = kh;
     tensor->dim[2] = kw;
     tensor->dim[3] = i;

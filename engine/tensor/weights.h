@@ -1,7 +1,7 @@
 /*
  * The weights of one model folder: `<stem>.safetensors`, or `<stem>.safetensors.index.json` with its shards, or the
  * fp16 variant `<stem>.fp16.safetensors`. A model takes each tensor by its checkpoint key and shape; at the end
- * draft_weights_finish() refuses what nobody took. Taken tensors are converted to F32 and live in `arena`.
+ * draft_weights_finish() refuses what nobody took. Taken tensors are F32 and live in `arena`.
  */
 #ifndef DRAFT_TENSOR_WEIGHTS_H
 #define DRAFT_TENSOR_WEIGHTS_H
@@ -32,12 +32,17 @@ const struct draft_safetensors_entry *draft_weights_at(const struct draft_weight
 bool draft_weights_shape(const struct draft_weights *weights, const char *name, int *rank, int64_t dim[8]);
 
 /* The tensor `name` of exactly this shape, as F32. An absent key, another shape, a dtype that is not a float, or a
- * non-finite value: NULL, with a sentence that names file, key, expected and found. Convolution weights are asked for
- * in the checkpoint's shape [o, i, kh, kw] with draft_weights_take_conv and come back as [o, kh, kw, i]. */
+ * non-finite value: NULL, with a sentence that names file, key, expected and found. */
 struct draft_tensor *draft_weights_take(struct draft_weights *weights, const char *name, int rank, const int64_t *dim,
                                         struct draft_error *err);
-struct draft_tensor *draft_weights_take_conv(struct draft_weights *weights, const char *name, int64_t o, int64_t i,
-                                             int64_t kh, int64_t kw, struct draft_error *err);
+
+/* The same, checked alike but without values in memory (tensor/weight_source.h): for matrices that are only multiplied
+ * with. The file stays open as long as the arena. Convolution weights have the checkpoint's shape [o, i, kh, kw] and
+ * come back as [o, kh, kw, i]. */
+struct draft_tensor *draft_weights_take_lazy(struct draft_weights *weights, const char *name, int rank,
+                                             const int64_t *dim, struct draft_error *err);
+struct draft_tensor *draft_weights_take_lazy_conv(struct draft_weights *weights, const char *name, int64_t o, int64_t i,
+                                                  int64_t kh, int64_t kw, struct draft_error *err);
 
 /* Tensors under `prefix` belong to a part that is loaded by itself or not at all: draft_weights_finish() passes them
  * by. */

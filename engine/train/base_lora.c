@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tensor/weight_source.h"
+
 struct target {
     char module[DRAFT_LORA_MODULE];
     struct draft_tensor *weight;
@@ -65,7 +67,7 @@ static bool fits(const struct draft_lora_pair *pair, const struct draft_tensor *
 static bool add(const struct draft_lora_pair *pair, double weight, struct draft_tensor *to, struct draft_error *err)
 {
     float *down, *up;
-    if (!draft_lora_pair_read(pair, &down, &up, err))
+    if (!draft_weight_materialize(to, err) || !draft_lora_pair_read(pair, &down, &up, err))
         return false;
     bool conv = to->rank == 4;
     int64_t out = to->dim[0], taps = conv ? to->dim[1] * to->dim[2] : 1, in = conv ? to->dim[3] : to->dim[1];

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tensor/weight_source.h"
+
 static bool make_room(struct draft_trained *trained, const char *group, int count, struct draft_arena *arena,
                       struct draft_error *err)
 {
@@ -54,7 +56,10 @@ bool draft_trained_unet(struct draft_trained *trained, struct draft_unet *unet, 
     if (!make_room(trained, "unet", count, arena, err))
         return false;
     draft_unet_each_weight(unet, add_weight, trained);
-    return true;
+    bool ok = true;
+    for (int i = 0; ok && i < count; i++) /* trained, averaged or restored: their values are there */
+        ok = draft_weight_materialize(trained->tensor[i], err);
+    return ok;
 }
 
 int64_t draft_trained_numbers(const struct draft_trained *trained)

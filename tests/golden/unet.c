@@ -155,8 +155,7 @@ static bool open_model(struct run *run, const char *folder)
         return false;
     if (run->adapter != NULL)
         return golden_load_adapter(t, run->file, "lora", run->adapter);
-    draft_unet_train_weights(run->unet, true);
-    return true;
+    return draft_unet_train_weights(run->unet, true, &t->error) || golden_ok(t);
 }
 
 void golden_unet(struct golden *t, const char *folder)

@@ -28,7 +28,8 @@ static const struct draft_backend_kind CPU = {.name = "cpu",
                                               .destroy = destroy,
                                               .axpby = axpby,
                                               .forget = draft_prepared_forget,
-                                              .prepared_bytes = draft_prepared_bytes};
+                                              .prepared_bytes = draft_prepared_bytes,
+                                              .keep = draft_prepared_keep};
 
 struct draft_backend *draft_backend_create_cpu(const struct draft_backend_options *options, struct draft_error *err)
 {
@@ -47,6 +48,7 @@ struct draft_backend *draft_backend_create_cpu(const struct draft_backend_option
     }
     backend->head.kind = &CPU;
     backend->kernels = kernels;
+    backend->keep = SIZE_MAX;
     backend->threads = options->threads ? options->threads : draft_pool_processors();
     backend->threads = backend->threads > MAX_THREADS ? MAX_THREADS : backend->threads;
     backend->prepared = draft_prepared_create(err);

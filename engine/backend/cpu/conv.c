@@ -135,7 +135,7 @@ static void conv_task(void *context, int64_t task, int thread)
 }
 
 /* Sets the sizes of tasks; false when scratch is out. */
-static bool cut(struct conv_tasks *t, int64_t scratch_floats, struct draft_error *err)
+static bool cut(struct conv_tasks *t, struct draft_error *err)
 {
     int64_t nr = t->backend->kernels->nr, pixels = t->gather.n * t->gather.rows * t->gather.columns;
     int64_t want = t->backend->threads > 1 ? 4 * t->backend->threads : 1;
@@ -149,7 +149,7 @@ static bool cut(struct conv_tasks *t, int64_t scratch_floats, struct draft_error
     t->columns_of_task = t->thin ? t->n : (panels + pieces - 1) / pieces * nr;
     t->column_tasks = (t->n + t->columns_of_task - 1) / t->columns_of_task;
     int64_t each = t->pixels_of_task * (t->depth + (t->out_step > 1 ? t->columns_of_task : 0));
-    return draft_scratch_reserve(t->backend, (size_t)scratch_floats * sizeof(float), (size_t)each * sizeof(float), err);
+    return draft_scratch_reserve(t->backend, 0, (size_t)each * sizeof(float), err);
 }
 
 static void run(struct conv_tasks *t)
@@ -170,13 +170,6 @@ static void check(const struct draft_conv_shape *s)
     assert(s->stride > 0 && s->kh > 0 && s->kw > 0 && s->c > 0 && s->o > 0);
     assert(draft_conv_out_h(s) > 0 && draft_conv_out_w(s) > 0);
     (void)s;
-}
-
-static void make_forward(struct draft_backend *backend, const struct draft_tensor *w, void *context, float *form)
-{
-    (void)context;
-    int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
-    draft_pack(backend, k, n, draft_f32(w), k, true, form);
 }
 
 bool draft_cpu_conv2d(struct draft_backend *backend, const struct draft_conv_shape *shape, const float *x,
@@ -206,13 +199,9 @@ bool draft_cpu_conv2d(struct draft_backend *backend, const struct draft_conv_sha
                                .out = y,
                                .out_step = 1};
     tasks.thin = draft_is_thin(backend, tasks.n, tasks.depth);
-    int64_t floats = draft_packed_size(backend, tasks.depth, tasks.n);
-    if (!cut(&tasks, tasks.thin ? 0 : draft_prepared_scratch(w, floats), err))
-        return false;
-    tasks.packed = tasks.thin ? draft_f32(w)
-                              : draft_prepared_get(backend, w, DRAFT_FORM_FORWARD, floats, make_forward, NULL,
-                                                   draft_scratch_shared(backend), err);
-    if (!tasks.packed)
+    struct draft_recipe recipe = tasks.thin ? draft_rows_recipe(w) : draft_forward_recipe(backend, w);
+    tasks.packed = draft_form_of(backend, w, &recipe, err);
+    if (!tasks.packed || !cut(&tasks, err))
         return false;
     run(&tasks);
     return true;
@@ -252,39 +241,54 @@ static int64_t phase_floats(const struct draft_backend *backend, const struct dr
     return thin ? depth * s->c : draft_packed_size(backend, depth, s->c);
 }
 
-static void make_phase(struct draft_backend *backend, const struct draft_conv_shape *s, const float *w,
-                       const struct phase *py, const struct phase *px, bool thin, float *form)
+struct phase_rows {
+    struct draft_backend *backend;
+    const struct draft_conv_shape *shape;
+    struct phase py, px;
+    bool thin;
+    float *form;
+};
+
+/* Output channels first .. first+count-1: their rows of each tap of the right matrix. */
+static void pack_phase(void *context, int64_t first, int64_t count, const float *values)
 {
-    int64_t nr = backend->kernels->nr, depth = py->count * px->count * s->o;
-    for (int64_t ty = 0; ty < py->count; ty++)
-        for (int64_t tx = 0; tx < px->count; tx++) {
-            int64_t ky = py->first + s->stride * (py->count - 1 - ty),
-                    kx = px->first + s->stride * (px->count - 1 - tx);
-            int64_t at = (ty * px->count + tx) * s->o; /* row of the right matrix */
-            const float *tap = w + (ky * s->kw + kx) * s->c;
-            if (thin) {
-                for (int64_t o = 0; o < s->o; o++)
-                    for (int64_t c = 0; c < s->c; c++)
-                        form[c * depth + at + o] = tap[o * s->kh * s->kw * s->c + c];
-                continue;
-            }
-            for (int64_t c = 0; c < s->c; c += nr)
-                backend->kernels->pack_panel(s->o, least(nr, s->c - c), tap + c, s->kh * s->kw * s->c, false,
-                                             form + c * depth + at * nr);
+    const struct phase_rows *r = context;
+    const struct draft_conv_shape *s = r->shape;
+    int64_t nr = r->backend->kernels->nr, row = s->kh * s->kw * s->c, depth = r->py.count * r->px.count * s->o;
+    for (int64_t ty = 0; ty < r->py.count; ty++)
+        for (int64_t tx = 0; tx < r->px.count; tx++) {
+            int64_t ky = r->py.first + s->stride * (r->py.count - 1 - ty),
+                    kx = r->px.first + s->stride * (r->px.count - 1 - tx);
+            int64_t at = (ty * r->px.count + tx) * s->o + first; /* row of the right matrix */
+            const float *tap = values + (ky * s->kw + kx) * s->c;
+            for (int64_t o = 0; r->thin && o < count; o++)
+                for (int64_t c = 0; c < s->c; c++)
+                    r->form[c * depth + at + o] = tap[o * row + c];
+            for (int64_t c = 0; !r->thin && c < s->c; c += nr)
+                r->backend->kernels->pack_panel(count, least(nr, s->c - c), tap + c, row, false,
+                                                r->form + c * depth + at * nr);
         }
 }
 
-static void make_backward(struct draft_backend *backend, const struct draft_tensor *w, void *context, float *form)
+static bool make_phases(struct draft_backend *backend, const struct draft_tensor *w, const void *context, void *memory,
+                        struct draft_error *err)
 {
     const struct backward_form *b = context;
     const struct draft_conv_shape *s = b->shape;
+    float *form = memory;
     for (int64_t y = 0; y < s->stride; y++)
         for (int64_t x = 0; x < s->stride; x++) {
-            struct phase py = phase_of(y, s->stride, s->pad_top, s->kh, s->h);
-            struct phase px = phase_of(x, s->stride, s->pad_left, s->kw, s->w);
-            make_phase(backend, s, draft_f32(w), &py, &px, b->thin, form);
-            form += phase_floats(backend, s, py.count * px.count, b->thin);
+            struct phase_rows rows = {.backend = backend,
+                                      .shape = s,
+                                      .py = phase_of(y, s->stride, s->pad_top, s->kh, s->h),
+                                      .px = phase_of(x, s->stride, s->pad_left, s->kw, s->w),
+                                      .thin = b->thin,
+                                      .form = form};
+            if (!draft_weight_pieces(backend, w, backend->kernels->nr, pack_phase, &rows, err))
+                return false;
+            form += phase_floats(backend, s, rows.py.count * rows.px.count, b->thin);
         }
+    return true;
 }
 
 bool draft_cpu_conv2d_dx(struct draft_backend *backend, const struct draft_conv_shape *shape, const float *dy,
@@ -306,11 +310,8 @@ bool draft_cpu_conv2d_dx(struct draft_backend *backend, const struct draft_conv_
                                    phase_of(y, s->stride, s->pad_top, s->kh, s->h).count *
                                        phase_of(x, s->stride, s->pad_left, s->kw, s->w).count,
                                    form.thin);
-    int64_t scratch = draft_prepared_scratch(w, floats);
-    if (!draft_scratch_reserve(backend, (size_t)scratch * sizeof(float), 0, err))
-        return false;
-    const float *packed = draft_prepared_get(backend, w, DRAFT_FORM_BACKWARD, floats, make_backward, &form,
-                                             draft_scratch_shared(backend), err);
+    struct draft_recipe recipe = {DRAFT_FORM_BACKWARD, (size_t)floats * sizeof(float), make_phases, &form};
+    const float *packed = draft_form_of(backend, w, &recipe, err);
     if (!packed)
         return false;
     for (int64_t y = 0; y < s->stride; y++)
@@ -344,7 +345,7 @@ bool draft_cpu_conv2d_dx(struct draft_backend *backend, const struct draft_conv_
             packed += phase_floats(backend, s, py.count * px.count, form.thin);
             if (py.pixels == 0 || px.pixels == 0)
                 continue;
-            if (!cut(&tasks, scratch, err))
+            if (!cut(&tasks, err))
                 return false;
             run(&tasks);
         }

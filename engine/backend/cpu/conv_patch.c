@@ -52,23 +52,13 @@ static void patch_task(void *context, int64_t task, int thread)
     }
 }
 
-static void make_patch(struct draft_backend *backend, const struct draft_tensor *w, void *context, float *form)
-{
-    (void)context;
-    int64_t o = w->dim[0], depth = draft_tensor_count(w) / o;
-    draft_pack(backend, o, depth, draft_f32(w), depth, false, form);
-}
-
 bool draft_patch_dx(struct draft_backend *backend, const struct draft_conv_shape *shape, const float *dy,
                     struct draft_tensor *w, float *dx, bool accumulate, struct draft_error *err)
 {
-    int64_t depth = shape->kh * shape->kw * shape->c, floats = draft_packed_size(backend, shape->o, depth);
-    if (!draft_scratch_reserve(backend, (size_t)draft_prepared_scratch(w, floats) * sizeof(float),
-                               (size_t)(BLOCK_PATCHES * depth) * sizeof(float), err))
-        return false;
-    const float *packed = draft_prepared_get(backend, w, DRAFT_FORM_BACKWARD, floats, make_patch, NULL,
-                                             draft_scratch_shared(backend), err);
-    if (!packed)
+    int64_t depth = shape->kh * shape->kw * shape->c;
+    struct draft_recipe recipe = draft_backward_recipe(backend, w);
+    const float *packed = draft_form_of(backend, w, &recipe, err);
+    if (!packed || !draft_scratch_reserve(backend, 0, (size_t)(BLOCK_PATCHES * depth) * sizeof(float), err))
         return false;
     if (!accumulate && (shape->h % shape->kh != 0 || shape->w % shape->kw != 0)) /* a rest no patch covers */
         memset(dx, 0, (size_t)(shape->n * shape->h * shape->w * shape->c) * sizeof(float));

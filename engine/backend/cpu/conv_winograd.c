@@ -1,19 +1,18 @@
-/* 3x3 convolution of stride 1 by Winograd F(4x4, 3x3): the weights' transform and the tasks; see kernels/winograd.c. */
+/*
+ * 3x3 convolution of stride 1 by Winograd F(4x4, 3x3): the weights' transform and the tasks; see kernels/winograd.c.
+ *
+ * A transformed weight is four times the plain one. It is made from the packed panels of W^T (the form that a direct
+ * convolution would read), kept where memory allows, and otherwise made at each use: panel by panel in a thread's
+ * scratch, where it stays in the cache while all tiles use it; or whole in the shared scratch, when the tiles are too
+ * many to be transformed at once.
+ */
 #include "backend/cpu/state.h"
 
-enum {
-    MIN_CHANNELS = 16,
-    MIN_SIZE = 3,
-    /* Input times output channels. A transformed weight takes four times the plain one, forward and backward each. All
-     * of Stable Diffusion's would be 8 GiB a direction; those up to here (its 64x64 and 32x32 levels) are 1.3, and two
-     * thirds of the convolutions' arithmetic. */
-    MAX_CHANNEL_PAIRS = 640 * 1920,
-};
+enum { MIN_CHANNELS = 16, MIN_SIZE = 3 };
 
 bool draft_winograd_wins(const struct draft_conv_shape *s)
 {
-    if (s->kh != 3 || s->kw != 3 || s->stride != 1 || s->c < MIN_CHANNELS || s->o < MIN_CHANNELS ||
-        s->c * s->o > MAX_CHANNEL_PAIRS)
+    if (s->kh != 3 || s->kw != 3 || s->stride != 1 || s->c < MIN_CHANNELS || s->o < MIN_CHANNELS)
         return false;
     int64_t oh = draft_conv_out_h(s), ow = draft_conv_out_w(s);
     if (oh < MIN_SIZE || ow < MIN_SIZE || s->h < MIN_SIZE || s->w < MIN_SIZE)
@@ -27,45 +26,65 @@ bool draft_winograd_wins(const struct draft_conv_shape *s)
     return s->n * tiles >= 16 || s->c * s->o <= 512 * 512;
 }
 
+/* The transform of one weight, in one direction, from its packed panels of W^T. */
 struct transform {
     const struct draft_kernels *kernels;
-    struct draft_winograd_weights weights;
-    int64_t columns;
+    const float *packed; /* [o panels][9][c][nr] */
+    int64_t c, o;
+    bool backward;
     float *form;
 };
 
-static void transform_panel(void *context, int64_t panel, int thread)
+/* One panel [36][inputs][nr]. Backward, outputs are c and inputs o, and the kernel is turned around. */
+static void transform_panel(const struct transform *t, int64_t panel, float *out)
+{
+    int64_t nr = t->kernels->nr, whole = 9 * t->c * nr, first = panel * nr;
+    struct draft_winograd_weights w = {.w = t->packed + panel * whole,
+                                       .in = t->c,
+                                       .in_step = nr,
+                                       .out_step = 1,
+                                       .tap_step = t->c * nr,
+                                       .depth = t->c};
+    if (!t->backward) {
+        t->kernels->winograd_weights(&w, t->o - first < nr ? t->o - first : nr, out);
+        return;
+    }
+    for (int64_t o = 0; o < t->o; o += nr) {
+        w = (struct draft_winograd_weights){.w = t->packed + o / nr * whole + (8 * t->c + first) * nr,
+                                            .in = t->o - o < nr ? t->o - o : nr,
+                                            .in_step = 1,
+                                            .out_step = nr,
+                                            .tap_step = -t->c * nr,
+                                            .depth = t->o};
+        t->kernels->winograd_weights(&w, t->c - first < nr ? t->c - first : nr, out + o * nr);
+    }
+}
+
+static void transform_task(void *context, int64_t panel, int thread)
 {
     (void)thread;
     const struct transform *t = context;
-    int64_t nr = t->kernels->nr, left = t->columns - panel * nr;
-    struct draft_winograd_weights weights = t->weights;
-    weights.w += panel * nr * weights.out_step;
-    t->kernels->winograd_weights(&weights, left < nr ? left : nr, t->form + panel * 36 * weights.in * nr);
+    transform_panel(t, panel, t->form + panel * 36 * (t->backward ? t->o : t->c) * t->kernels->nr);
 }
 
-static void make_winograd(struct draft_backend *backend, const struct draft_tensor *w, void *context, float *form)
+static bool make_winograd(struct draft_backend *backend, const struct draft_tensor *w, const void *context, void *form,
+                          struct draft_error *err)
 {
-    bool backward = *(const bool *)context;
-    int64_t o = w->dim[0], c = w->dim[3];
-    struct transform t = {.kernels = backend->kernels,
-                          .weights = {.w = draft_f32(w) + (backward ? 8 * c : 0),
-                                      .in = backward ? o : c,
-                                      .in_step = backward ? 9 * c : 1,
-                                      .out_step = backward ? 1 : 9 * c,
-                                      .tap_step = backward ? -c : c},
-                          .columns = backward ? c : o,
-                          .form = form};
-    int64_t nr = backend->kernels->nr;
-    draft_parallel(backend, (t.columns + nr - 1) / nr, transform_panel, &t);
+    (void)w, (void)err;
+    struct transform t = *(const struct transform *)context;
+    int64_t nr = backend->kernels->nr, outputs = t.backward ? t.c : t.o;
+    t.form = form;
+    draft_parallel(backend, (outputs + nr - 1) / nr, transform_task, &t);
+    return true;
 }
 
 struct winograd_tasks {
     struct draft_backend *backend;
     struct draft_winograd w;
     int64_t tiles, tiles_of_block, panels;
-    int64_t v_floats; /* of a block */
+    int64_t v_floats, m_floats; /* of a block: its input transformed; its products with one panel */
     float *shared_v;
+    const struct transform *transform; /* set: panels are made as they are used */
 };
 
 static int64_t count_of(const struct winograd_tasks *t, int64_t block)
@@ -109,13 +128,59 @@ static void output_task(void *context, int64_t task, int thread)
                                          t->shared_v + block * t->v_floats, draft_scratch_of(t->backend, thread));
 }
 
+/* The weight's transform is made where it is used: one panel for all blocks. */
+static void panel_task(void *context, int64_t panel, int thread)
+{
+    const struct winograd_tasks *t = context;
+    int64_t blocks = (t->tiles + t->tiles_of_block - 1) / t->tiles_of_block;
+    float *m = draft_scratch_of(t->backend, thread), *transformed = m + t->m_floats;
+    struct draft_winograd w = t->w;
+    w.transformed = transformed;
+    w.panel_step = 0;
+    transform_panel(t->transform, panel, transformed);
+    for (int64_t block = 0; block < blocks; block++)
+        t->backend->kernels->winograd_output(&w, block * t->tiles_of_block, count_of(t, block), panel,
+                                             t->shared_v + block * t->v_floats, m);
+}
+
+/* Where the pieces of a run's scratch are, in floats. */
+struct layout {
+    int64_t packed, transformed, shared; /* shared: all of it; the tiles come first */
+    int64_t each;
+    bool together; /* all tiles are transformed before the products begin */
+    bool fused;    /* and the weight's panels between them */
+    bool made;     /* the transform is there */
+    bool kept;     /* or will be, its source for the moment only */
+};
+
+static struct layout lay_out(const struct winograd_tasks *t, const struct draft_tensor *w,
+                             const struct draft_recipe *packed, const struct draft_recipe *transformed)
+{
+    const struct draft_backend *backend = t->backend;
+    int64_t blocks = (t->tiles + t->tiles_of_block - 1) / t->tiles_of_block;
+    bool kept = draft_prepared_keeps(backend, w, transformed->form, transformed->bytes);
+    bool made = draft_prepared_has(backend, w, transformed->form), few = blocks < (int64_t)4 * backend->threads;
+    struct layout l = {.together = few && (backend->threads > 1 || !kept), .made = made, .kept = kept};
+    l.fused = l.together && !kept;
+    l.packed = l.together ? blocks * t->v_floats : 0;
+    /* A kept transform needs its source once: no reason to keep that too. */
+    size_t source = made ? 0 : kept ? packed->bytes : draft_prepared_scratch(backend, w, packed);
+    l.transformed = l.packed + draft_round_up((int64_t)(source / sizeof(float)), 16);
+    l.shared = l.transformed + (kept || l.fused ? 0 : (int64_t)(transformed->bytes / sizeof(float)));
+    l.each = t->m_floats + (l.together ? 0 : t->v_floats) +
+             (l.fused ? 36 * t->w.c * backend->kernels->nr : 0);
+    return l;
+}
+
 bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_shape *shape, bool backward,
                         const float *x, struct draft_tensor *w, const float *bias, float *y, bool accumulate,
                         struct draft_error *err)
 {
     const struct draft_kernels *kernels = backend->kernels;
     int64_t oh = draft_conv_out_h(shape), ow = draft_conv_out_w(shape);
+    struct transform transform = {.kernels = kernels, .c = shape->c, .o = shape->o, .backward = backward};
     struct winograd_tasks tasks = {.backend = backend,
+                                   .transform = &transform,
                                    .w = {.x = x,
                                          .h = backward ? oh : shape->h,
                                          .w = backward ? ow : shape->w,
@@ -131,29 +196,37 @@ bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_s
     struct draft_winograd *g = &tasks.w;
     g->tile_rows = (g->oh + 3) / 4;
     g->tile_columns = (g->ow + 3) / 4;
+    g->panel_step = 36 * g->c * kernels->nr;
     tasks.tiles = shape->n * g->tile_rows * g->tile_columns;
     tasks.panels = (g->o + kernels->nr - 1) / kernels->nr;
     tasks.tiles_of_block = DRAFT_TILES / kernels->mr * kernels->mr;
     tasks.v_floats = 36 * DRAFT_WINOGRAD_STEP(draft_round_up(g->c, kernels->vector));
-    int64_t m_floats = 36 * DRAFT_WINOGRAD_STEP(kernels->nr);
+    tasks.m_floats = 36 * DRAFT_WINOGRAD_STEP(kernels->nr);
     int64_t blocks = (tasks.tiles + tasks.tiles_of_block - 1) / tasks.tiles_of_block;
-    bool together = backend->threads > 1 && blocks < 4 * backend->threads;
 
-    int64_t shared = together ? blocks * tasks.v_floats : 0;
-    if (!draft_scratch_reserve(backend, (size_t)shared * sizeof(float),
-                               (size_t)(m_floats + (together ? 0 : tasks.v_floats)) * sizeof(float), err))
+    struct draft_recipe packed = draft_forward_recipe(backend, w);
+    struct draft_recipe transformed = {backward ? DRAFT_FORM_WINOGRAD_BACKWARD : DRAFT_FORM_WINOGRAD,
+                                       (size_t)(tasks.panels * g->panel_step) * sizeof(float), make_winograd,
+                                       &transform};
+    struct layout l = lay_out(&tasks, w, &packed, &transformed);
+    if (!draft_scratch_reserve(backend, (size_t)l.shared * sizeof(float), (size_t)l.each * sizeof(float), err))
         return false;
-    bool turn = backward;
-    g->transformed = draft_prepared_get(backend, w, backward ? DRAFT_FORM_WINOGRAD_BACKWARD : DRAFT_FORM_WINOGRAD,
-                                        36 * tasks.panels * kernels->nr * g->c, make_winograd, &turn, NULL, err);
-    if (!g->transformed)
+    float *shared = draft_scratch_shared(backend);
+    if (!l.made && !(transform.packed = l.kept ? draft_prepared_borrow(backend, w, &packed, shared + l.packed, err)
+                                               : draft_prepared_get(backend, w, &packed, shared + l.packed, err)))
         return false;
-    tasks.shared_v = draft_scratch_shared(backend);
-    if (!together) {
+    if (!l.fused &&
+        !(g->transformed = draft_prepared_get(backend, w, &transformed, shared + l.transformed, err)))
+        return false;
+    tasks.shared_v = shared;
+    if (!l.together) {
         draft_parallel(backend, blocks, block_task, &tasks);
         return true;
     }
     draft_parallel(backend, blocks * ((tasks.tiles_of_block + 3) / 4), input_task, &tasks);
-    draft_parallel(backend, blocks * tasks.panels, output_task, &tasks);
+    if (l.fused)
+        draft_parallel(backend, tasks.panels, panel_task, &tasks);
+    else
+        draft_parallel(backend, blocks * tasks.panels, output_task, &tasks);
     return true;
 }

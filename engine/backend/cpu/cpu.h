@@ -4,10 +4,12 @@
  * Shapes are plain numbers and pointers; all arrays are contiguous F32, row-major, in the layouts of tensor/tensor.h
  * (images NHWC, linear weights [out, in], convolution weights [out, kh, kw, in]). Weights come as tensors: a frozen one
  * (needs_grad false) is packed at first use and its packed form kept in tensor->prepared until
- * draft_backend_forget(); a trained one is packed into scratch at every call.
+ * draft_backend_forget(), or made anew at each use (draft_backend_keep()); its values may be in a file only
+ * (tensor/weight_source.h). A trained one is packed into scratch at every call.
  *
  * Accumulate flags: false overwrites the output, true adds to it. Outputs must not overlap inputs unless said.
- * Errors: the bool functions fail only when memory for scratch or packed weights is out. Wrong shapes are asserts.
+ * Errors: the bool functions fail only when memory for scratch or packed weights is out, or a weight's file cannot be
+ * read. Wrong shapes are asserts.
  * Determinism: every result is bitwise the same for any number of threads.
  * Thread: one caller at a time per backend (the graph's thread); the pool works inside.
  */

@@ -122,49 +122,34 @@ static void run_thin(struct draft_backend *backend, const struct draft_block *bl
 
 /* --- Linear ------------------------------------------------------------------------------------------------------- */
 
-static void make_linear(struct draft_backend *backend, const struct draft_tensor *w, void *context, float *form)
-{
-    bool backward = *(const bool *)context;
-    int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
-    if (backward)
-        draft_pack(backend, n, k, draft_f32(w), k, false, form);
-    else
-        draft_pack(backend, k, n, draft_f32(w), k, true, form);
-}
-
 bool draft_cpu_linear(struct draft_backend *backend, int64_t m, const float *x, struct draft_tensor *w,
                       const float *bias, float *y, bool accumulate, struct draft_error *err)
 {
     int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
+    bool thin = draft_is_thin(backend, n, k);
+    struct draft_recipe recipe = thin ? draft_rows_recipe(w) : draft_forward_recipe(backend, w);
+    const float *form = draft_form_of(backend, w, &recipe, err);
+    if (!form)
+        return false;
     struct draft_product product = {.block = {.m = m,
                                               .n = n,
                                               .k = k,
                                               .a = x,
                                               .a_row = k,
                                               .a_col = 1,
+                                              .b = form,
+                                              .b_row = thin ? k : backend->kernels->nr,
+                                              .b_panel = k * backend->kernels->nr,
                                               .c = y,
                                               .ldc = n,
                                               .alpha = 1.0f,
                                               .bias = bias,
                                               .accumulate = accumulate},
                                     .batch = 1};
-    if (draft_is_thin(backend, n, k)) {
-        product.block.b = draft_f32(w);
-        product.block.b_row = k;
+    if (thin)
         run_thin(backend, &product.block);
-        return true;
-    }
-    int64_t floats = draft_packed_size(backend, k, n);
-    if (!draft_scratch_reserve(backend, (size_t)draft_prepared_scratch(w, floats) * sizeof(float), 0, err))
-        return false;
-    bool backward = false;
-    product.block.b = draft_prepared_get(backend, w, DRAFT_FORM_FORWARD, floats, make_linear, &backward,
-                                         draft_scratch_shared(backend), err);
-    if (!product.block.b)
-        return false;
-    product.block.b_row = backend->kernels->nr;
-    product.block.b_panel = k * backend->kernels->nr;
-    draft_product_run(backend, &product);
+    else
+        draft_product_run(backend, &product);
     return true;
 }
 
@@ -172,12 +157,8 @@ bool draft_cpu_linear_dx(struct draft_backend *backend, int64_t m, const float *
                          bool accumulate, struct draft_error *err)
 {
     int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
-    int64_t floats = draft_packed_size(backend, n, k);
-    if (!draft_scratch_reserve(backend, (size_t)draft_prepared_scratch(w, floats) * sizeof(float), 0, err))
-        return false;
-    bool backward = true;
-    const float *packed = draft_prepared_get(backend, w, DRAFT_FORM_BACKWARD, floats, make_linear, &backward,
-                                             draft_scratch_shared(backend), err);
+    struct draft_recipe recipe = draft_backward_recipe(backend, w);
+    const float *packed = draft_form_of(backend, w, &recipe, err);
     if (!packed)
         return false;
     struct draft_product product = {.block = {.m = m,

@@ -45,6 +45,7 @@ struct draft_winograd {
     int64_t pad_top, pad_left;
     int64_t tile_rows, tile_columns;
     const float *transformed; /* [o panels][36][c][nr] */
+    int64_t panel_step;       /* floats from panel to panel; 0: `transformed` is the one panel asked for */
     const float *bias;        /* [o] or NULL */
     float *y;                 /* [n, oh, ow, o] */
     bool accumulate;
@@ -54,6 +55,7 @@ struct draft_winograd {
 struct draft_winograd_weights {
     const float *w;
     int64_t in, in_step, out_step, tap_step;
+    int64_t depth; /* input channels of the whole panel; `in` of them are made now */
 };
 
 struct draft_kernels {
@@ -68,7 +70,7 @@ struct draft_kernels {
     void (*thin)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
                  int64_t ldc, float alpha, const float *bias, bool accumulate);
 
-    /* Transformed weights of `columns` <= nr output channels: panel[36][in][nr]. */
+    /* Transformed weights of `columns` <= nr output channels: panel[36][depth][nr], its first `in` rows of each. */
     void (*winograd_weights)(const struct draft_winograd_weights *w, int64_t columns, float *panel);
     /* Input transform of tiles first .. first+count-1 into v[36][DRAFT_TILES][c rounded up to a vector], the 36 a
      * DRAFT_WINOGRAD_STEP apart; c and o are at least a vector. */

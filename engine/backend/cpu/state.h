@@ -21,16 +21,22 @@ struct draft_backend {
     struct draft_scratch shared, each; /* each: `threads` pieces of each_step bytes */
     size_t each_step;
     struct draft_prepared_table *prepared;
+    size_t keep; /* draft_backend_keep() */
 };
 
 /* 64-byte aligned, in huge pages where large; free() releases. NULL, with a sentence naming `what`, when out of memory.
  */
 void *draft_aligned(size_t bytes, const char *what, struct draft_error *err);
 
-/* --- Prepared weights: the packed forms of frozen weights, kept until forgotten (prepared.c) -----------------------
+/* --- Forms of weights (prepared.c, weight_forms.c) ------------------------------------------------------------------
+ *
+ * What a product reads of a weight is a form: panels, or Winograd's transform. A form is bytes: its element type is a
+ * matter between whoever makes it and the kernel that reads it. A bf16 form is another value of enum draft_form (the two
+ * may be kept side by side), half the bytes, and a `make` that rounds the F32 rows it is handed.
  */
 
 enum draft_form {
+    DRAFT_FORM_ROWS,              /* as the tensor has it, [n, k]: for thin products of a weight without data */
     DRAFT_FORM_FORWARD,           /* panels of W^T */
     DRAFT_FORM_BACKWARD,          /* panels of W (linear), or of each stride phase (convolution) */
     DRAFT_FORM_WINOGRAD,          /* [o panels][36][c][nr] */
@@ -38,23 +44,57 @@ enum draft_form {
     DRAFT_FORMS,
 };
 
+/* How a form is made: `make` fills all `bytes` of it, mostly by draft_weight_pieces(). */
+struct draft_recipe {
+    enum draft_form form;
+    size_t bytes;
+    bool (*make)(struct draft_backend *backend, const struct draft_tensor *w, const void *context, void *form,
+                 struct draft_error *err);
+    const void *context;
+};
+
 struct draft_prepared_table *draft_prepared_create(struct draft_error *err);
 void draft_prepared_destroy(struct draft_prepared_table *table); /* touches no tensor */
 void draft_prepared_forget(struct draft_backend *backend, struct draft_tensor *weight);
+void draft_prepared_keep(struct draft_backend *backend, size_t bytes);
 size_t draft_prepared_bytes(const struct draft_backend *backend);
 
-/*
- * The form of `w`, `floats` long: found, or made by `make` into kept memory (frozen) or into `scratch` (trained: the
- * caller reserved draft_prepared_scratch() floats of it).
- */
-typedef void (*draft_make_form)(struct draft_backend *backend, const struct draft_tensor *w, void *context,
-                                float *form);
-const float *draft_prepared_get(struct draft_backend *backend, struct draft_tensor *w, enum draft_form form,
-                                int64_t floats, draft_make_form make, void *context, float *scratch,
-                                struct draft_error *err);
-static inline int64_t draft_prepared_scratch(const struct draft_tensor *w, int64_t floats)
+/* Whether this form of `w` is kept or would be, by the policy in prepared.c. */
+bool draft_prepared_keeps(const struct draft_backend *backend, const struct draft_tensor *w, enum draft_form form,
+                          size_t bytes);
+/* It is kept and there already. */
+bool draft_prepared_has(const struct draft_backend *backend, const struct draft_tensor *w, enum draft_form form);
+/* The kept form, made now if it must be; or, of one that is not kept, made into `scratch`: the caller has reserved the
+ * draft_prepared_scratch() bytes there. NULL: failed. */
+const void *draft_prepared_get(struct draft_backend *backend, struct draft_tensor *w, const struct draft_recipe *recipe,
+                               void *scratch, struct draft_error *err);
+/* The form for now: the kept one if it is there, else made into `scratch` whatever the policy. */
+const void *draft_prepared_borrow(struct draft_backend *backend, struct draft_tensor *w,
+                                  const struct draft_recipe *recipe, void *scratch, struct draft_error *err);
+/* draft_prepared_get() with the shared scratch, for drivers that need none of it beside. */
+const void *draft_form_of(struct draft_backend *backend, struct draft_tensor *w, const struct draft_recipe *recipe,
+                          struct draft_error *err);
+static inline size_t draft_prepared_scratch(const struct draft_backend *backend, const struct draft_tensor *w,
+                                            const struct draft_recipe *recipe)
 {
-    return w->needs_grad ? (floats + 15) / 16 * 16 : 0;
+    return draft_prepared_keeps(backend, w, recipe->form, recipe->bytes) ? 0 : (recipe->bytes + 63) / 64 * 64;
+}
+
+/* Hands the rows of `w` (F32, [count, its count / dim[0]]) to `take`, `rows` at a time, on all threads; a weight without
+ * data is read into the threads' scratch piece by piece. `first` is a multiple of `rows`. */
+typedef void (*draft_take_rows)(void *context, int64_t first, int64_t count, const float *values);
+bool draft_weight_pieces(struct draft_backend *backend, const struct draft_tensor *w, int64_t rows,
+                         draft_take_rows take, void *context, struct draft_error *err);
+
+/* The recipes of a matrix [n, ...]: its rows; W^T for y = x W^T; W for dx = dy W. */
+struct draft_recipe draft_rows_recipe(const struct draft_tensor *w);
+struct draft_recipe draft_forward_recipe(const struct draft_backend *backend, const struct draft_tensor *w);
+struct draft_recipe draft_backward_recipe(const struct draft_backend *backend, const struct draft_tensor *w);
+
+/* So few output columns that dot products along the depth beat vectors across columns: these read rows. */
+static inline bool draft_is_thin(const struct draft_backend *backend, int64_t columns, int64_t depth)
+{
+    return columns <= backend->kernels->vector / 2 && columns <= 8 && depth >= backend->kernels->vector;
 }
 
 /* --- Products (gemm.c) ---------------------------------------------------------------------------------------------
@@ -72,12 +112,6 @@ int64_t draft_packed_size(const struct draft_backend *backend, int64_t k, int64_
 /* Packs B[k, n], row-major with step ldb, or stored as B^T. */
 void draft_pack(struct draft_backend *backend, int64_t k, int64_t n, const float *b, int64_t ldb, bool transposed,
                 float *packed);
-
-/* So few output columns that dot products along the depth beat vectors across columns. */
-static inline bool draft_is_thin(const struct draft_backend *backend, int64_t columns, int64_t depth)
-{
-    return columns <= backend->kernels->vector / 2 && columns <= 8 && depth >= backend->kernels->vector;
-}
 
 /* Convolution by Winograd (conv_winograd.c); `backward` turns the weight around: x is dy then, y is dx. */
 bool draft_winograd_wins(const struct draft_conv_shape *shape);

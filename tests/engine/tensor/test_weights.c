@@ -13,6 +13,7 @@
 
 #include "base/atomic_file.h"
 #include "tensor/safetensors.h"
+#include "tensor/weight_source.h"
 #include "tensor/weights.h"
 
 static char folder[40];
@@ -99,14 +100,19 @@ static void test_weights__lays_convolutions_out_with_channels_last(void **state)
     (void)state;
     write_tensors("model.safetensors", (const char *const[]){"conv.weight"}, 1);
     struct draft_weights *weights = open_sound();
-    struct draft_tensor *conv = draft_weights_take_conv(weights, "conv.weight", 2, 3, 1, 2, &err);
+    struct draft_tensor *conv = draft_weights_take_lazy_conv(weights, "conv.weight", 2, 3, 1, 2, &err);
+    draft_weights_close(weights); /* the tensor goes on reading the file */
     assert_int_equal(conv->dim[0], 2);
     assert_int_equal(conv->dim[1], 1);
     assert_int_equal(conv->dim[2], 2);
     assert_int_equal(conv->dim[3], 3);
     static const float expected[] = {0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11};
+    float values[12];
+    assert_null(conv->data);
+    assert_true(draft_weight_rows(conv, 0, 1, values, &err) && draft_weight_rows(conv, 1, 1, values + 6, &err));
+    assert_memory_equal(values, expected, sizeof expected);
+    assert_true(draft_weight_materialize(conv, &err));
     assert_memory_equal(conv->data, expected, sizeof expected);
-    draft_weights_close(weights);
 }
 
 static void test_weights__finds_keys_under_their_old_names(void **state)

@@ -5,6 +5,7 @@
 
 #include "state.h"
 #include "tensor/safetensors.h"
+#include "tensor/weight_source.h"
 #include "train/base_lora.h"
 
 #define KOHYA_Q "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
@@ -194,6 +195,7 @@ static struct draft_tensor *weight_of(const char *name, bool text)
     else
         draft_unet_each_weight(pipeline.unet, look, &w);
     assert_non_null(w.found);
+    assert_true(draft_weight_materialize(w.found, NULL)); /* to look at, if nothing has changed it */
     return w.found;
 }
 

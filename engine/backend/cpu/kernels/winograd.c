@@ -36,7 +36,7 @@ void ISA(winograd_weights)(const struct draft_winograd_weights *w, int64_t colum
                     half[i][x][j] = g[i][0] * tap[x][j] + g[i][1] * tap[3 + x][j] + g[i][2] * tap[6 + x][j];
         for (int i = 0; i < 6; i++)
             for (int q = 0; q < 6; q++) {
-                float *out = panel + ((i * 6 + q) * w->in + c) * NR;
+                float *out = panel + ((i * 6 + q) * w->depth + c) * NR;
                 for (int j = 0; j < NR; j++)
                     out[j] = (float)(g[q][0] * half[i][0][j] + g[q][1] * half[i][1][j] + g[q][2] * half[i][2][j]);
             }
@@ -134,7 +134,7 @@ static void multiply(const struct draft_winograd *w, int64_t count, int64_t pane
                                   .alpha = 1.0f};
     for (int64_t k = 0; k < 36; k++) {
         product.a = v + k * DRAFT_WINOGRAD_STEP(c_step);
-        product.b = w->transformed + (panel * 36 + k) * w->c * NR;
+        product.b = w->transformed + panel * w->panel_step + k * w->c * NR;
         product.c = m + k * DRAFT_WINOGRAD_STEP(NR);
         ISA(block)(&product);
     }

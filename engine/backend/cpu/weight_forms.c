@@ -1,0 +1,129 @@
+/* How forms are made: a weight's rows, from memory or its file, handed out piece by piece, and the forms of matrices. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "backend/cpu/state.h"
+#include "tensor/weight_source.h"
+
+struct pieces {
+    struct draft_backend *backend;
+    const struct draft_tensor *w;
+    int64_t rows, row; /* of a piece; numbers in one */
+    draft_take_rows take;
+    void *context;
+    atomic_bool failed;
+    pthread_mutex_t mutex; /* of the first error */
+    struct draft_error error;
+};
+
+static void fail(struct pieces *p, const struct draft_error *error)
+{
+    pthread_mutex_lock(&p->mutex);
+    if (!atomic_exchange(&p->failed, true))
+        p->error = *error;
+    pthread_mutex_unlock(&p->mutex);
+}
+
+static void piece_task(void *context, int64_t task, int thread)
+{
+    struct pieces *p = context;
+    int64_t first = task * p->rows, left = p->w->dim[0] - first, count = left < p->rows ? left : p->rows;
+    const float *values = p->w->data ? draft_f32(p->w) + first * p->row : draft_scratch_of(p->backend, thread);
+    struct draft_error error = {0};
+    if (atomic_load(&p->failed))
+        return;
+    if (!p->w->data && !draft_weight_rows(p->w, first, count, draft_scratch_of(p->backend, thread), &error))
+        fail(p, &error);
+    else
+        p->take(p->context, first, count, values);
+}
+
+bool draft_weight_pieces(struct draft_backend *backend, const struct draft_tensor *w, int64_t rows,
+                         draft_take_rows take, void *context, struct draft_error *err)
+{
+    enum { WORTH_SHARING = 1 << 16 };
+    int64_t row = draft_tensor_count(w) / w->dim[0], tasks = (w->dim[0] + rows - 1) / rows;
+    if (!w->data && !draft_scratch_reserve(backend, 0, (size_t)(rows * row) * sizeof(float), err))
+        return false;
+    struct pieces pieces = {.backend = backend,
+                            .w = w,
+                            .rows = rows,
+                            .row = row,
+                            .take = take,
+                            .context = context,
+                            .mutex = PTHREAD_MUTEX_INITIALIZER};
+    if (draft_tensor_count(w) >= WORTH_SHARING)
+        draft_parallel(backend, tasks, piece_task, &pieces);
+    else
+        for (int64_t task = 0; task < tasks; task++)
+            piece_task(&pieces, task, 0);
+    return !atomic_load(&pieces.failed) || draft_fail(err, pieces.error.code, "%s", pieces.error.message);
+}
+
+/* --- The forms of a matrix [n, k] --------------------------------------------------------------------------------- */
+
+struct matrix {
+    const struct draft_kernels *kernels;
+    int64_t n, k;
+    float *form;
+};
+
+static struct matrix matrix_of(const struct draft_backend *backend, const struct draft_tensor *w, void *form)
+{
+    return (struct matrix){backend->kernels, w->dim[0], draft_tensor_count(w) / w->dim[0], form};
+}
+
+static void copy_rows(void *context, int64_t first, int64_t count, const float *values)
+{
+    const struct matrix *m = context;
+    memcpy(m->form + first * m->k, values, (size_t)(count * m->k) * sizeof *values);
+}
+
+/* The rows are one panel of W^T. */
+static void pack_forward(void *context, int64_t first, int64_t count, const float *values)
+{
+    const struct matrix *m = context;
+    m->kernels->pack_panel(m->k, count, values, m->k, true, m->form + first * m->k);
+}
+
+/* Each panel of W gets its columns of the rows. */
+static void pack_backward(void *context, int64_t first, int64_t count, const float *values)
+{
+    const struct matrix *m = context;
+    int64_t nr = m->kernels->nr;
+    for (int64_t column = 0; column < m->k; column += nr)
+        m->kernels->pack_panel(count, m->k - column < nr ? m->k - column : nr, values + column, m->k, false,
+                               m->form + column * m->n + first * nr);
+}
+
+#define MAKER(name, rows, take)                                                                                        \
+    static bool name(struct draft_backend *backend, const struct draft_tensor *w, const void *context, void *form,     \
+                     struct draft_error *err)                                                                          \
+    {                                                                                                                  \
+        (void)context;                                                                                                 \
+        struct matrix m = matrix_of(backend, w, form);                                                                 \
+        return draft_weight_pieces(backend, w, rows, take, &m, err);                                                   \
+    }
+MAKER(make_rows, 8, copy_rows)
+MAKER(make_forward, backend->kernels->nr, pack_forward)
+MAKER(make_backward, backend->kernels->nr, pack_backward)
+
+struct draft_recipe draft_rows_recipe(const struct draft_tensor *w)
+{
+    return (struct draft_recipe){DRAFT_FORM_ROWS, (size_t)draft_tensor_count(w) * sizeof(float), make_rows, NULL};
+}
+
+struct draft_recipe draft_forward_recipe(const struct draft_backend *backend, const struct draft_tensor *w)
+{
+    int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
+    return (struct draft_recipe){DRAFT_FORM_FORWARD, (size_t)draft_packed_size(backend, k, n) * sizeof(float),
+                                 make_forward, NULL};
+}
+
+struct draft_recipe draft_backward_recipe(const struct draft_backend *backend, const struct draft_tensor *w)
+{
+    int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
+    return (struct draft_recipe){DRAFT_FORM_BACKWARD, (size_t)draft_packed_size(backend, n, k) * sizeof(float),
+                                 make_backward, NULL};
+}
