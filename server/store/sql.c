@@ -1,31 +1,32 @@
 #include "store/sql.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
 
 bool sql_fail(struct sql *sql, struct draft_error *err)
 {
-    switch (sqlite3_errcode(sql->db)) {
-    case SQLITE_FULL:
-        return draft_fail(err, DRAFT_DISK_FULL,
-                          "the disk of the state folder is full, the database could not be written; free some space");
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
+    int code = sqlite3_errcode(sql->db), system = sqlite3_system_errno(sql->db);
+    if (system == 0) /* not kept for a write of the log, whose errno is still there */
+        system = errno;
+    if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
         return draft_fail(err, DRAFT_DATA_LOSS,
                           "the database draftd.db in the state folder is damaged (%s); restore a copy of it",
                           sqlite3_errmsg(sql->db));
-    case SQLITE_NOMEM:
+    if (code == SQLITE_NOMEM)
         return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the database");
-    default:
-        if (sqlite3_system_errno(sql->db) == 28) /* ENOSPC while growing the shared memory file */
-            return draft_fail(
-                err, DRAFT_DISK_FULL,
-                "the disk of the state folder is full, the database could not be written; free some space");
-        return draft_fail(err, DRAFT_IO, "the database draftd.db in the state folder could not be used: %s",
-                          sqlite3_errmsg(sql->db));
-    }
+    bool refused = code == SQLITE_IOERR || code == SQLITE_CANTOPEN;
+    if (code == SQLITE_FULL || (refused && system == ENOSPC)) /* refused: the shared memory file could not grow */
+        return draft_fail(err, DRAFT_DISK_FULL,
+                          "the disk of the state folder is full, the database could not be written; free some space");
+    if (refused && system == EDQUOT)
+        return draft_fail(err, DRAFT_DISK_FULL,
+                          "disk quota exceeded in the state folder, the database could not be written; remove files of "
+                          "this user there or raise the quota");
+    return draft_fail(err, DRAFT_IO, "the database draftd.db in the state folder could not be used: %s",
+                      sqlite3_errmsg(sql->db));
 }
 
 static sqlite3_stmt *prepared(struct sql *sql, struct draft_error *err, const char *text)
@@ -98,6 +99,7 @@ sqlite3_stmt *sql_bind(struct sql *sql, struct draft_error *err, const char *tex
 
 int sql_step(struct sql *sql, sqlite3_stmt *statement, struct draft_error *err)
 {
+    errno = 0;
     int rc = sqlite3_step(statement);
     if (rc == SQLITE_ROW)
         return 1;

@@ -1,6 +1,6 @@
 /*
  * A full disk, made by standing in front of the C library's functions: while `full` is set, regular files refuse to
- * grow with ENOSPC, for good or until the daemon has given up its reserve; `room` is what statvfs() says is free. Jobs
+ * grow with ENOSPC (or EDQUOT), for good or until the daemon has given up its reserve; `room` is what statvfs() says is free. Jobs
  * stop with their checkpoint, requests are refused with a sentence, the daemon lives, and all goes on when there is
  * room again.
  */
@@ -19,6 +19,7 @@
 #include "message.h"
 #include "space.h"
 
+static atomic_int refusal = ENOSPC;
 enum { NOT_FULL, FULL, FULL_BUT_FOR_RESERVE };
 static atomic_int full;
 static atomic_llong room = -1; /* bytes; -1: what the disk really has */
@@ -47,7 +48,7 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset);
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
 {
     if (refuses(fd)) {
-        errno = ENOSPC;
+        errno = atomic_load(&refusal);
         return -1;
     }
     return real_pwrite(fd, data, size, offset);
@@ -56,7 +57,7 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
 ssize_t write(int fd, const void *data, size_t size)
 {
     if (refuses(fd)) {
-        errno = ENOSPC;
+        errno = atomic_load(&refusal);
         return -1;
     }
     return real_write(fd, data, size);
@@ -85,6 +86,7 @@ static int teardown(void **state)
 {
     atomic_store(&full, NOT_FULL);
     atomic_store(&room, -1);
+    atomic_store(&refusal, ENOSPC);
     return fixture_teardown(state);
 }
 
@@ -123,6 +125,25 @@ static void test_disk_full__training_pauses_and_goes_on_when_there_is_room(void 
     Draftd__V1__QueryMetricsResponse *points = fixture_points(f, id, "reward");
     assert_int_equal(points->series[0]->n_points, 100);
     fixture_free(points);
+}
+
+static void test_disk_full__a_quota_used_up_is_a_full_disk_and_said_to_be_a_quota(void **state)
+{
+    struct fixture *f = *state;
+    char id[32], queued[32];
+    fixture_submit(f, "ms=5", 100, id);
+    fixture_submit(f, "", 5, queued);
+    fixture_wait_step(f, id, 12);
+    atomic_store(&refusal, EDQUOT);
+    atomic_store(&full, FULL);
+    Draftd__V1__Job *job = fixture_wait(f, id, PAUSED);
+    assert_string_equal(job->reason_code, "DISK_FULL");
+    assert_non_null(strstr(job->reason, "disk quota exceeded"));
+    fixture_free(job);
+    struct draft_error err = {0};
+    assert_false(draftd_cancel_job(f->d, queued, &job, &err));
+    assert_int_equal(err.code, DRAFT_DISK_FULL);
+    assert_non_null(strstr(err.message, "disk quota exceeded"));
 }
 
 static void test_disk_full__a_submit_is_refused_and_leaves_nothing(void **state)
@@ -283,6 +304,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(training_pauses_and_goes_on_when_there_is_room),
+        CASE(a_quota_used_up_is_a_full_disk_and_said_to_be_a_quota),
         CASE(a_submit_is_refused_and_leaves_nothing),
         CASE(a_cancel_that_cannot_be_recorded_is_not_acknowledged),
         CASE(a_kill_while_it_is_full_loses_no_job),
