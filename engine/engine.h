@@ -40,8 +40,8 @@ struct draft_engine *draft_engine_open(const struct draft_job_config *config, co
 void draft_engine_close(struct draft_engine *engine);
 
 /* Numbers of one training step or one evaluation, by name: "reward", "reward_std", "reward/<term>", "kl", "loss",
- * "grad_norm", "learning_rate", "seconds/sample" ..., "memory/step_arena_bytes"; evaluations: "eval/reward", "eval/kl",
- * "eval/lpips". */
+ * "grad_norm", "learning_rate", "seconds/sample" ..., "memory/step_arena_bytes", "memory/peak_bytes" (the process's
+ * anonymous memory at its highest); evaluations: "eval/reward", "eval/kl", "eval/lpips". */
 enum { DRAFT_MAX_METRICS = 48 };
 struct draft_metric {
     char name[48];

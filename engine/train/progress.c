@@ -1,6 +1,12 @@
 #include "train/progress.h"
 
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <time.h>
+#include <unistd.h>
+
+static const double LOOK_EVERY_SECONDS = 0.02; /* a look costs some microseconds, a beat of a small model is as short */
 
 const char *draft_phase_name(enum draft_phase phase)
 {
@@ -13,9 +19,34 @@ const char *draft_phase_name(enum draft_phase phase)
     return phase >= DRAFT_PHASE_LOADING && phase <= DRAFT_PHASE_SAVING ? name[phase] : "idle";
 }
 
+/* /proc/self/statm: size resident shared ... in pages, where shared counts files and shared memory. */
+uint64_t draft_anonymous_memory(void)
+{
+    char text[128] = "";
+    uint64_t resident, shared;
+    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t n = file >= 0 ? read(file, text, sizeof text - 1) : 0;
+    if (file >= 0)
+        close(file);
+    if (n <= 0 || sscanf(text, "%*u %" SCNu64 " %" SCNu64, &resident, &shared) != 2 || resident < shared)
+        return 0;
+    return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t draft_progress_peak_memory(struct draft_progress *progress)
+{
+    uint64_t held = draft_anonymous_memory();
+    if (held > progress->peak_anonymous)
+        progress->peak_anonymous = held;
+    progress->looked = draft_clock_seconds();
+    return progress->peak_anonymous;
+}
+
 bool draft_progress_keep_going(void *context)
 {
-    const struct draft_progress *progress = context;
+    struct draft_progress *progress = context;
+    if (progress && draft_clock_seconds() - progress->looked >= LOOK_EVERY_SECONDS)
+        draft_progress_peak_memory(progress);
     if (!progress || !progress->watch || !progress->watch->progress)
         return true;
     return progress->watch->progress(progress->watch->context, progress->phase, progress->done, progress->total);

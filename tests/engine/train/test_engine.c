@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include <sys/mman.h>
+
 #include "state.h"
 
 static void test_engine__reports_a_step_by_name(void **state)
@@ -25,10 +27,27 @@ static void test_engine__reports_a_step_by_name(void **state)
                      metric(&report, "seconds/backward") + metric(&report, "seconds/optimizer");
     assert_true(seconds > 0 && seconds <= report.seconds);
     assert_true(metric(&report, "memory/step_arena_bytes") > 1e5);
+    assert_true(metric(&report, "memory/peak_bytes") > metric(&report, "memory/step_arena_bytes"));
     assert_true(draft_engine_step(e, &report, &err));
     assert_true(metric(&report, "kl") > 0);
     assert_true(fabs(metric(&report, "loss") - (0.25 * metric(&report, "kl") - metric(&report, "reward"))) < 1e-9);
     draft_engine_close(e);
+}
+
+static void test_engine__the_peak_of_memory_outlives_what_was_given_back(void **state)
+{
+    (void)state;
+    enum { BYTES = 64 << 20 };
+    struct draft_progress progress = {0};
+    uint64_t before = draft_progress_peak_memory(&progress);
+    assert_true(before > 0);
+    void *block = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(block != MAP_FAILED);
+    memset(block, 1, BYTES);
+    assert_true(draft_progress_peak_memory(&progress) > before + BYTES * 9 / 10);
+    munmap(block, BYTES);
+    assert_true(draft_anonymous_memory() < before + BYTES / 2);
+    assert_true(draft_progress_peak_memory(&progress) > before + BYTES * 9 / 10);
 }
 
 static void test_engine__vanilla_draft_has_no_kl_series_but_evaluation_measures_it(void **state)
@@ -377,6 +396,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_engine__reports_a_step_by_name),
+        cmocka_unit_test(test_engine__the_peak_of_memory_outlives_what_was_given_back),
         cmocka_unit_test(test_engine__vanilla_draft_has_no_kl_series_but_evaluation_measures_it),
         cmocka_unit_test(test_engine__evaluation_is_the_same_every_time_and_changes_nothing),
         cmocka_unit_test(test_engine__evaluates_the_first_different_prompts),
