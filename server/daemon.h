@@ -63,8 +63,8 @@ bool draftd_cancel_job(struct draftd *d, const char *job_id, Draftd__V1__Job **j
 bool draftd_pause_job(struct draftd *d, const char *job_id, struct draftd_patience patience, Draftd__V1__Job **job,
                       struct draft_error *err); /* blocks */
 bool draftd_resume_job(struct draftd *d, const char *job_id, struct draftd_patience patience, Draftd__V1__Job **job,
-                       struct draft_error *err); /* blocks */
-bool draftd_delete_job(struct draftd *d, const char *job_id, struct draft_error *err);
+                       struct draft_error *err);                                       /* blocks */
+bool draftd_delete_job(struct draftd *d, const char *job_id, struct draft_error *err); /* blocks while it is large */
 
 /* MetricService */
 bool draftd_list_metrics(struct draftd *d, const char *job_id, Draftd__V1__ListMetricsResponse **reply,

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "checkpoints.h"
 #include "folders.h"
@@ -14,6 +15,9 @@
 #include "space.h"
 #include "submit.h"
 #include "training.h"
+
+/* Of a deletion: some 5 ms with the daemon's lock, then long enough for others to take it. */
+enum { POINTS_AT_ONCE = 4096, PIECES_APART_US = 1000 };
 
 #define QUEUED     DRAFTD__V1__JOB__STATE__STATE_QUEUED
 #define PREPARING  DRAFTD__V1__JOB__STATE__STATE_PREPARING
@@ -189,6 +193,14 @@ bool draftd_pause_job(struct draftd *d, const char *job_id, struct draftd_patien
     return *job != NULL;
 }
 
+static bool being_deleted(const struct draftd *d, int64_t number)
+{
+    const struct draftd_deletion *deletion = d->deletions;
+    while (deletion && deletion->job != number)
+        deletion = deletion->next;
+    return deletion != NULL;
+}
+
 static bool may_resume(struct draftd *d, const Draftd__V1__Job *row, struct draft_error *err)
 {
     if (row->state != PAUSED && row->state != FAILED)
@@ -197,6 +209,8 @@ static bool may_resume(struct draftd *d, const Draftd__V1__Job *row, struct draf
     if (draftd_live_job(d, draftd_parse_id("job", row->id)))
         return draft_fail(err, DRAFT_UNAVAILABLE,
                           "the last change of %s is not on disk yet; free some space and try again", row->id);
+    if (being_deleted(d, draftd_parse_id("job", row->id)))
+        return draft_fail(err, DRAFT_FAILED_PRECONDITION, "%s is being deleted", row->id);
     int queued = 0;
     for (const struct draftd_live_job *job = d->jobs; job; job = job->next)
         queued += job->state == QUEUED;
@@ -256,8 +270,31 @@ bool draftd_resume_job(struct draftd *d, const char *job_id, struct draftd_patie
     return *job != NULL;
 }
 
+/* One piece of the points in a transaction of its own; *left: there may be more. */
+static bool delete_points(struct draftd *d, int64_t number, bool *left, struct draft_error *err)
+{
+    int64_t deleted = 0;
+    if (!draftd_begin(d, DRAFTD_RELAXED, err))
+        return false;
+    if (!draftd_store_delete_points(d->store, number, POINTS_AT_ONCE, &deleted, err)) {
+        draftd_rollback(d);
+        return false;
+    }
+    *left = deleted == POINTS_AT_ONCE;
+    return draftd_commit(d, err);
+}
+
 static bool delete_rows(struct draftd *d, int64_t number, struct draft_error *err)
 {
+    for (bool left = true; left;) { /* a job has up to millions of points: the lock is free between the pieces */
+        if (!draftd_accepts_work(d, err) || !delete_points(d, number, &left, err))
+            return false;
+        if (left) {
+            pthread_mutex_unlock(&d->lock);
+            usleep(PIECES_APART_US);
+            pthread_mutex_lock(&d->lock);
+        }
+    }
     if (!draftd_begin(d, DRAFTD_DURABLE, err))
         return false;
     if (!draftd_store_delete_job(d->store, number, err) ||
@@ -268,24 +305,38 @@ static bool delete_rows(struct draftd *d, int64_t number, struct draft_error *er
     return draftd_commit(d, err);
 }
 
+static bool may_delete(struct draftd *d, const Draftd__V1__Job *row, struct draft_error *err)
+{
+    if (row->state != PAUSED && !draftd_state_is_end(row->state))
+        return draft_fail(err, DRAFT_FAILED_PRECONDITION, "%s is %s; cancel it first", row->id,
+                          draftd_state_name(row->state));
+    int64_t number = draftd_parse_id("job", row->id);
+    if (draftd_live_job(d, number))
+        return draft_fail(err, DRAFT_UNAVAILABLE, "the last change of %s is not on disk yet; try again", row->id);
+    return !being_deleted(d, number) || draft_fail(err, DRAFT_UNAVAILABLE, "%s is being deleted already", row->id);
+}
+
 bool draftd_delete_job(struct draftd *d, const char *job_id, struct draft_error *err)
 {
-    int64_t number;
-    if (!draftd_job_number(job_id, &number, err))
+    struct draftd_deletion self;
+    if (!draftd_job_number(job_id, &self.job, err))
         return false;
     pthread_mutex_lock(&d->lock);
-    Draftd__V1__Job *row = draftd_job_message(d, number, err);
-    bool ok = row != NULL;
-    if (ok && row->state != PAUSED && !draftd_state_is_end(row->state))
-        ok = draft_fail(err, DRAFT_FAILED_PRECONDITION, "%s is %s; cancel it first", row->id,
-                        draftd_state_name(row->state));
-    if (ok && draftd_live_job(d, number))
-        ok = draft_fail(err, DRAFT_UNAVAILABLE, "the last change of %s is not on disk yet; try again", row->id);
-    char *folder = draftd_job_folder(d->state_dir, number);
-    char *trash = draftd_format("%s/trash/job-%lld", d->state_dir, (long long)number);
-    ok = ok && delete_rows(d, number, err);
+    Draftd__V1__Job *row = draftd_job_message(d, self.job, err);
+    bool ok = row && may_delete(d, row, err);
+    char *folder = draftd_job_folder(d->state_dir, self.job);
+    char *trash = draftd_format("%s/trash/job-%lld", d->state_dir, (long long)self.job);
+    if (ok) {
+        self.next = d->deletions;
+        d->deletions = &self;
+        ok = delete_rows(d, self.job, err);
+        struct draftd_deletion **at = &d->deletions;
+        while (*at != &self)
+            at = &(*at)->next;
+        *at = self.next;
+    }
     if (ok) { /* out of sight now, out of the disk without the lock; a crash in between is swept at the next start */
-        draftd_previews_forget(d, number);
+        draftd_previews_forget(d, self.job);
         if (rename(folder, trash) != 0 && errno != ENOENT)
             draftd_log(DRAFTD_WARNING, row->id, "cannot move its folder away: %s", strerror(errno));
         draftd_log(DRAFTD_INFO, row->id, "deleted");

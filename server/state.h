@@ -57,6 +57,12 @@ struct draftd_live_job {
     struct draftd_unsaved *unsaved;
 };
 
+/* A job that is being deleted, piece by piece: it may not be resumed meanwhile. */
+struct draftd_deletion {
+    struct draftd_deletion *next;
+    int64_t job;
+};
+
 /* A preview that is not over. */
 struct draftd_live_preview {
     struct draftd_live_preview *next; /* oldest first */
@@ -88,6 +94,7 @@ struct draftd {
     bool kicked;
 
     struct draftd_live_job *jobs;
+    struct draftd_deletion *deletions;
     struct draftd_live_preview *previews;
     struct draftd_worker *workers;
     uint64_t next_worker; /* id; never used again */

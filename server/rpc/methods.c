@@ -20,7 +20,7 @@
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
 #define QUICK DRAFTD_QUICK
-#define SLOW  DRAFTD_SLOW /* waits for a worker process or reads a large file */
+#define SLOW  DRAFTD_SLOW /* waits for a worker process, reads a large file or deletes a lot */
 #define VIEW  DRAFTD_ROLE_VIEWER
 #define USE   DRAFTD_ROLE_USER
 
@@ -42,7 +42,7 @@ static const struct draftd_method job_methods[] = {
           draftd_rpc_pause_job, NULL),
     UNARY(JOBS, "ResumeJob", SLOW, USE, HALF_MINUTE, draftd__v1__resume_job_request, draftd__v1__resume_job_response,
           draftd_rpc_resume_job, draftd_rpc_refine_resume_job),
-    UNARY(JOBS, "DeleteJob", QUICK, USE, 0, draftd__v1__delete_job_request, google__protobuf__empty,
+    UNARY(JOBS, "DeleteJob", SLOW, USE, FIVE_MINUTES, draftd__v1__delete_job_request, google__protobuf__empty,
           draftd_rpc_delete_job, NULL),
 };
 

@@ -43,6 +43,18 @@ bool draftd_store_metric(struct draftd_store *store, int64_t job, const char *na
                    (int)kind_of(value), name);
 }
 
+bool draftd_store_delete_points(struct draftd_store *store, int64_t job, int64_t most, int64_t *deleted,
+                                struct draft_error *err)
+{
+    if (!sql_run(&store->writer, err,
+                 "DELETE FROM metrics WHERE job = ?1 AND (series, step) IN (SELECT series, step FROM metrics"
+                 " WHERE job = ?1 LIMIT ?2)",
+                 "ii", job, most))
+        return false;
+    *deleted = sqlite3_changes64(store->writer.db);
+    return true;
+}
+
 bool draftd_store_list_series(struct draftd_store *store, int64_t job, Draftd__V1__ListMetricsResponse *reply,
                               struct draft_error *err)
 {

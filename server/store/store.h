@@ -113,6 +113,9 @@ bool draftd_store_prune_events(struct draftd_store *store, int64_t keep, struct 
 /* --- Metrics (metrics.c) --- */
 bool draftd_store_metric(struct draftd_store *store, int64_t job, const char *name, int64_t step, int attempt,
                          int64_t time_us, double value, struct draft_error *err);
+/* Forgets some points of a job, at most `most`; *deleted: how many. */
+bool draftd_store_delete_points(struct draftd_store *store, int64_t job, int64_t most, int64_t *deleted,
+                                struct draft_error *err);
 /* reader: each series of a job in the order of names. */
 bool draftd_store_list_series(struct draftd_store *store, int64_t job, Draftd__V1__ListMetricsResponse *reply,
                               struct draft_error *err);
