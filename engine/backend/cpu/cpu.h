@@ -84,8 +84,8 @@ bool draft_cpu_conv2d_dw(struct draft_backend *backend, const struct draft_conv_
 
 /* --- Attention ---------------------------------------------------------------------------------------------------- */
 
-/* out = softmax(scale q k^T) v, head by head. logsumexp [n, heads, s] is kept for the backward pass; NULL: not wanted.
- */
+/* out = softmax(scale q k^T) v, head by head. logsumexp [n, heads, s], in base 2, is kept for the backward pass; NULL:
+ * not wanted. */
 bool draft_cpu_attention(struct draft_backend *backend, const struct draft_attention_shape *shape, const float *q,
                          const float *k, const float *v, float *out, float *logsumexp, struct draft_error *err);
 

@@ -13,8 +13,6 @@ enum {
     DRAFT_K_BLOCK = 384,   /* depth of B kept in the first cache levels: 384 rows of 128 bytes */
     DRAFT_TILES = 64,      /* Winograd tiles a block */
     DRAFT_NORM_CHUNK = 64, /* rows of one partial sum: short enough for float, the rest is added in double */
-    DRAFT_QUERIES = 64,    /* attention: queries a block */
-    DRAFT_KEYS = 256,      /* attention: keys a block; a multiple of every nr */
 };
 
 /* Floats from one of the 36 matrices of a Winograd block to the next, rows being `width` long: one line more than the
@@ -79,16 +77,19 @@ struct draft_kernels {
     void (*winograd_output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
                             float *m);
 
-    /* s[rows, step] of scores -> probabilities' numerators, in place, with the running maximum and sum of each row (see
-     * attention.c). limit[i]: valid columns of row i; columns up to `padded` past it become 0. factor[i]: what the
-     * earlier blocks' sums were scaled by. */
-    void (*softmax_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *maximum,
-                         float *sum, float *factor);
-    /* p = exp(s - lse) in place, ds = p (dp - delta) in place of dp; zero past limit. */
-    void (*softmax_backward_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *dp,
-                                  const float *lse, const float *delta);
-    /* y[rows, c] *= factor[row] */
-    void (*scale_rows)(int64_t rows, int64_t c, int64_t step, const float *factor, float *y);
+    /* One panel of attention scores s[keys][nr], a query a lane, `columns` lanes of them (one or two vectors): in place
+     * 2^(s - maximum), with the running maximum and sum of each lane; factor: what earlier sums are to be scaled by. */
+    void (*softmax_panel)(int64_t keys, int64_t columns, float *s, float *maximum, float *sum, float *factor);
+    /* y[rows][nr] *= factor, lane by lane */
+    void (*scale_panel)(int64_t rows, int64_t columns, const float *factor, float *y);
+    /* y[lane, c] = factor[lane] panel[c, lane] (+ y) for c < rows and lane < lanes; panel rows are ldp apart; factor
+     * NULL: 1 */
+    void (*turn_panel)(int64_t rows, int64_t lanes, const float *panel, int64_t ldp, const float *factor, float *y,
+                       int64_t y_step, bool accumulate);
+    /* p = 2^(s - lse[row]) in place, ds = p (dp - delta[row]) in place of dp, over `columns` rounded up to vectors;
+     * zero from limit[row] on. */
+    void (*softmax_backward_rows)(int64_t rows, int64_t columns, int64_t step, const int64_t *limit, float *s,
+                                  float *dp, const float *lse, const float *delta);
     /* y[rows, c] = factor[row] x (+ y); factor NULL: 1 */
     void (*move_rows)(int64_t rows, int64_t c, const float *x, int64_t x_step, const float *factor, float *y,
                       int64_t y_step, bool accumulate);

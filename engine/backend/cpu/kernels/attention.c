@@ -3,87 +3,83 @@
 
 #define IVDEP _Pragma("GCC ivdep")
 
-INLINE v4 larger(v4 a, v4 b)
+/* A NaN among the scores must reach the output: the comparisons below may pass over it, 2^x does not. */
+INLINE void softmax_lanes(int64_t keys, int vectors, float *s, float *maximum, float *sum, float *factor)
 {
-    typedef int32_t v4i __attribute__((vector_size(16)));
-    v4i m = a > b;
-    return (v4)((m & (v4i)a) | (~m & (v4i)b));
-}
-
-INLINE float max_lanes(vf v)
-{
-#if defined(__AVX512F__)
-    v4 q = larger(larger(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7)),
-                  larger(__builtin_shufflevector(v, v, 8, 9, 10, 11), __builtin_shufflevector(v, v, 12, 13, 14, 15)));
-#elif defined(__AVX2__)
-    v4 q = larger(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7));
-#else
-    v4 q = v;
-#endif
-    q = larger(q, __builtin_shufflevector(q, q, 2, 3, 0, 1));
-    return q[0] > q[1] ? q[0] : q[1];
-}
-
-/* A NaN among the scores must reach the output: the comparisons below pass over it, exp does not. */
-void ISA(softmax_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *maximum,
-                       float *sum, float *factor)
-{
-    for (int64_t r = 0; r < rows; r++) {
-        float *row = s + r * step;
-        int64_t n = limit[r], whole = n / VL * VL;
-        float top = maximum[r], before = top;
-        vf tops = (vf){0} + top, total = {0};
-        for (int64_t i = 0; i < whole; i += VL) {
-            vf x = load(row + i);
-            tops = choose(x > tops, x, tops);
+    vf top[2], total[2];
+    for (int v = 0; v < vectors; v++) {
+        top[v] = load(maximum + v * VL);
+        total[v] = (vf){0};
+    }
+    for (int64_t i = 0; i < keys; i++)
+        for (int v = 0; v < vectors; v++)
+            top[v] = larger(load(s + i * NR + v * VL), top[v]);
+    for (int64_t i = 0; i < keys; i++)
+        for (int v = 0; v < vectors; v++) {
+            vf e = vector_exp2(load(s + i * NR + v * VL) - top[v]);
+            store(s + i * NR + v * VL, e);
+            total[v] += e;
         }
-        top = max_lanes(tops);
-        for (int64_t i = whole; i < n; i++)
-            top = row[i] > top ? row[i] : top;
-        factor[r] = top > before ? fast_exp(before - top) : 1.0f;
-        maximum[r] = top;
-        for (int64_t i = 0; i < whole; i += VL) {
-            vf e = vector_exp(load(row + i) - top);
-            store(row + i, e);
-            total += e;
-        }
-        float rest = 0.0f;
-        for (int64_t i = whole; i < n; i++)
-            rest += row[i] = fast_exp(row[i] - top);
-        for (int64_t i = n; i < padded; i++)
-            row[i] = 0.0f;
-        sum[r] = sum[r] * factor[r] + (sum_lanes(total) + rest);
+    for (int v = 0; v < vectors; v++) {
+        vf f = vector_exp2(load(maximum + v * VL) - top[v]);
+        store(factor + v * VL, f);
+        store(maximum + v * VL, top[v]);
+        store(sum + v * VL, load(sum + v * VL) * f + total[v]);
     }
 }
 
-void ISA(softmax_backward_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *dp,
+void ISA(softmax_panel)(int64_t keys, int64_t columns, float *s, float *maximum, float *sum, float *factor)
+{
+    if (columns > VL)
+        softmax_lanes(keys, 2, s, maximum, sum, factor);
+    else
+        softmax_lanes(keys, 1, s, maximum, sum, factor);
+}
+
+void ISA(scale_panel)(int64_t rows, int64_t columns, const float *factor, float *y)
+{
+    bool same = true;
+    for (int64_t i = 0; i < columns; i++)
+        same &= factor[i] == 1.0f;
+    for (int64_t r = 0; r < rows && !same; r++)
+        for (int64_t i = 0; i < columns; i += VL)
+            store(y + r * NR + i, load(y + r * NR + i) * load(factor + i));
+}
+
+void ISA(turn_panel)(int64_t rows, int64_t lanes, const float *panel, int64_t ldp, const float *factor, float *y,
+                     int64_t y_step, bool accumulate)
+{
+    int64_t whole = rows / 4 * 4, quads = lanes / 4 * 4;
+    for (int64_t l = 0; l < lanes; l++) {
+        float f = factor ? factor[l] : 1.0f, *out = y + l * y_step;
+        for (int64_t c = l < quads ? whole : 0; c < rows; c++)
+            out[c] = f * panel[c * ldp + l] + (accumulate ? out[c] : 0.0f);
+    }
+    for (int64_t l = 0; l < quads; l += 4)
+        for (int64_t c = 0; c < whole; c += 4) {
+            v4 turned[4];
+            turn_four(panel + c * ldp + l, ldp, turned);
+            for (int i = 0; i < 4; i++) {
+                float f = factor ? factor[l + i] : 1.0f;
+                v4u *out = (v4u *)(y + (l + i) * y_step + c);
+                *out = accumulate ? f * turned[i] + *out : f * turned[i];
+            }
+        }
+}
+
+void ISA(softmax_backward_rows)(int64_t rows, int64_t columns, int64_t step, const int64_t *limit, float *s, float *dp,
                                 const float *lse, const float *delta)
 {
     for (int64_t r = 0; r < rows; r++) {
         float *p = s + r * step, *ds = dp + r * step;
-        int64_t n = limit[r], whole = n / VL * VL;
         float l = lse[r], d = delta[r];
-        for (int64_t i = 0; i < whole; i += VL) {
-            vf e = vector_exp(load(p + i) - l);
+        for (int64_t i = 0; i < columns; i += VL) {
+            vf e = vector_exp2(load(p + i) - l);
             store(p + i, e);
             store(ds + i, e * (load(ds + i) - d));
         }
-        for (int64_t i = whole; i < n; i++) {
-            p[i] = fast_exp(p[i] - l);
-            ds[i] = p[i] * (ds[i] - d);
-        }
-        for (int64_t i = n; i < padded; i++)
+        for (int64_t i = limit[r]; i < columns; i++)
             p[i] = ds[i] = 0.0f;
-    }
-}
-
-void ISA(scale_rows)(int64_t rows, int64_t c, int64_t step, const float *factor, float *y)
-{
-    for (int64_t r = 0; r < rows; r++) {
-        float *out = y + r * step, f = factor[r];
-        if (f == 1.0f)
-            continue;
-        IVDEP for (int64_t i = 0; i < c; i++) out[i] *= f;
     }
 }
 

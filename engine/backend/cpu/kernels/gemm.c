@@ -86,10 +86,20 @@ static void edge(tile_fn tile, int64_t rows, int64_t columns, int64_t k, const f
         }
 }
 
+/* The left rows of the next tile, on their way to the first cache while this one is computed. */
+INLINE void fetch_rows(const float *a, int64_t rows, int64_t k, int64_t lda)
+{
+    enum { LINE = 16 };
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t p = 0; p < k; p += LINE)
+            __builtin_prefetch(a + i * lda + p);
+}
+
 void ISA(block)(const struct draft_block *g)
 {
     bool transposed = g->a_row == 1 && g->a_col != 1;
     int64_t lda = transposed ? g->a_col : g->a_row;
+    enum { WORTH_FETCHING = 128 };
     for (int64_t k0 = 0; k0 == 0 || k0 < g->k; k0 += DRAFT_K_BLOCK) {
         int64_t k = g->k - k0 < DRAFT_K_BLOCK ? g->k - k0 : DRAFT_K_BLOCK;
         bool accumulate = g->accumulate || k0 > 0;
@@ -99,10 +109,14 @@ void ISA(block)(const struct draft_block *g)
             const float *bias = g->bias && k0 == 0 ? g->bias + j : NULL;
             const tile_fn *tiles = (transposed ? by_column : by_row)[columns > VL];
             bool whole = columns == VL || columns == NR;
-            for (int64_t i = 0; i < g->m; i += MR) {
-                int64_t rows = g->m - i < MR ? g->m - i : MR;
+            int64_t tiles_left = (g->m + MR - 1) / MR;
+            for (int64_t i = 0, rows; i < g->m; i += rows) {
+                rows = (g->m - i + tiles_left - 1) / tiles_left; /* even: a low tile cannot keep the FMA units busy */
+                tiles_left--;
                 const float *a = g->a + i * g->a_row + k0 * g->a_col;
                 float *c = g->c + i * g->ldc + j;
+                if (tiles_left > 0 && !transposed && k >= WORTH_FETCHING)
+                    fetch_rows(a + rows * lda, rows, k, lda);
                 if (whole)
                     tiles[rows](k, a, lda, b, g->b_row, c, g->ldc, g->alpha, bias, accumulate);
                 else
@@ -112,25 +126,16 @@ void ISA(block)(const struct draft_block *g)
     }
 }
 
-/* Four rows of four turned: out[p*NR + j] = b[j*ldb + p]. */
-INLINE void turn_four(const float *b, int64_t ldb, float *out)
-{
-    v4 r0 = *(const v4u *)b, r1 = *(const v4u *)(b + ldb), r2 = *(const v4u *)(b + 2 * ldb),
-       r3 = *(const v4u *)(b + 3 * ldb);
-    v4 a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
-    v4 d = __builtin_shufflevector(r0, r1, 2, 6, 3, 7), e = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
-    *(v4u *)out = __builtin_shufflevector(a, c, 0, 1, 4, 5);
-    *(v4u *)(out + NR) = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-    *(v4u *)(out + 2 * NR) = __builtin_shufflevector(d, e, 0, 1, 4, 5);
-    *(v4u *)(out + 3 * NR) = __builtin_shufflevector(d, e, 2, 3, 6, 7);
-}
-
 static void pack_turned(int64_t k, int64_t columns, const float *b, int64_t ldb, float *panel)
 {
     int64_t quads = columns / 4 * 4, whole = k / 4 * 4;
     for (int64_t j = 0; j < quads; j += 4)
-        for (int64_t p = 0; p < whole; p += 4)
-            turn_four(b + j * ldb + p, ldb, panel + p * NR + j);
+        for (int64_t p = 0; p < whole; p += 4) {
+            v4 turned[4];
+            turn_four(b + j * ldb + p, ldb, turned);
+            for (int i = 0; i < 4; i++)
+                *(v4u *)(panel + (p + i) * NR + j) = turned[i];
+        }
     for (int64_t p = whole; p < k; p++)
         for (int64_t j = 0; j < quads; j++)
             panel[p * NR + j] = b[j * ldb + p];

@@ -14,11 +14,12 @@ void ISA(winograd_input)(const struct draft_winograd *w, int64_t first, int64_t 
 void ISA(winograd_output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
                           float *m);
 
-void ISA(softmax_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *maximum,
-                       float *sum, float *factor);
-void ISA(softmax_backward_rows)(int64_t rows, int64_t padded, int64_t step, const int64_t *limit, float *s, float *dp,
+void ISA(softmax_panel)(int64_t keys, int64_t columns, float *s, float *maximum, float *sum, float *factor);
+void ISA(scale_panel)(int64_t rows, int64_t columns, const float *factor, float *y);
+void ISA(turn_panel)(int64_t rows, int64_t lanes, const float *panel, int64_t ldp, const float *factor, float *y,
+                     int64_t y_step, bool accumulate);
+void ISA(softmax_backward_rows)(int64_t rows, int64_t columns, int64_t step, const int64_t *limit, float *s, float *dp,
                                 const float *lse, const float *delta);
-void ISA(scale_rows)(int64_t rows, int64_t c, int64_t step, const float *factor, float *y);
 void ISA(move_rows)(int64_t rows, int64_t c, const float *x, int64_t x_step, const float *factor, float *y,
                     int64_t y_step, bool accumulate);
 void ISA(row_dots)(int64_t rows, int64_t c, const float *a, const float *b, int64_t step, float *dot);

@@ -7,6 +7,9 @@
 
 #include <math.h>
 #include <string.h>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #include "backend/cpu/kernels.h"
 
@@ -69,6 +72,18 @@ INLINE vf choose(vi mask, vf a, vf b)
     return (vf)((mask & (vi)a) | (~mask & (vi)b));
 }
 
+/* The larger lanes. Of a NaN and a number b wins: an unordered comparison is false. */
+INLINE vf larger(vf a, vf b)
+{
+#if defined(__AVX512F__)
+    return _mm512_max_ps(a, b);
+#elif defined(__AVX2__)
+    return _mm256_max_ps(a, b);
+#else
+    return choose(a > b, a, b);
+#endif
+}
+
 /* The lanes of v added down to four. */
 INLINE v4 quarter(vf v)
 {
@@ -89,6 +104,19 @@ INLINE v4 four_sums(v4 a, v4 b, v4 c, v4 d)
     v4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
     v4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
     return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
+/* Four rows of four turned: turned[i][j] = b[j*ldb + i]. */
+INLINE void turn_four(const float *b, int64_t ldb, v4 *turned)
+{
+    v4 r0 = *(const v4u *)b, r1 = *(const v4u *)(b + ldb), r2 = *(const v4u *)(b + 2 * ldb),
+       r3 = *(const v4u *)(b + 3 * ldb);
+    v4 a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
+    v4 d = __builtin_shufflevector(r0, r1, 2, 6, 3, 7), e = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+    turned[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+    turned[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    turned[2] = __builtin_shufflevector(d, e, 0, 1, 4, 5);
+    turned[3] = __builtin_shufflevector(d, e, 2, 3, 6, 7);
 }
 
 INLINE float sum_lanes(vf v)
@@ -137,6 +165,19 @@ INLINE vf vector_exp(vf x)
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
     return (vf)((vi)p + ((vi)t << 23));
+}
+
+/* 2^x for x <= 0 within 1e-7, zero below -126; NaN stays NaN. */
+INLINE vf vector_exp2(vf x)
+{
+    vf t = larger((vf){0} - 126.0f, x) + 12582912.0f; /* 1.5 * 2^23, as above */
+    vf r = x - (t - 12582912.0f);
+    vf p = r * 1.3264727e-3f + 9.671513e-3f;
+    p = p * r + 5.5507336e-2f;
+    p = p * r + 2.4022242e-1f;
+    p = p * r + 6.93147e-1f;
+    p = p * r + 1.0f;
+    return choose(x < -126.0f, (vf){0}, (vf)((vi)p + ((vi)t << 23)));
 }
 
 INLINE float sigmoid(float x)
