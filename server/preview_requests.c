@@ -117,7 +117,7 @@ static bool keep(struct draftd *d, Draftd__V1__Preview *preview, int64_t job, co
         return false;
     if (!draftd_store_add_preview(d->store, preview, job, number, err) ||
         (*request_id && !draftd_store_add_request(d->store, request_id, hash, 0, *number, err)) ||
-        !draftd_event(d, DRAFTD__V1__JOB_EVENT__KIND__KIND_PREVIEW, job, 0, *number, "", err)) {
+        !draftd_event(d, DRAFTD__V1__JOB_EVENT__KIND__KIND_PREVIEW, job, 0, *number, DRAFTD_PREVIEW_WAITS, err)) {
         draftd_rollback(d);
         return false;
     }

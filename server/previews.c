@@ -28,16 +28,34 @@ static void forget(struct draftd *d, struct draftd_live_preview *preview)
     free(preview);
 }
 
+/* What a watcher of the job reads after the preview's id. The caller frees. */
+static char *told(Draftd__V1__Preview__State state, const char *reason)
+{
+    switch (state) {
+    case RUNNING:
+        return draftd_strdup("is being drawn");
+    case SUCCEEDED:
+        return draftd_strdup("is ready");
+    case FAILED:
+        return draftd_format("failed: %s", reason);
+    default:
+        return draftd_strdup(DRAFTD_PREVIEW_WAITS);
+    }
+}
+
 static bool write_change(struct draftd *d, struct draftd_live_preview *preview, Draftd__V1__Preview__State state,
                          enum draft_code code, const char *reason, struct draft_error *err)
 {
     struct draftd_store_preview_change change = {state, reason, code, preview->step, preview->tries};
     if (!draftd_begin(d, DRAFTD_DURABLE, err))
         return false;
-    if ((state == PENDING && !draftd_store_delete_pictures(d->store, preview->number, err)) ||
-        !draftd_store_change_preview(d->store, preview->number, &change, err) ||
-        !draftd_event(d, DRAFTD__V1__JOB_EVENT__KIND__KIND_PREVIEW, preview->job, preview->step, preview->number, "",
-                      err)) {
+    char *message = told(state, reason);
+    bool ok = (state != PENDING || draftd_store_delete_pictures(d->store, preview->number, err)) &&
+              draftd_store_change_preview(d->store, preview->number, &change, err) &&
+              draftd_event(d, DRAFTD__V1__JOB_EVENT__KIND__KIND_PREVIEW, preview->job, preview->step, preview->number,
+                           message, err);
+    free(message);
+    if (!ok) {
         draftd_rollback(d);
         return false;
     }

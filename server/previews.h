@@ -19,6 +19,9 @@ bool draftd_preview_report(struct draftd *d, struct draftd_worker *worker, const
 void draftd_previews_orphaned(struct draftd *d, struct draftd_worker *worker, const char *crash);
 
 /* A new one, recorded already. */
+/* What the events of a preview that waits for a worker say. */
+#define DRAFTD_PREVIEW_WAITS "waits for the next step or a free worker"
+
 void draftd_preview_add(struct draftd *d, int64_t number, int64_t job, int total, const Draftd__V1__PreviewSpec *spec);
 /* At start. */
 bool draftd_previews_restore(struct draftd *d, struct draft_error *err);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "message.h"
+#include "previews.h"
 #include "store/store.h"
 
 /* A watcher with a bell: as the RPC does, it asks for more only when woken. */
@@ -305,6 +306,34 @@ static void test_watch__a_failed_preview_ends_with_its_error(void **state)
     assert_non_null(strstr(err.message, "the picture is too large"));
 }
 
+static void test_watch__a_job_tells_what_became_of_a_preview(void **state)
+{
+    static const char *const expected[] = {DRAFTD_PREVIEW_WAITS, "is being drawn", "failed: the picture is too large"};
+    struct fixture *f = *state;
+    char id[32];
+    struct draft_error err = {0};
+    fixture_submit(f, "ms=20 preview=fail", 40, id);
+    struct ear ear;
+    assert_true(listen_to(f, &ear, id, NULL, 0, &err));
+    fixture_free(hear(&ear, &err)); /* the snapshot: what comes after it is told */
+    Draftd__V1__CreatePreviewRequest request = DRAFTD__V1__CREATE_PREVIEW_REQUEST__INIT;
+    Draftd__V1__Preview *preview = NULL;
+    request.job_id = id;
+    assert_true(draftd_create_preview(f->d, &request, &preview, &err));
+    fixture_free(preview);
+    size_t told = 0;
+    Draftd__V1__WatchJobsResponse *response;
+    while ((response = hear(&ear, &err))) {
+        if (response->event && response->event->kind == DRAFTD__V1__JOB_EVENT__KIND__KIND_PREVIEW) {
+            assert_in_range(told, 0, 2);
+            assert_string_equal(response->event->message, expected[told++]);
+        }
+        fixture_free(response);
+    }
+    draftd_unwatch(ear.watcher);
+    assert_int_equal(told, 3);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(test_watch__##name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -319,6 +348,7 @@ int main(void)
         CASE(many_watchers_come_and_go),
         CASE(a_preview_is_followed_to_its_end),
         CASE(a_failed_preview_ends_with_its_error),
+        CASE(a_job_tells_what_became_of_a_preview),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
