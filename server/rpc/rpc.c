@@ -71,7 +71,7 @@ static grpc_server *create_server(const struct draftd_rpc_options *options)
         {.key = GRPC_ARG_MAX_CONCURRENT_STREAMS, .value.integer = MAX_STREAMS},
         {.key = GRPC_ARG_ALLOW_REUSEPORT, .value.integer = 0},
         {.key = GRPC_ARG_KEEPALIVE_TIME_MS, .value.integer = options->keepalive_ms},
-        {.key = GRPC_ARG_KEEPALIVE_TIMEOUT_MS, .value.integer = 20 * 1000},
+        {.key = GRPC_ARG_KEEPALIVE_TIMEOUT_MS, .value.integer = options->keepalive_ms / 3},
         {.key = GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, .value.integer = 1},
         {.key = GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, .value.integer = 10 * 1000},
         /* only "identity": a 200 KB gzip bomb would unpack to 277 MB before the size limit acts */

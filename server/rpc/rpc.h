@@ -75,7 +75,7 @@ struct draftd_rpc_options {
     int quick, slow;  /* threads a lane; 0: 2 and 8 */
     int max_calls;    /* open at a time, streams included; 0: 2048 */
     int max_waiting;  /* calls that wait for a slow thread; 0: 64 */
-    int keepalive_ms; /* silence after which a peer is asked for life; 0: 60 s */
+    int keepalive_ms; /* silence after which a peer is asked for life; a third of it later it is dropped; 0: 60 s */
 };
 
 /* Once in a process, around everything else here. gRPC's threads take the signal mask that setup is called with; its

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -382,7 +383,8 @@ static void test_rpc__waking_and_cancelling_at_once_frees_every_stream_once(void
         if (i % 2 != 0)
             usleep(300); /* sometimes before it is opened, sometimes after */
         grpc_call_cancel(c->call, NULL);
-        /* The server may see a call only after its client has left: on a busy machine several at once, past its limit. */
+        /* The server may see a call only after its client has left: on a busy machine several at once, past its limit.
+         */
         grpc_status_code code = end(c);
         assert_true(code == GRPC_STATUS_CANCELLED || code == GRPC_STATUS_RESOURCE_EXHAUSTED);
         struct fixture *f = *state;
@@ -480,6 +482,33 @@ static void test_rpc__lost_connection_closes_its_streams(void **state)
     assert_int_equal(ask(f, "/test.Test/Echo", 1, NULL), GRPC_STATUS_OK);
 }
 
+static void test_rpc__silent_peer_is_dropped(void **state)
+{
+    (void)state;
+    static const char hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"; /* preface, empty SETTINGS */
+    struct draftd_rpc_options impatient = options;
+    impatient.keepalive_ms = 600;
+    struct draft_error err = {0};
+    struct draftd_rpc *rpc = draftd_rpc_create(services, 1, &impatient, &err);
+    assert_non_null(rpc);
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    draftd_rpc_adopt(rpc, pair[0]);
+    assert_int_equal(write(pair[1], hello, sizeof hello - 1), sizeof hello - 1);
+    int64_t begin = draftd_now_ms();
+    char bytes[512];
+    ssize_t n;
+    struct pollfd peer = {.fd = pair[1], .events = POLLIN};
+    do /* it says things and is never answered */
+        n = poll(&peer, 1, 10000) == 1 ? read(pair[1], bytes, sizeof bytes) : -1;
+    while (n > 0);
+    assert_int_equal(n, 0); /* hung up on */
+    assert_in_range(draftd_now_ms() - begin, 600, 10000);
+    close(pair[1]);
+    draftd_rpc_stop(rpc, 0);
+    draftd_rpc_destroy(rpc);
+}
+
 static void test_rpc__stop_ends_streams_with_a_sentence_and_lets_calls_finish(void **state)
 {
     struct fixture *f = *state;
@@ -568,6 +597,7 @@ int main(void)
         TEST(test_rpc__a_waiting_handler_learns_that_its_client_has_left),
         TEST(test_rpc__open_calls_are_limited),
         TEST(test_rpc__lost_connection_closes_its_streams),
+        TEST(test_rpc__silent_peer_is_dropped),
         TEST(test_rpc__stop_ends_streams_with_a_sentence_and_lets_calls_finish),
         TEST(test_rpc__stop_cancels_calls_after_the_grace),
         TEST(test_rpc__exchange_answers_and_ends_with_the_client),
