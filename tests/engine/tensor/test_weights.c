@@ -152,6 +152,22 @@ static void test_weights__reads_shards_and_the_fp16_variant(void **state)
     draft_weights_close(weights);
 }
 
+/* As diffusers' save_pretrained(variant="fp16", max_shard_size=...) names them. */
+static void test_weights__reads_the_fp16_variant_in_shards(void **state)
+{
+    (void)state;
+    write_tensors("model.fp16-00001-of-00002.safetensors", (const char *const[]){"a"}, 1);
+    write_tensors("model.fp16-00002-of-00002.safetensors", (const char *const[]){"b"}, 1);
+    write_text("model.safetensors.index.fp16.json",
+               "{\"metadata\": {}, \"weight_map\": {\"a\": \"model.fp16-00001-of-00002.safetensors\", \"b\": "
+               "\"model.fp16-00002-of-00002.safetensors\"}}");
+    struct draft_weights *weights = open_sound();
+    assert_non_null(draft_weights_take(weights, "a", 4, shape, &err));
+    assert_non_null(draft_weights_take(weights, "b", 4, shape, &err));
+    assert_true(draft_weights_finish(weights, NULL, &err));
+    draft_weights_close(weights);
+}
+
 static void test_weights__names_file_key_expected_and_found(void **state)
 {
     (void)state;
@@ -270,6 +286,7 @@ int main(void)
         TEST(test_weights__lays_convolutions_out_with_channels_last),
         TEST(test_weights__finds_keys_under_their_old_names),
         TEST(test_weights__reads_shards_and_the_fp16_variant),
+        TEST(test_weights__reads_the_fp16_variant_in_shards),
         TEST(test_weights__names_file_key_expected_and_found),
         TEST(test_weights__reports_an_arena_that_is_full),
         TEST(test_weights__says_what_to_do_about_pickles_and_empty_folders),
