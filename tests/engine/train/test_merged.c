@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "state.h"
 #include "train/merged.h"
 
 static float *draw(struct draft_engine *engine, size_t *count)
@@ -59,6 +60,20 @@ static struct draft_job_config strong_job(void)
     struct draft_job_config config = demo_job();
     config.learning_rate = 0.02;
     config.lora_alpha = 2;
+    return config;
+}
+
+static struct draft_job_config tiny_job(const char *preset, char model[256])
+{
+    snprintf(model, 256, "%s", in_folder("model.safetensors"));
+    write_single(preset, model, &(struct single_change){0});
+    link_vocabulary(test_folder);
+    struct draft_job_config config = strong_job();
+    config.model = model;
+    config.height = config.width = 64;
+    config.sampling_steps = 2;
+    snprintf(config.reward[0].kind, sizeof config.reward[0].kind, "jpeg");
+    config.reward[0].path[0] = 0;
     return config;
 }
 
@@ -124,17 +139,138 @@ static void test_merged__of_a_single_file(void **state)
 {
     (void)state;
     char model[256];
-    snprintf(model, sizeof model, "%s", in_folder("model.safetensors"));
-    write_single("tiny-sd1", model, &(struct single_change){0});
-    link_vocabulary(test_folder);
-    struct draft_job_config config = strong_job();
-    config.model = model;
-    config.height = config.width = 64;
+    struct draft_job_config config = tiny_job("tiny-sd1", model);
     config.learning_rate = 0.05;
-    config.sampling_steps = 2;
-    snprintf(config.reward[0].kind, sizeof config.reward[0].kind, "jpeg");
-    config.reward[0].path[0] = 0;
     draws_the_same(config, true, 5e-4);
+}
+
+/* --- All weights trained, one file -------------------------------------------------------------------------------- */
+
+typedef bool (*export_model)(const char *path, const struct draft_merged_options *options, struct draft_error *err);
+
+/* Trains every weight, exports, and compares the export's pictures with those of the checkpoint: to the bit, since it
+ * is the same numbers in the same kernels. The average's alike. */
+static void draws_the_very_same(struct draft_job_config config, export_model export, const char *name)
+{
+    struct draft_error err = {0};
+    size_t n, again;
+    config.train = DRAFT_TRAIN_FULL;
+    config.lora_rank = 0;
+    config.lora_alpha = 0;
+    config.learning_rate = 1e-3;
+    config.ema_decay = 0.5;
+    struct draft_engine *engine = open_demo(&config, NULL);
+    train(engine, 2);
+    const char *checkpoint = save(engine, "checkpoint");
+    draft_engine_close(engine);
+    config.sample_only = true;
+    for (int ema = 0; ema < 2; ema++) {
+        engine = open_demo(&config, NULL);
+        if (!draft_engine_restore(engine, checkpoint, &err))
+            fail_msg("%s", err.message);
+        if (ema)
+            draft_ema_swap(engine->ema, engine->backend);
+        float *trained = draw(engine, &n);
+        draft_engine_close(engine);
+
+        char path[256];
+        snprintf(path, sizeof path, "%s", in_folder(name));
+        path[strlen(path) - 1] += (char)ema;
+        struct draft_merged_options options = {.config = &config, .checkpoint = checkpoint, .f32 = true, .ema = ema};
+        if (!export(path, &options, &err))
+            fail_msg("%s", err.message);
+        struct draft_job_config merged = config;
+        merged.model = path;
+        merged.base_lora_count = 0;
+        merged.ema_decay = 0;
+        engine = open_demo(&merged, NULL);
+        float *found = draw(engine, &again);
+        draft_engine_close(engine);
+        assert_int_equal(n, again);
+        if (memcmp(found, trained, n * sizeof *found) != 0)
+            fail_msg("%s: the pictures differ by %g", path, farthest(found, trained, n));
+        free(trained);
+        free(found);
+    }
+}
+
+static void test_merged__a_full_job_as_a_folder(void **state)
+{
+    (void)state;
+    struct draft_job_config config = strong_job();
+    draws_the_very_same(config, draft_export_merged_folder, "merged0");
+}
+
+static void test_merged__a_full_job_as_one_file(void **state)
+{
+    (void)state;
+    char model[256];
+    draws_the_very_same(tiny_job("tiny-sd1", model), draft_export_merged_single, "merged.safetensors0");
+}
+
+static void test_merged__a_full_job_as_one_file_with_open_clips_names(void **state)
+{
+    (void)state;
+    char model[256];
+    draws_the_very_same(tiny_job("tiny-sd2", model), draft_export_merged_single, "merged.safetensors0");
+}
+
+/* Single file -> folder -> single file: the names and shapes of the first, but for what no inference uses. */
+static void test_merged__one_file_of_a_folder_has_the_original_names(void **state)
+{
+    (void)state;
+    char model[256], folder[256], file[256];
+    struct draft_error err = {0};
+    struct draft_job_config config = tiny_job("tiny-sd2", model);
+    struct draft_engine *engine = open_demo(&config, NULL);
+    const char *checkpoint = save(engine, "checkpoint"); /* before the first step: the base model */
+    draft_engine_close(engine);
+    snprintf(folder, sizeof folder, "%s", in_folder("folder"));
+    snprintf(file, sizeof file, "%s", in_folder("again.safetensors"));
+    struct draft_merged_options options = {.config = &config, .checkpoint = checkpoint};
+    if (!draft_export_merged_folder(folder, &options, &err))
+        fail_msg("%s", err.message);
+    config.model = folder;
+    if (!draft_export_merged_single(file, &options, &err))
+        fail_msg("%s", err.message);
+    struct draft_safetensors *first = draft_safetensors_open(model, &err), *again = draft_safetensors_open(file, &err);
+    assert_non_null(first);
+    assert_non_null(again);
+    assert_true(draft_safetensors_count(again) > 100);
+    for (int i = 0; i < draft_safetensors_count(again); i++) {
+        const struct draft_safetensors_entry *b = draft_safetensors_at(again, i),
+                                             *a = draft_safetensors_find(first, b->name);
+        if (!a || a->rank != b->rank || memcmp(a->dim, b->dim, (size_t)a->rank * sizeof *a->dim) != 0 ||
+            a->bytes != b->bytes || memcmp(a->data, b->data, a->bytes) != 0)
+            fail_msg("%s is not as in the first file", b->name);
+    }
+    for (int i = 0; i < draft_safetensors_count(first); i++) {
+        const char *name = draft_safetensors_at(first, i)->name;
+        if (strstr(name, "model.diffusion_model.") && !draft_safetensors_find(again, name))
+            fail_msg("%s is missing", name);
+    }
+    draft_safetensors_close(first);
+    draft_safetensors_close(again);
+}
+
+static void test_merged__what_a_single_file_cannot_say_is_refused(void **state)
+{
+    (void)state;
+    struct draft_error err = {0};
+    struct draft_job_config config = strong_job();
+    struct draft_engine *engine = open_demo(&config, NULL);
+    const char *checkpoint = save(engine, "checkpoint");
+    draft_engine_close(engine);
+    struct draft_merged_options options = {.config = &config, .checkpoint = checkpoint};
+    assert_false(draft_export_merged_single(in_folder("merged.safetensors"), &options, &err));
+    assert_non_null(strstr(err.message, "vae/config.json has norm_num_groups 8"));
+    err = (struct draft_error){0};
+    options.ema = true;
+    assert_false(draft_export_merged_folder(in_folder("merged"), &options, &err));
+    assert_string_equal(err.field, "ema");
+    char command[300];
+    snprintf(command, sizeof command, "test $(ls '%s' | wc -l) -eq 1", test_folder); /* checkpoint */
+    assert_int_equal(system(command), 0);
 }
 
 static void test_merged__refusals_leave_nothing_behind(void **state)
@@ -173,6 +309,11 @@ int main(void)
         cmocka_unit_test_teardown(test_merged__sixteen_bits_are_close, clean),
         cmocka_unit_test_teardown(test_merged__base_loras_are_in_it_text_encoder_too, clean),
         cmocka_unit_test_teardown(test_merged__of_a_single_file, clean),
+        cmocka_unit_test_teardown(test_merged__a_full_job_as_a_folder, clean),
+        cmocka_unit_test_teardown(test_merged__a_full_job_as_one_file, clean),
+        cmocka_unit_test_teardown(test_merged__a_full_job_as_one_file_with_open_clips_names, clean),
+        cmocka_unit_test_teardown(test_merged__one_file_of_a_folder_has_the_original_names, clean),
+        cmocka_unit_test_teardown(test_merged__what_a_single_file_cannot_say_is_refused, clean),
         cmocka_unit_test_teardown(test_merged__refusals_leave_nothing_behind, clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
