@@ -37,4 +37,15 @@ struct draft_group_norm_shape {
 
 enum draft_map { DRAFT_MAP_SILU, DRAFT_MAP_GELU, DRAFT_MAP_QUICK_GELU, DRAFT_MAP_RELU }; /* gelu: exact, with erf */
 
+/* The constants of ops/jpeg_size.c's estimate at one quality; arrays of two: luma, chroma. */
+struct draft_jpeg_model {
+    float steepness, half_nonzero, header_bytes;
+    float nonzero[2], magnitude[2], run[2], end[2]; /* prices of AC */
+    float dc_nonzero, dc_magnitude;
+    float step[2][64]; /* quantisation, in zigzag order */
+    double cosine[64]; /* the DCT's matrix */
+    double colour[9];  /* RGB -> YCbCr */
+    unsigned char zigzag[64];
+};
+
 #endif

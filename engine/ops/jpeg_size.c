@@ -73,6 +73,14 @@ static double scaled_step(int base, int quality)
     return step < 1 ? 1 : step > 255 ? 255 : step;
 }
 
+static void fill_steps(struct work *k, int quality)
+{
+    for (int i = 0; i < 64; i++) {
+        k->step[0][i] = scaled_step(LUMA_TABLE[ZIGZAG[i]], quality);
+        k->step[1][i] = scaled_step(CHROMA_TABLE[ZIGZAG[i]], quality);
+    }
+}
+
 static void fill_cosines(struct work *k)
 {
     for (int i = 0; i < 8; i++)
@@ -87,10 +95,7 @@ static struct work prepare(struct draft_graph *g, const struct draft_call *call)
     struct work k = {.h = x->dim[1], .w = x->dim[2], .x = draft_f32(x), .backend = g->backend};
     k.height = (k.h + 15) / 16 * 16;
     k.width = (k.w + 15) / 16 * 16;
-    for (int i = 0; i < 64; i++) {
-        k.step[0][i] = scaled_step(LUMA_TABLE[ZIGZAG[i]], args->quality);
-        k.step[1][i] = scaled_step(CHROMA_TABLE[ZIGZAG[i]], args->quality);
-    }
+    fill_steps(&k, args->quality);
     fill_cosines(&k);
     return k;
 }
@@ -104,6 +109,34 @@ static size_t plane_floats(const struct work *k)
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+struct draft_jpeg_model draft_jpeg_model(int quality)
+{
+    struct draft_jpeg_model m = {.steepness = (float)STEEPNESS,
+                                 .half_nonzero = (float)HALF_NONZERO,
+                                 .header_bytes = (float)HEADER_BYTES,
+                                 .dc_nonzero = (float)DC_NONZERO,
+                                 .dc_magnitude = (float)DC_MAGNITUDE};
+    for (int i = 0; i < 2; i++) {
+        const struct prices *p = i == 0 ? &LUMA : &CHROMA;
+        m.nonzero[i] = (float)p->nonzero;
+        m.magnitude[i] = (float)p->magnitude;
+        m.run[i] = (float)p->run;
+        m.end[i] = (float)p->end;
+    }
+    struct work k;
+    fill_steps(&k, quality);
+    fill_cosines(&k);
+    for (int i = 0; i < 64; i++) {
+        m.step[0][i] = (float)k.step[0][i];
+        m.step[1][i] = (float)k.step[1][i];
+        m.cosine[i] = k.cosine[i / 8][i % 8];
+        m.zigzag[i] = ZIGZAG[i];
+    }
+    for (int i = 0; i < 9; i++)
+        m.colour[i] = COLOUR[i / 3][i % 3];
+    return m;
 }
 
 void draft_jpeg_ycbcr(const float *rgb, double *ycbcr)

@@ -222,31 +222,40 @@ void draft_cuda_softmax_backward(draft_cuda_stream stream, enum draft_dtype type
 
 /* --- The optimizer (optimizer.cu): n parameters in one F32 buffer, their gradients in another ----------------------- */
 
-/* What an update reads on the device: draft_adamw_step's numbers, rounded as it rounds them. */
+/* What an update reads on the device: draft_adamw_step()'s numbers, rounded as it rounds them. */
 struct draft_cuda_adamw_step {
-    double max_norm;    /* gradients *= min(1, max_norm / (norm + 1e-6)); INFINITY: no clipping */
-    float keep;         /* 1 - learning rate * weight decay */
-    float step;         /* learning rate / (1 - beta1^t) */
-    float root2;        /* sqrt(1 - beta2^t) */
+    double max_norm;                  /* of the gradients: they are scaled down to it; INFINITY: never */
+    float keep;                       /* 1 - learning rate * weight decay */
+    float step;                       /* learning rate / (1 - beta1^t) */
+    float root2;                      /* sqrt(1 - beta2^t) */
     float epsilon, beta2, new1, new2; /* new: 1 - beta */
 };
-/* norm[0] = the gradient's norm, summed in double; not finite when any number is not. */
+/* The gradients' norm, summed in double; not finite when any number is not. factor: min(1, max_norm / (norm + 1e-6)). */
+struct draft_cuda_norm {
+    double norm;
+    float factor;
+};
 size_t draft_cuda_gradient_norm_scratch(int64_t n);
-void draft_cuda_gradient_norm(draft_cuda_stream stream, int64_t n, const float *gradient, double *norm, void *scratch);
-/* One update with clipped gradients; leaves everything as it is when *norm is not finite. copy (may be NULL): the
- * parameters in BF16, for the products. */
-void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at, const double *norm,
-                      const float *gradient, float *parameter, float *m, float *v, void *copy);
+void draft_cuda_gradient_norm(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,
+                              const float *gradient, struct draft_cuda_norm *norm, void *scratch);
+/* One update with the gradients times the factor; leaves everything as it is when the norm is not finite. copy (may be
+ * NULL): the parameters in BF16, for the products. */
+void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,
+                      const struct draft_cuda_norm *norm, const float *gradient, float *parameter, float *m, float *v,
+                      void *copy);
 
-/* --- JPEG size (jpeg.cu): formulas in ops/jpeg_size.c ---------------------------------------------------------------- */
+/* --- JPEG size (jpeg.cu): formulas in ops/jpeg_size.c, constants from its draft_jpeg_model() ------------------------- */
 
 /* x [n, h, w, 3] -> size [n]. Backward needs nothing kept: it computes all again. */
-size_t draft_cuda_jpeg_size_scratch(int64_t n, int64_t h, int64_t w);
-void draft_cuda_jpeg_size(draft_cuda_stream stream, enum draft_dtype type, int64_t n, int64_t h, int64_t w, int quality,
-                          const void *x, float *size, void *scratch);
-void draft_cuda_jpeg_size_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t n, int64_t h, int64_t w,
-                                   int quality, const void *x, const float *dsize, struct draft_cuda_gradient dx,
-                                   void *scratch);
+struct draft_cuda_pictures {
+    int64_t n, h, w;
+};
+size_t draft_cuda_jpeg_size_scratch(const struct draft_cuda_pictures *pictures);
+void draft_cuda_jpeg_size(draft_cuda_stream stream, enum draft_dtype type, const struct draft_cuda_pictures *pictures,
+                          const struct draft_jpeg_model *model, const void *x, float *size, void *scratch);
+void draft_cuda_jpeg_size_backward(draft_cuda_stream stream, enum draft_dtype type,
+                                   const struct draft_cuda_pictures *pictures, const struct draft_jpeg_model *model,
+                                   const void *x, const float *dsize, struct draft_cuda_gradient dx, void *scratch);
 
 /* --- Numbers out of nothing (random.cu) ------------------------------------------------------------------------------ */
 

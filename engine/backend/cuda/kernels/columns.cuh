@@ -73,6 +73,13 @@ inline column_layout each_columns_of(int64_t rows, int64_t c, int width)
     return columns_of(rows, c, width, 4, INT32_MAX);
 }
 
+/* For functors that keep nothing of their columns. */
+struct no_columns {
+    template <class F> __device__ no_columns(const F &, int64_t, int64_t)
+    {
+    }
+};
+
 /* The rows [begin, end) of this block's chunk. */
 struct row_range {
     int64_t begin, end;
@@ -86,7 +93,7 @@ struct row_range {
 };
 
 template <int W, class F>
-__global__ void __launch_bounds__(COLUMN_BLOCK) column_each(F f, int64_t rows, int64_t c, int tile)
+__global__ void __launch_bounds__(COLUMN_BLOCK) column_each(const __grid_constant__ F f, int64_t rows, int64_t c, int tile)
 {
     const int lanes = blockDim.x / tile, lane = threadIdx.x / tile;
     const int64_t column = (int64_t(blockIdx.y) * tile + threadIdx.x % tile) * W, n = blockIdx.z;
@@ -108,7 +115,7 @@ template <int W, class F> void run_column_each(cudaStream_t stream, int64_t n, i
  * columns `group` side by side; a tile that holds none of them leaves it empty. */
 template <int W, class F>
 __global__ void __launch_bounds__(COLUMN_BLOCK)
-    column_sums(F f, int64_t rows, int64_t c, int tile, typename F::sum *of_column, typename F::sum *of_group,
+    column_sums(const __grid_constant__ F f, int64_t rows, int64_t c, int tile, typename F::sum *of_column, typename F::sum *of_group,
                 int group)
 {
     using sum = typename F::sum;
@@ -158,7 +165,7 @@ void run_column_sums(cudaStream_t stream, int64_t n, int64_t rows, int64_t c, F 
 
 /* finish(n, g, sum of the group's parts). Grid (groups, n). */
 template <class S, class F>
-__global__ void __launch_bounds__(GROUP_BLOCK) group_totals(const S *parts, int count, F finish)
+__global__ void __launch_bounds__(GROUP_BLOCK) group_totals(const S *parts, int count, const __grid_constant__ F finish)
 {
     S *of_thread = dynamic_shared<S>();
     const int groups = gridDim.x, g = blockIdx.x, t = threadIdx.x;

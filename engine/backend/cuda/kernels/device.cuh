@@ -35,9 +35,10 @@ inline int64_t divide_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-/* f(i) for every i < count, a thread each: all that is elementwise. */
+/* f(i) for every i < count, a thread each: all that is elementwise. (__grid_constant__: arrays in f are read where the
+ * parameters are, instead of being copied to every thread's stack first.) */
 enum { EACH_BLOCK = 256 };
-template <class F> __global__ void __launch_bounds__(EACH_BLOCK) each(int64_t count, F f)
+template <class F> __global__ void __launch_bounds__(EACH_BLOCK) each(int64_t count, const __grid_constant__ F f)
 {
     const int64_t i = int64_t(blockIdx.x) * EACH_BLOCK + threadIdx.x;
     if (i < count)
@@ -122,6 +123,11 @@ template <class F> void with_type(enum draft_dtype type, F f)
         f(float());
 }
 
+inline bool aligned(const void *address)
+{
+    return reinterpret_cast<uintptr_t>(address) % 16 == 0;
+}
+
 /* f(T(), W): W elements are 16 bytes if every length is a multiple of that and every address aligned to it, else 1. The
  * order of a sum may depend on W: addresses follow from shapes, since arenas hand out whole cache lines. */
 template <class F>
@@ -134,7 +140,7 @@ void with_vectors(enum draft_dtype type, std::initializer_list<int64_t> lengths,
         for (int64_t length : lengths)
             whole = whole && length % wide == 0;
         for (const void *address : addresses)
-            whole = whole && reinterpret_cast<uintptr_t>(address) % 16 == 0;
+            whole = whole && aligned(address);
         if (whole)
             f(t, std::integral_constant<int, wide>());
         else

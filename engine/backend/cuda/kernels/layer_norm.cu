@@ -74,16 +74,12 @@ __global__ void __launch_bounds__(ROWS *WARP)
 
 /* For dgamma and dbeta: sums over rows, each with its own statistics. */
 template <class T, int W> struct layer_norm_sums {
+    using columns = no_columns;
     using sum = gradient_sums;
     const T *x, *dy;
     const float2 *stats;
     int64_t c;
 
-    struct columns {
-        __device__ columns(const layer_norm_sums &, int64_t, int64_t)
-        {
-        }
-    };
     __device__ void add(const columns &, int64_t, int64_t row, int64_t column, sum (&s)[W]) const
     {
         const float2 of_row = stats[row];

@@ -78,6 +78,14 @@ static inline struct cpu_result on_cpu(cpu_op op, const void *context, struct dr
     return r;
 }
 
+static inline double mean_square_root(int64_t n, const float *x)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    return sqrt(sum / (double)n);
+}
+
 /* want + before: what a gradient that is added to must become. */
 static inline float *added(int64_t n, const float *before, const float *more)
 {

@@ -16,14 +16,6 @@ static struct draft_tensor *norm_op(struct draft_graph *g, struct draft_tensor *
     return draft_group_norm(g, in[0], in[1], in[2], (int)s->groups, 1e-5f, s->silu);
 }
 
-static double mean_square_root(int64_t n, const float *x)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)x[i] * (double)x[i];
-    return sqrt(sum / (double)n);
-}
-
 static void run_norm(enum draft_dtype type, const void *context)
 {
     const struct norm *s = context;

@@ -24,6 +24,7 @@
 
 #define __global__
 #define __device__
+#define __grid_constant__
 #define __host__
 #define __forceinline__ inline
 #define __align__(bytes) __attribute__((aligned(bytes)))

@@ -1,0 +1,90 @@
+/*
+ * AdamW on all trained parameters at once (formulas: train/adamw.c), and the norm of their gradients. An update reads
+ * gradient, parameter, m and v and writes the latter three, 28 bytes a parameter, and 2 more for the BF16 copy; the norm
+ * reads 4. Learning rate, bias corrections and the clipping factor are read on the device, so that a captured graph
+ * trains on without the host.
+ */
+#include "backend/cuda/kernels/device.cuh"
+#include "backend/cuda/kernels/long_sum.cuh"
+
+namespace
+{
+struct square_of {
+    const float *x;
+
+    __device__ double operator()(int64_t i) const
+    {
+        return double(x[i]) * double(x[i]);
+    }
+};
+
+struct norm_and_factor {
+    const struct draft_cuda_adamw_step *at;
+    struct draft_cuda_norm *out;
+
+    __device__ void operator()(double sum) const
+    {
+        out->norm = sqrt(sum);
+        const double factor = at->max_norm / (out->norm + 1e-6);
+        out->factor = factor < 1 ? float(factor) : 1.0f;
+    }
+};
+
+template <int W> struct updated {
+    const struct draft_cuda_adamw_step *at;
+    const struct draft_cuda_norm *norm;
+    const float *gradient;
+    float *parameter, *m, *v;
+    __nv_bfloat16 *copy;
+
+    __device__ void operator()(int64_t i) const
+    {
+        const struct draft_cuda_adamw_step a = *at;
+        if (!isfinite(norm->norm))
+            return;
+        const float factor = norm->factor;
+        float g[W], x[W], first[W], second[W];
+        load<W>(gradient + i * W, g);
+        load<W>(parameter + i * W, x);
+        load<W>(m + i * W, first);
+        load<W>(v + i * W, second);
+        for (int k = 0; k < W; k++) {
+            const float d = g[k] * factor;
+            first[k] += a.new1 * (d - first[k]);
+            second[k] = a.beta2 * second[k] + a.new2 * d * d;
+            x[k] = x[k] * a.keep - a.step * first[k] / (sqrtf(second[k]) / a.root2 + a.epsilon);
+        }
+        store<W>(parameter + i * W, x);
+        store<W>(m + i * W, first);
+        store<W>(v + i * W, second);
+        if (copy)
+            store<W>(copy + i * W, x);
+    }
+};
+
+template <int W>
+void update(cudaStream_t stream, int64_t n, const struct draft_cuda_adamw_step *at, const struct draft_cuda_norm *norm,
+            const float *gradient, float *parameter, float *m, float *v, void *copy)
+{
+    run_each(stream, n / W, updated<W>{at, norm, gradient, parameter, m, v, as<__nv_bfloat16>(copy)});
+}
+} // namespace
+
+size_t draft_cuda_gradient_norm_scratch(int64_t n)
+{
+    return long_sum_scratch(n);
+}
+
+void draft_cuda_gradient_norm(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,
+                              const float *gradient, struct draft_cuda_norm *norm, void *scratch)
+{
+    run_long_sum(stream, n, square_of{gradient}, norm_and_factor{at, norm}, scratch);
+}
+
+void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,
+                      const struct draft_cuda_norm *norm, const float *gradient, float *parameter, float *m, float *v,
+                      void *copy)
+{
+    const bool whole = n % 4 == 0 && aligned(gradient) && aligned(parameter) && aligned(m) && aligned(v) && aligned(copy);
+    (whole ? update<4> : update<1>)(stream, n, at, norm, gradient, parameter, m, v, copy);
+}
