@@ -27,7 +27,7 @@ static bool holds_model(const char *folder)
            access(path, R_OK) == 0;
 }
 
-static bool find_model(struct draft_demo *demo, const char *given, struct draft_status *st)
+bool draft_demo_model(const char *given, char *path, size_t size, struct draft_status *st)
 {
     char beside[4096], installed[PATH_MAX] = "", shown[PATH_MAX];
     draft_program_beside("draftd", beside, sizeof beside);
@@ -37,8 +37,7 @@ static bool find_model(struct draft_demo *demo, const char *given, struct draft_
     const char *places[] = {given, installed, DRAFT_SOURCE_DIR "/deploy/demo"};
     for (int i = given ? 0 : 1; i < (given ? 1 : 3); i++)
         if (holds_model(places[i])) {
-            if (!realpath(places[i], shown) ||
-                snprintf(demo->model, sizeof demo->model, "%s", shown) >= (int)sizeof demo->model)
+            if (!realpath(places[i], shown) || snprintf(path, size, "%s", shown) >= (int)size)
                 break;
             return true;
         }
@@ -59,7 +58,7 @@ static bool make_folder(const char *path, struct draft_status *st)
 bool draft_demo_open(struct draft_demo *demo, const char *dir, const char *model, struct draft_status *st)
 {
     char shown[PATH_MAX];
-    if (!find_model(demo, model, st) || !make_folder(dir, st))
+    if (!draft_demo_model(model, demo->model, sizeof demo->model, st) || !make_folder(dir, st))
         return false;
     if (!realpath(dir, shown) || snprintf(demo->dir, sizeof demo->dir, "%s", shown) >= (int)sizeof demo->dir)
         return draft_status_fail(st, DRAFT_STATUS_INVALID_ARGUMENT, "the path of %s is too long", dir);

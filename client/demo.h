@@ -19,6 +19,9 @@ struct draft_demo {
     struct draft_live *live; /* while a job is followed */
 };
 
+/* The absolute path of the demo model's folder: the one given, else the one installed or in the source tree. */
+bool draft_demo_model(const char *given, char *path, size_t size, struct draft_status *st);
+
 /* Finds the model, makes the folder, starts the daemon. Close in any case. */
 bool draft_demo_open(struct draft_demo *demo, const char *dir, const char *model, struct draft_status *st);
 void draft_demo_close(struct draft_demo *demo);

@@ -343,11 +343,73 @@ static void test_cli__several_jobs_are_deleted_and_the_first_failure_is_told(voi
     assert_int_equal(draft("show %s", b), 3);
 }
 
+/* --- bench --- */
+
+static void assert_no_bench_job(void)
+{
+    assert_int_equal(draft("jobs --json"), 0);
+    assert_null(strstr(out, "bench job"));
+}
+
+static void test_cli__bench_measures_a_job_and_deletes_it(void **state)
+{
+    (void)state;
+    assert_int_equal(draft("bench model --server --reward clip:model --name 'bench job' --steps 4 --json fake.json"),
+                     0);
+    assert_non_null(strstr(out, "machine"));
+    assert_non_null(strstr(out, "mean of 4 steps"));
+    assert_non_null(strstr(out, "batch 1 (1 at a time), T = 10, K = 1"));
+    assert_null(strchr(out, '\033'));
+    json_t *json = json_load_file("fake.json", 0, NULL);
+    const json_t *seconds = json_object_get(json, "seconds");
+    assert_true(json_real_value(json_object_get(seconds, "step")) > 0);
+    assert_true(json_is_null(json_object_get(seconds, "backward"))); /* the fake worker has no phases */
+    assert_int_equal(
+        json_integer_value(json_object_get(json_object_get(json_object_get(json, "spec"), "length"), "steps")), 5);
+    json_decref(json);
+    assert_no_bench_job();
+}
+
+static void test_cli__a_bench_that_fails_or_is_interrupted_leaves_no_job(void **state)
+{
+    (void)state;
+    assert_int_equal(draft("bench model --server --name 'bench job nonfinite@2x9'"), 1);
+    assert_non_null(strstr(errors, "3 steps in a row"));
+    assert_no_bench_job();
+    int how = system("timeout --preserve-status -s INT 2 " DRAFT
+                     " bench model --server --name 'bench job ms=100' --steps 900 >out 2>err");
+    assert_int_equal(WEXITSTATUS(how), 130);
+    assert_no_bench_job();
+    assert_int_equal(draft("bench model --epochs 2 --server"), 2);
+    assert_int_equal(draft("bench model --model model --server"), 2);
+    assert_int_equal(draft("bench nowhere --server"), 3);
+}
+
+static void test_cli__bench_runs_the_demo_on_a_daemon_of_its_own(void **state)
+{
+    (void)state;
+    if (access(BUILD "/draft-engine", X_OK) != 0)
+        skip();
+    assert_int_equal(draft("bench --steps 1 -T 3 --json bench.json"), 0);
+    json_t *json = json_load_file("bench.json", 0, NULL);
+    const json_t *seconds = json_object_get(json, "seconds");
+    static const char *const names[] = {"step", "sampling", "forward", "backward", "optimizer", "first_step"};
+    for (int i = 0; i < 6; i++)
+        assert_true(json_real_value(json_object_get(seconds, names[i])) > 0);
+    /* T - K = 2 denoising steps of one picture */
+    double expected = 2 / json_real_value(json_object_get(seconds, "sampling"));
+    double told = json_real_value(json_object_get(json, "it_per_second"));
+    assert_true(told > 0.999 * expected && told < 1.001 * expected);
+    double peak = json_real_value(json_object_get(json, "memory_peak_bytes"));
+    assert_true(peak > 50e6 && peak < 4e9);
+    json_decref(json);
+}
+
 static void test_cli__every_command_has_help(void **state)
 {
-    static const char *const names[] = {"demo",   "submit",      "jobs",   "show",    "cancel",  "pause",
-                                        "resume", "delete",      "watch",  "metrics", "plot",    "preview",
-                                        "grid",   "checkpoints", "export", "merge",   "version", "help"};
+    static const char *const names[] = {"demo",        "bench",  "submit", "jobs",    "show", "cancel",  "pause",
+                                        "resume",      "delete", "watch",  "metrics", "plot", "preview", "grid",
+                                        "checkpoints", "export", "merge",  "version", "help"};
     (void)state;
     assert_int_equal(draft("--help"), 0);
     char *overview = kept();
@@ -404,6 +466,9 @@ int main(void)
         cmocka_unit_test(test_cli__pictures_and_the_lora_are_saved),
         cmocka_unit_test(test_cli__a_checkpoint_is_fetched_with_its_checksum),
         cmocka_unit_test(test_cli__several_jobs_are_deleted_and_the_first_failure_is_told),
+        cmocka_unit_test(test_cli__bench_measures_a_job_and_deletes_it),
+        cmocka_unit_test(test_cli__a_bench_that_fails_or_is_interrupted_leaves_no_job),
+        cmocka_unit_test(test_cli__bench_runs_the_demo_on_a_daemon_of_its_own),
         cmocka_unit_test(test_cli__every_command_has_help),
     };
     return cmocka_run_group_tests(tests, begin, end);
