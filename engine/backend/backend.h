@@ -23,6 +23,9 @@ struct draft_op_column; /* autograd/graph.h */
 struct draft_backend_options {
     int threads;     /* 0: one per available processor */
     const char *isa; /* NULL or "auto": the best of "x86-64", "x86-64-v3", "x86-64-v4" this machine has */
+    /* Linear layers, direct convolutions and attention multiply bf16 numbers and add in fp32, where the processor can
+     * ("x86-64-v4-bf16", which is never the best unasked); refused elsewhere. All else is fp32. */
+    bool bf16;
 };
 
 /* What each backend fills in; the functions below say what they mean. */

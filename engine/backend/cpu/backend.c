@@ -38,7 +38,7 @@ struct draft_backend *draft_backend_create_cpu(const struct draft_backend_option
                    options->threads, MAX_THREADS);
         return NULL;
     }
-    const struct draft_kernels *kernels = draft_kernels_find(options->isa, err);
+    const struct draft_kernels *kernels = draft_kernels_find(options->isa, options->bf16, err);
     if (!kernels)
         return NULL;
     struct draft_backend *backend = calloc(1, sizeof(*backend));

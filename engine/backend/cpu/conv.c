@@ -29,8 +29,8 @@ struct conv_tasks {
     struct gather gather;
     int64_t depth;       /* taps * c */
     int64_t n;           /* output channels */
-    const float *packed; /* panels, or [n, depth] when thin */
-    bool thin;
+    const float *packed; /* panels, of pairs or not, or [n, depth] when thin */
+    bool thin, pairs;
     const float *bias;
     bool accumulate;
     int64_t pixels_of_task, columns_of_task, column_tasks;
@@ -109,16 +109,20 @@ static void conv_task(void *context, int64_t task, int thread)
     int64_t first = task / t->column_tasks * t->pixels_of_task, count = least(t->pixels_of_task, pixels - first);
     int64_t column = task % t->column_tasks * t->columns_of_task, width = least(t->columns_of_task, t->n - column);
     float *left = draft_scratch_of(t->backend, thread), *rows = left + t->pixels_of_task * t->depth;
+    float *pairs = rows + (t->out_step > 1 ? t->pixels_of_task * t->columns_of_task : 0);
     bool straight = t->out_step == 1;
+    int64_t elements = t->pairs ? draft_pairs_of(t->depth) : t->depth;
     gather_pixels(&t->gather, first, count, left);
+    if (t->pairs)
+        kernels->pair_columns(count, t->depth, left, t->depth, pairs, draft_pairs_step(t->depth));
     struct draft_block block = {.m = count,
                                 .n = width,
-                                .k = t->depth,
-                                .a = left,
-                                .a_row = t->depth,
+                                .k = elements,
+                                .a = t->pairs ? pairs : left,
+                                .a_row = t->pairs ? draft_pairs_step(t->depth) : t->depth,
                                 .a_col = 1,
-                                .b = t->packed + column * t->depth,
-                                .b_panel = t->depth * kernels->nr,
+                                .b = t->packed + column * elements,
+                                .b_panel = elements * kernels->nr,
                                 .b_row = kernels->nr,
                                 .c = straight ? t->out + first * t->n + column : rows,
                                 .ldc = straight ? t->n : width,
@@ -129,7 +133,7 @@ static void conv_task(void *context, int64_t task, int thread)
         kernels->thin(count, width, t->depth, left, t->depth, block.b, t->depth, block.c, block.ldc, 1.0f, block.bias,
                       block.accumulate);
     else
-        kernels->block(&block);
+        (t->pairs ? kernels->block_pairs : kernels->block)(&block);
     if (!straight)
         place(t, first, count, column, width, rows);
 }
@@ -148,7 +152,8 @@ static bool cut(struct conv_tasks *t, struct draft_error *err)
     int64_t panels = t->thin ? 1 : (t->n + nr - 1) / nr, pieces = least(panels, (want + row_tasks - 1) / row_tasks);
     t->columns_of_task = t->thin ? t->n : (panels + pieces - 1) / pieces * nr;
     t->column_tasks = (t->n + t->columns_of_task - 1) / t->columns_of_task;
-    int64_t each = t->pixels_of_task * (t->depth + (t->out_step > 1 ? t->columns_of_task : 0));
+    int64_t each = t->pixels_of_task * (t->depth + (t->out_step > 1 ? t->columns_of_task : 0) +
+                                        (t->pairs ? draft_pairs_step(t->depth) : 0));
     return draft_scratch_reserve(t->backend, 0, (size_t)each * sizeof(float), err);
 }
 
@@ -199,7 +204,8 @@ bool draft_cpu_conv2d(struct draft_backend *backend, const struct draft_conv_sha
                                .out = y,
                                .out_step = 1};
     tasks.thin = draft_is_thin(backend, tasks.n, tasks.depth);
-    struct draft_recipe recipe = tasks.thin ? draft_rows_recipe(w) : draft_forward_recipe(backend, w);
+    struct draft_recipe recipe = tasks.thin ? draft_rows_recipe(w) : draft_forward_product_recipe(backend, w);
+    tasks.pairs = draft_is_pairs(recipe.form);
     tasks.packed = draft_form_of(backend, w, &recipe, err);
     if (!tasks.packed || !cut(&tasks, err))
         return false;

@@ -7,8 +7,8 @@ enum { TASK_ROWS = 96, TASKS_PER_THREAD = 4 };
 static const double TASK_FLOPS = 1e6; /* 10 us of one core: below that a task is not worth handing over */
 
 struct product_tasks {
+    struct draft_backend *backend;
     const struct draft_product *product;
-    void (*block)(const struct draft_block *block);
     int64_t nr;
     int64_t rows, columns; /* of a task; columns is a multiple of nr */
     int64_t row_tasks, column_tasks;
@@ -16,8 +16,8 @@ struct product_tasks {
 
 static void run_product_task(void *context, int64_t task, int thread)
 {
-    (void)thread;
     const struct product_tasks *tasks = context;
+    const struct draft_kernels *kernels = tasks->backend->kernels;
     const struct draft_product *product = tasks->product;
     int64_t column = task % tasks->column_tasks * tasks->columns;
     int64_t row = task / tasks->column_tasks % tasks->row_tasks * tasks->rows;
@@ -29,7 +29,23 @@ static void run_product_task(void *context, int64_t task, int thread)
     block.b += matrix * product->stride_b + column / tasks->nr * block.b_panel;
     block.c += matrix * product->stride_c + row * block.ldc + column;
     block.bias = block.bias ? block.bias + column : NULL;
-    tasks->block(&block);
+    if (!product->pairs) {
+        kernels->block(&block);
+        return;
+    }
+    float *pairs = draft_scratch_of(tasks->backend, thread);
+    int64_t step = draft_pairs_step(block.k);
+    kernels->pair_columns(block.m, block.k, block.a, block.a_row, pairs, step);
+    block.a = pairs;
+    block.a_row = step;
+    block.k = draft_pairs_of(block.k);
+    kernels->block_pairs(&block);
+}
+
+bool draft_product_reserve(struct draft_backend *backend, const struct draft_product *product, struct draft_error *err)
+{
+    size_t pairs = TASK_ROWS * (size_t)draft_pairs_step(product->block.k) * sizeof(float);
+    return !product->pairs || draft_scratch_reserve(backend, 0, pairs, err);
 }
 
 void draft_product_run(struct draft_backend *backend, const struct draft_product *product)
@@ -46,7 +62,7 @@ void draft_product_run(struct draft_backend *backend, const struct draft_product
     if (backend->threads == 1)
         want = 1;
 
-    struct product_tasks tasks = {.product = product, .block = backend->kernels->block, .nr = nr};
+    struct product_tasks tasks = {.backend = backend, .product = product, .nr = nr};
     tasks.rows = block->m < TASK_ROWS ? block->m : TASK_ROWS;
     tasks.row_tasks = (block->m + tasks.rows - 1) / tasks.rows;
     int64_t pieces = (want + product->batch * tasks.row_tasks - 1) / (product->batch * tasks.row_tasks);
@@ -122,61 +138,83 @@ static void run_thin(struct draft_backend *backend, const struct draft_block *bl
 
 /* --- Linear ------------------------------------------------------------------------------------------------------- */
 
+/* y[m, n] = x[m, k] b (+ bias) (+ y), where b [k, n] is a form of w in panels. */
+struct form_product {
+    int64_t m, n, k;
+    const float *x, *bias;
+    float *y;
+    bool accumulate;
+};
+
+static bool run_form_product(struct draft_backend *backend, const struct form_product *p, struct draft_tensor *w,
+                             const struct draft_recipe *recipe, struct draft_error *err)
+{
+    int64_t nr = backend->kernels->nr;
+    bool pairs = draft_is_pairs(recipe->form);
+    struct draft_product product = {.block = {.m = p->m,
+                                              .n = p->n,
+                                              .k = p->k,
+                                              .a = p->x,
+                                              .a_row = p->k,
+                                              .a_col = 1,
+                                              .b = draft_form_of(backend, w, recipe, err),
+                                              .b_row = nr,
+                                              .b_panel = (pairs ? draft_pairs_of(p->k) : p->k) * nr,
+                                              .c = p->y,
+                                              .ldc = p->n,
+                                              .alpha = 1.0f,
+                                              .bias = p->bias,
+                                              .accumulate = p->accumulate},
+                                    .batch = 1,
+                                    .pairs = pairs};
+    if (!product.block.b || !draft_product_reserve(backend, &product, err))
+        return false;
+    draft_product_run(backend, &product);
+    return true;
+}
+
+/* Few outputs: the form is w's own rows. */
+static bool run_thin_linear(struct draft_backend *backend, const struct form_product *p, struct draft_tensor *w,
+                            struct draft_error *err)
+{
+    struct draft_recipe recipe = draft_rows_recipe(w);
+    struct draft_block block = {.m = p->m,
+                                .n = p->n,
+                                .k = p->k,
+                                .a = p->x,
+                                .a_row = p->k,
+                                .a_col = 1,
+                                .b = draft_form_of(backend, w, &recipe, err),
+                                .b_row = p->k,
+                                .c = p->y,
+                                .ldc = p->n,
+                                .alpha = 1.0f,
+                                .bias = p->bias,
+                                .accumulate = p->accumulate};
+    if (!block.b)
+        return false;
+    run_thin(backend, &block);
+    return true;
+}
+
 bool draft_cpu_linear(struct draft_backend *backend, int64_t m, const float *x, struct draft_tensor *w,
                       const float *bias, float *y, bool accumulate, struct draft_error *err)
 {
     int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
-    bool thin = draft_is_thin(backend, n, k);
-    struct draft_recipe recipe = thin ? draft_rows_recipe(w) : draft_forward_recipe(backend, w);
-    const float *form = draft_form_of(backend, w, &recipe, err);
-    if (!form)
-        return false;
-    struct draft_product product = {.block = {.m = m,
-                                              .n = n,
-                                              .k = k,
-                                              .a = x,
-                                              .a_row = k,
-                                              .a_col = 1,
-                                              .b = form,
-                                              .b_row = thin ? k : backend->kernels->nr,
-                                              .b_panel = k * backend->kernels->nr,
-                                              .c = y,
-                                              .ldc = n,
-                                              .alpha = 1.0f,
-                                              .bias = bias,
-                                              .accumulate = accumulate},
-                                    .batch = 1};
-    if (thin)
-        run_thin(backend, &product.block);
-    else
-        draft_product_run(backend, &product);
-    return true;
+    struct form_product product = {m, n, k, x, bias, y, accumulate};
+    if (draft_is_thin(backend, n, k))
+        return run_thin_linear(backend, &product, w, err);
+    struct draft_recipe recipe = draft_forward_product_recipe(backend, w);
+    return run_form_product(backend, &product, w, &recipe, err);
 }
 
 bool draft_cpu_linear_dx(struct draft_backend *backend, int64_t m, const float *dy, struct draft_tensor *w, float *dx,
                          bool accumulate, struct draft_error *err)
 {
     int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
-    struct draft_recipe recipe = draft_backward_recipe(backend, w);
-    const float *packed = draft_form_of(backend, w, &recipe, err);
-    if (!packed)
-        return false;
-    struct draft_product product = {.block = {.m = m,
-                                              .n = k,
-                                              .k = n,
-                                              .a = dy,
-                                              .a_row = n,
-                                              .a_col = 1,
-                                              .b = packed,
-                                              .b_panel = n * backend->kernels->nr,
-                                              .b_row = backend->kernels->nr,
-                                              .c = dx,
-                                              .ldc = k,
-                                              .alpha = 1.0f,
-                                              .accumulate = accumulate},
-                                    .batch = 1};
-    draft_product_run(backend, &product);
-    return true;
+    struct form_product product = {m, k, n, dy, NULL, dx, accumulate};
+    struct draft_recipe recipe = draft_backward_product_recipe(backend, w);
+    return run_form_product(backend, &product, w, &recipe, err);
 }
 
 bool draft_cpu_linear_dw(struct draft_backend *backend, int64_t m, int64_t n, int64_t k, const float *x,

@@ -62,6 +62,17 @@ struct draft_kernels {
     int mr, nr; /* the micro-tile: rows; columns (two vectors) */
 
     void (*block)(const struct draft_block *block);
+
+    /* bf16, NULL where the processor has no instruction for it (kernels/bf16.c). An element is 32 bits, a pair of
+     * neighbours along the depth, the first in the low half; a missing second is zero. Rounding is to nearest, ties to
+     * even. block_pairs is `block` on pairs in a and b, k counting pairs, with c, alpha and bias in float.
+     * pair_columns: pairs[r][(k + 1) / 2] of x[r][k], as a left matrix has them. pair_rows: pairs[(rows + 1) / 2][wide]
+     * of x[rows][columns], as a right one; zero from `columns` on. */
+    void (*block_pairs)(const struct draft_block *block);
+    void (*pair_columns)(int64_t rows, int64_t k, const float *x, int64_t x_step, float *pairs, int64_t step);
+    void (*pair_rows)(int64_t rows, int64_t columns, const float *x, int64_t x_step, float *pairs, int64_t wide,
+                      int64_t step);
+
     /* One panel from B[k, n] stored row-major with step ldb (or as B^T[n, k]); `columns` <= nr of it are real. */
     void (*pack_panel)(int64_t k, int64_t columns, const float *b, int64_t ldb, bool transposed, float *panel);
     /* c[m, n] = (accumulate ? c : 0) + alpha a[m, k] b[n, k]^T + bias for n <= 8: dot products along k. */
@@ -128,8 +139,8 @@ struct draft_kernels {
     void (*add_channels)(int64_t rows, int64_t c, const float *x, const float *b, float *y);
 };
 
-/* The table for an instruction set's name, NULL or "auto" for the best; NULL, with a sentence, when unknown or not
- * here. */
-const struct draft_kernels *draft_kernels_find(const char *isa, struct draft_error *err);
+/* The table for an instruction set's name, NULL or "auto" for the best that computes in fp32, or, with bf16, the one
+ * that has bf16 products; NULL, with a sentence, when unknown or not here. */
+const struct draft_kernels *draft_kernels_find(const char *isa, bool bf16, struct draft_error *err);
 
 #endif

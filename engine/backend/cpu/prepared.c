@@ -7,9 +7,10 @@
  * What is kept. Making a form costs about 0.5 ns a number on one core (read, widen, pack), and a product of m rows 2m
  * operations a number, 10 ps each: packing for one use costs some 50/m of the product. A weight of the UNet is used at
  * every denoising step, at 64 to 4096 rows a picture: always kept, in one form. What is used once a training step (the
- * backward pass at K = 1, the VAE, the towers of a reward model) is 1/T of the work, and making its forms anew each time
- * a few percent of that. The Winograd transforms are four times the weight: made from the kept form, panel by panel in
- * the cache, they cost a few percent of their products. In numbers, for Stable Diffusion 1.5 with a CLIP-H reward:
+ * backward pass at K = 1, the VAE, the towers of a reward model) is 1/T of the work, and making its forms anew each
+ * time a few percent of that. The Winograd transforms are four times the weight: made from the kept form, panel by
+ * panel in the cache, they cost a few percent of their products. In numbers, for Stable Diffusion 1.5 with a CLIP-H
+ * reward:
  *
  *   one form of the UNet's weights     3.4 GB   always kept
  *   its Winograd transforms            6    GB more, and as much for the backward pass      \
@@ -53,7 +54,7 @@ struct draft_prepared_table *draft_prepared_create(struct draft_error *err)
 
 static bool is_needed(const struct draft_tensor *w, enum draft_form form)
 {
-    return w->every_step && (form == DRAFT_FORM_ROWS || form == DRAFT_FORM_FORWARD);
+    return w->every_step && (form == DRAFT_FORM_ROWS || form == DRAFT_FORM_FORWARD || form == DRAFT_FORM_FORWARD_PAIRS);
 }
 
 static void release(struct draft_prepared_table *table, const struct draft_tensor *w, struct forms *forms)

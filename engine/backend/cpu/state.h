@@ -31,14 +31,15 @@ void *draft_aligned(size_t bytes, const char *what, struct draft_error *err);
 /* --- Forms of weights (prepared.c, weight_forms.c) ------------------------------------------------------------------
  *
  * What a product reads of a weight is a form: panels, or Winograd's transform. A form is bytes: its element type is a
- * matter between whoever makes it and the kernel that reads it. A bf16 form is another value of enum draft_form (the two
- * may be kept side by side), half the bytes, and a `make` that rounds the F32 rows it is handed.
+ * matter between whoever makes it and the kernel that reads it. Forms of pairs are bf16 (kernels.h), half the bytes.
  */
 
 enum draft_form {
-    DRAFT_FORM_ROWS,              /* as the tensor has it, [n, k]: for thin products of a weight without data */
-    DRAFT_FORM_FORWARD,           /* panels of W^T */
-    DRAFT_FORM_BACKWARD,          /* panels of W (linear), or of each stride phase (convolution) */
+    DRAFT_FORM_ROWS,          /* as the tensor has it, [n, k]: for thin products of a weight without data */
+    DRAFT_FORM_FORWARD,       /* panels of W^T */
+    DRAFT_FORM_BACKWARD,      /* panels of W (linear), or of each stride phase (convolution) */
+    DRAFT_FORM_FORWARD_PAIRS, /* the same two in pairs along the depth */
+    DRAFT_FORM_BACKWARD_PAIRS,
     DRAFT_FORM_WINOGRAD,          /* [o panels][36][c][nr] */
     DRAFT_FORM_WINOGRAD_BACKWARD, /* the same of the rotated, transposed weight */
     DRAFT_FORMS,
@@ -80,8 +81,8 @@ static inline size_t draft_prepared_scratch(const struct draft_backend *backend,
     return draft_prepared_keeps(backend, w, recipe->form, recipe->bytes) ? 0 : (recipe->bytes + 63) / 64 * 64;
 }
 
-/* Hands the rows of `w` (F32, [count, its count / dim[0]]) to `take`, `rows` at a time, on all threads; a weight without
- * data is read into the threads' scratch piece by piece. `first` is a multiple of `rows`. */
+/* Hands the rows of `w` (F32, [count, its count / dim[0]]) to `take`, `rows` at a time, on all threads; a weight
+ * without data is read into the threads' scratch piece by piece. `first` is a multiple of `rows`. */
 typedef void (*draft_take_rows)(void *context, int64_t first, int64_t count, const float *values);
 bool draft_weight_pieces(struct draft_backend *backend, const struct draft_tensor *w, int64_t rows,
                          draft_take_rows take, void *context, struct draft_error *err);
@@ -90,6 +91,28 @@ bool draft_weight_pieces(struct draft_backend *backend, const struct draft_tenso
 struct draft_recipe draft_rows_recipe(const struct draft_tensor *w);
 struct draft_recipe draft_forward_recipe(const struct draft_backend *backend, const struct draft_tensor *w);
 struct draft_recipe draft_backward_recipe(const struct draft_backend *backend, const struct draft_tensor *w);
+/* The same in pairs where the backend multiplies bf16 (draft_has_pairs), else in floats. */
+struct draft_recipe draft_forward_product_recipe(const struct draft_backend *backend, const struct draft_tensor *w);
+struct draft_recipe draft_backward_product_recipe(const struct draft_backend *backend, const struct draft_tensor *w);
+
+static inline bool draft_has_pairs(const struct draft_backend *backend)
+{
+    return backend->kernels->block_pairs != NULL;
+}
+static inline bool draft_is_pairs(enum draft_form form)
+{
+    return form == DRAFT_FORM_FORWARD_PAIRS || form == DRAFT_FORM_BACKWARD_PAIRS;
+}
+/* Elements of a depth of k numbers in pairs, and from row to row of a left matrix of them: never in step with the sets
+ * of the caches. */
+static inline int64_t draft_pairs_of(int64_t k)
+{
+    return (k + 1) / 2;
+}
+static inline int64_t draft_pairs_step(int64_t k)
+{
+    return (draft_pairs_of(k) + 15) / 16 * 16 + 16;
+}
 
 /* So few output columns that dot products along the depth beat vectors across columns: these read rows. */
 static inline bool draft_is_thin(const struct draft_backend *backend, int64_t columns, int64_t depth)
@@ -100,11 +123,14 @@ static inline bool draft_is_thin(const struct draft_backend *backend, int64_t co
 /* --- Products (gemm.c) ---------------------------------------------------------------------------------------------
  */
 
-/* `batch` blocks, cut into tasks. strides: elements from matrix to matrix. */
+/* `batch` blocks, cut into tasks. strides: elements from matrix to matrix. pairs: b is in pairs, a in floats (its rows
+ * are rounded task by task, in scratch of the threads that draft_product_reserve() has asked for), k counts numbers. */
 struct draft_product {
     struct draft_block block;
     int64_t batch, stride_a, stride_b, stride_c;
+    bool pairs;
 };
+bool draft_product_reserve(struct draft_backend *backend, const struct draft_product *product, struct draft_error *err);
 void draft_product_run(struct draft_backend *backend, const struct draft_product *product);
 
 /* Floats of packed B[k, n]. */

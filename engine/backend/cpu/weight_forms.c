@@ -1,4 +1,5 @@
-/* How forms are made: a weight's rows, from memory or its file, handed out piece by piece, and the forms of matrices. */
+/* How forms are made: a weight's rows, from memory or its file, handed out piece by piece, and the forms of matrices.
+ */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -97,6 +98,29 @@ static void pack_backward(void *context, int64_t first, int64_t count, const flo
                                m->form + column * m->n + first * nr);
 }
 
+/* The same two, rounded. Panels are even in rows, so no pair is cut. */
+static void pack_forward_pairs(void *context, int64_t first, int64_t count, const float *values)
+{
+    enum { MOST_COLUMNS = 32, DEPTH = 64 };
+    const struct matrix *m = context;
+    float pairs[MOST_COLUMNS * DEPTH];
+    int64_t nr = m->kernels->nr, depth = draft_pairs_of(m->k);
+    for (int64_t p = 0; p < depth; p += DEPTH) {
+        int64_t some = depth - p < DEPTH ? depth - p : DEPTH, numbers = m->k - 2 * p;
+        m->kernels->pair_columns(count, numbers < 2 * DEPTH ? numbers : 2 * DEPTH, values + 2 * p, m->k, pairs, DEPTH);
+        m->kernels->pack_panel(some, count, pairs, DEPTH, true, m->form + first * depth + p * nr);
+    }
+}
+
+static void pack_backward_pairs(void *context, int64_t first, int64_t count, const float *values)
+{
+    const struct matrix *m = context;
+    int64_t nr = m->kernels->nr, depth = draft_pairs_of(m->n);
+    for (int64_t column = 0; column < m->k; column += nr)
+        m->kernels->pair_rows(count, m->k - column < nr ? m->k - column : nr, values + column, m->k,
+                              m->form + column * depth + first / 2 * nr, nr, nr);
+}
+
 #define MAKER(name, rows, take)                                                                                        \
     static bool name(struct draft_backend *backend, const struct draft_tensor *w, const void *context, void *form,     \
                      struct draft_error *err)                                                                          \
@@ -108,6 +132,8 @@ static void pack_backward(void *context, int64_t first, int64_t count, const flo
 MAKER(make_rows, 8, copy_rows)
 MAKER(make_forward, backend->kernels->nr, pack_forward)
 MAKER(make_backward, backend->kernels->nr, pack_backward)
+MAKER(make_forward_pairs, backend->kernels->nr, pack_forward_pairs)
+MAKER(make_backward_pairs, backend->kernels->nr, pack_backward_pairs)
 
 struct draft_recipe draft_rows_recipe(const struct draft_tensor *w)
 {
@@ -126,4 +152,24 @@ struct draft_recipe draft_backward_recipe(const struct draft_backend *backend, c
     int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
     return (struct draft_recipe){DRAFT_FORM_BACKWARD, (size_t)draft_packed_size(backend, n, k) * sizeof(float),
                                  make_backward, NULL};
+}
+
+struct draft_recipe draft_forward_product_recipe(const struct draft_backend *backend, const struct draft_tensor *w)
+{
+    int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
+    if (!draft_has_pairs(backend))
+        return draft_forward_recipe(backend, w);
+    return (struct draft_recipe){DRAFT_FORM_FORWARD_PAIRS,
+                                 (size_t)draft_packed_size(backend, draft_pairs_of(k), n) * sizeof(float),
+                                 make_forward_pairs, NULL};
+}
+
+struct draft_recipe draft_backward_product_recipe(const struct draft_backend *backend, const struct draft_tensor *w)
+{
+    int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
+    if (!draft_has_pairs(backend))
+        return draft_backward_recipe(backend, w);
+    return (struct draft_recipe){DRAFT_FORM_BACKWARD_PAIRS,
+                                 (size_t)draft_packed_size(backend, draft_pairs_of(n), k) * sizeof(float),
+                                 make_backward_pairs, NULL};
 }

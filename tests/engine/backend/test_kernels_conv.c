@@ -1,6 +1,7 @@
 #include "engine/backend/every_backend.h"
 
 static const double BOUND = 2e-6;
+static const double BF16_BOUND = 1e-2; /* 2^-9 a factor */
 
 struct conv_case {
     struct draft_conv_shape shape;
@@ -68,6 +69,7 @@ static void check_conv(struct draft_conv_shape s, bool bias, bool accumulate, bo
     snprintf(what, sizeof(what), "conv %ldx%ldx%ldx%ld -> %ld kernel %ldx%ld stride %ld pads %ld %ld %ld %ld",
              (long)s.n, (long)s.h, (long)s.w, (long)s.c, (long)s.o, (long)s.kh, (long)s.kw, (long)s.stride,
              (long)s.pad_top, (long)s.pad_left, (long)s.pad_bottom, (long)s.pad_right);
+    bf16_bound = bf16_numbers ? 0 : BF16_BOUND;
     check_everywhere(what, BOUND, out, 3, run_conv, &c);
     free(c.x), free(c.dy), free(c.b), free(w), free(dx0), free(dw0), free(y), free(dx), free(dw);
 }
@@ -143,6 +145,18 @@ static void test_kernels_conv__many_channels_match_double(void **state)
         check_conv(shapes[i], true, false, false);
 }
 
+static void test_kernels_conv__bf16_numbers_are_multiplied_exactly(void **state)
+{
+    (void)state;
+    static const struct draft_conv_shape shapes[] = {{2, 8, 8, 32, 40, 3, 3, 2, 1, 1, 1, 1},
+                                                     {1, 7, 5, 5, 33, 3, 3, 1, 1, 1, 1, 1},
+                                                     {1, 5, 6, 31, 40, 1, 1, 1, 0, 0, 0, 0},
+                                                     {1, 9, 9, 21, 36, 5, 5, 1, 2, 2, 2, 2}};
+    bf16_numbers = true;
+    check_variants(shapes, COUNT(shapes));
+    bf16_numbers = false;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +165,7 @@ int main(void)
         cmocka_unit_test(test_kernels_conv__strides_and_asymmetric_padding_match_double),
         cmocka_unit_test(test_kernels_conv__one_by_one_and_patches_match_double),
         cmocka_unit_test(test_kernels_conv__many_channels_match_double),
+        cmocka_unit_test(test_kernels_conv__bf16_numbers_are_multiplied_exactly),
     };
     return cmocka_run_group_tests(tests, create_backends, destroy_backends);
 }

@@ -1,5 +1,6 @@
 #include "engine/backend/every_backend.h"
 
+static const double BF16_BOUND = 2e-2; /* 2^-9 a factor, more where few terms cancel */
 static const double BOUND = 2e-6;
 
 struct linear_case {
@@ -50,7 +51,9 @@ static void check_linear(int64_t m, int64_t n, int64_t k, int variant)
             want[o][i] += (double)out[o].before[i];
     char what[96];
     snprintf(what, sizeof(what), "linear m %ld n %ld k %ld variant %d", (long)m, (long)n, (long)k, variant);
+    bf16_bound = bf16_numbers ? 0 : BF16_BOUND;
     check_everywhere(what, BOUND, out, 4, run_linear, &c);
+    bf16_bound = 0;
     for (int o = 0; o < 4; o++)
         free(want[o]);
     free(c.x), free(c.dy), free(c.b), free(w), free(y0), free(dx0), free(dw0), free(db0);
@@ -59,12 +62,23 @@ static void check_linear(int64_t m, int64_t n, int64_t k, int variant)
 static void test_kernels_gemm__linear_layers_match_double(void **state)
 {
     (void)state;
-    static const int64_t shapes[][3] = {{5, 1, 4},     {1, 3, 5},      {2, 17, 31},   {7, 33, 64},    {13, 64, 1},
-                                        {64, 128, 96}, {100, 4, 128},  {97, 8, 320},  {61, 129, 8},   {77, 48, 770},
+    static const int64_t shapes[][3] = {{5, 1, 4},     {1, 3, 5},      {2, 17, 31},  {7, 33, 64},  {13, 64, 1},
+                                        {64, 128, 96}, {100, 4, 128},  {97, 8, 320}, {61, 129, 8}, {77, 48, 770},
                                         {256, 3, 432}, {300, 36, 400}, {5, 1000, 20}};
     for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++)
         for (int variant = 0; variant < 8; variant++)
             check_linear(shapes[s][0], shapes[s][1], shapes[s][2], variant);
+}
+
+static void test_kernels_gemm__bf16_numbers_are_multiplied_exactly(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][3] = {{5, 31, 4}, {97, 40, 321}, {61, 129, 9}, {130, 33, 770}};
+    bf16_numbers = true;
+    for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++)
+        for (int variant = 0; variant < 8; variant++)
+            check_linear(shapes[s][0], shapes[s][1], shapes[s][2], variant);
+    bf16_numbers = false;
 }
 
 static void test_kernels_gemm__large_layers_match_double(void **state)
@@ -139,6 +153,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kernels_gemm__linear_layers_match_double),
+        cmocka_unit_test(test_kernels_gemm__bf16_numbers_are_multiplied_exactly),
         cmocka_unit_test(test_kernels_gemm__large_layers_match_double),
         cmocka_unit_test(test_kernels_gemm__general_products_match_double),
     };

@@ -5,6 +5,10 @@
 #include "backend/cpu/kernels/vec.h"
 
 void ISA(block)(const struct draft_block *g);
+void ISA(block_pairs)(const struct draft_block *g);
+void ISA(pair_columns)(int64_t rows, int64_t k, const float *x, int64_t x_step, float *pairs, int64_t step);
+void ISA(pair_rows)(int64_t rows, int64_t columns, const float *x, int64_t x_step, float *pairs, int64_t wide,
+                    int64_t step);
 void ISA(pack_panel)(int64_t k, int64_t columns, const float *b, int64_t ldb, bool transposed, float *panel);
 void ISA(thin)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
                int64_t ldc, float alpha, const float *bias, bool accumulate);

@@ -8,6 +8,11 @@ const struct draft_kernels ISA(kernels) = {
     .mr = MR,
     .nr = NR,
     .block = ISA(block),
+#if defined(__AVX512BF16__)
+    .block_pairs = ISA(block_pairs),
+    .pair_columns = ISA(pair_columns),
+    .pair_rows = ISA(pair_rows),
+#endif
     .pack_panel = ISA(pack_panel),
     .thin = ISA(thin),
     .winograd_weights = ISA(winograd_weights),
