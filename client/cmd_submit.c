@@ -54,7 +54,13 @@ static int submit(struct draft_context *cx, const struct draft_arguments *argume
     request.spec = spec;
     request.request_id = (char *)(uintptr_t)draft_arguments_string(arguments, "request-id", id);
     request.validate_only = draft_arguments_has(arguments, "validate-only");
-    Draftd__V1__CreateJobResponse *reply = draft_rpc_create_job(draft_connect(cx), &request, &st);
+    struct draft_rpc *rpc = draft_connect(cx);
+    struct draft_block wait = {.terminal = &cx->err};
+    char line[1][DRAFT_BLOCK_BYTES] = {"checking model, rewards and prompts; a large model takes a minute or so"};
+    if (cx->err.tty)
+        draft_block_draw(&wait, line, 1);
+    Draftd__V1__CreateJobResponse *reply = draft_rpc_create_job(rpc, &request, &st);
+    draft_block_clear(&wait);
     if (!reply)
         return report(cx, &st);
     const draft_job *job = reply->job;
@@ -96,8 +102,9 @@ const struct draft_command draft_command_submit = {
     .usage = "--model DIR --dataset FILE --reward KIND:DIR (--steps N | --epochs X) [options]",
     .about =
         "Checks everything the job names (model, reward, dataset, ranges), keeps it and queues it. The job is "
-        "complete as submitted: the prompts are kept with it and later edits change nothing. stdout gets the job's "
-        "id alone. A lost connection is retried without making a second job.\n\n"
+        "complete as submitted: the prompts are kept with it and later edits change nothing. With a model of full size "
+        "the check takes a minute or so: a small step is tried to know the memory. stdout gets the job's id alone. A "
+        "lost connection is retried without making a second job.\n\n"
         "A job file has the same fields as draftd.v1.JobSpec, for example\n"
         "  {\"model\": \"sd15\", \"dataset\": \"prompts.txt\", \"rewards\": [{\"kind\": \"clip\", \"path\": "
         "\"PickScore_v1\"}],\n"
