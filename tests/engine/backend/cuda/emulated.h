@@ -40,7 +40,10 @@ static inline void *memory(size_t bytes)
 {
     void *p = NULL;
     assert_true(allocations < (int)(sizeof allocated / sizeof *allocated));
-    assert_int_equal(posix_memalign(&p, 256, bytes ? bytes : 1), 0);
+    if (posix_memalign(&p, 256, bytes ? bytes : 1) != 0 || p == NULL) {
+        fail_msg("out of memory");
+        return NULL;
+    }
     memset(p, 0xff, bytes); /* NaN in every type */
     return allocated[allocations++] = p;
 }

@@ -1,0 +1,141 @@
+/* The optimizer against train/adamw.c's formulas in double, and the random numbers against base/rng.c. */
+#include "engine/backend/cuda/cpu_reference.h"
+
+#include "base/rng.h"
+
+struct update {
+    int64_t n;
+    double max_norm;
+    int bad; /* the element that is not a number, or -1 */
+};
+
+enum { STEPS = 3 };
+
+static void run_updates(enum draft_dtype type, const void *context)
+{
+    (void)type;
+    const struct update *u = context;
+    const double rate = 1e-2, beta1 = 0.9, beta2 = 0.99, epsilon = 1e-8, decay = 0.1;
+    const size_t bytes = (size_t)u->n * sizeof(float);
+    float *start = numbers(DRAFT_F32, u->n, 1, 0), *g = numbers(DRAFT_F32, u->n, 0.1, 0);
+    float *x = device(DRAFT_F32, u->n, start), *m = memory(bytes), *v = memory(bytes);
+    memset(m, 0, bytes);
+    memset(v, 0, bytes);
+    double *want = memory((size_t)u->n * sizeof *want), sum = 0, norm = 0;
+    for (int64_t i = 0; i < u->n; i++)
+        sum += (double)g[i] * (double)g[i];
+    norm = sqrt(sum);
+    double factor = fmin(1, u->max_norm / (norm + 1e-6));
+    for (int64_t i = 0; i < u->n; i++) {
+        double p = (double)start[i], first = 0, second = 0, d = (double)g[i] * factor;
+        for (int t = 1; t <= STEPS; t++) {
+            first = beta1 * first + (1 - beta1) * d;
+            second = beta2 * second + (1 - beta2) * d * d;
+            p -= rate * decay * p;
+            p -= rate * first / (1 - pow(beta1, t)) / (sqrt(second / (1 - pow(beta2, t))) + epsilon);
+        }
+        want[i] = p;
+    }
+    if (u->bad >= 0)
+        g[u->bad] = NAN;
+    uint16_t *copy = memory((size_t)u->n * sizeof *copy);
+    struct draft_cuda_norm *measured = memory(sizeof *measured);
+    for (int t = 1; t <= STEPS; t++) {
+        struct draft_cuda_adamw_step *step = memory(sizeof *step);
+        *step = (struct draft_cuda_adamw_step){.max_norm = u->max_norm,
+                                               .keep = (float)(1 - rate * decay),
+                                               .step = (float)(rate / (1 - pow(beta1, t))),
+                                               .root2 = (float)sqrt(1 - pow(beta2, t)),
+                                               .epsilon = (float)epsilon,
+                                               .beta2 = (float)beta2,
+                                               .new1 = (float)(1 - beta1),
+                                               .new2 = (float)(1 - beta2)};
+        draft_cuda_gradient_norm(NULL, u->n, step, g, measured, memory(draft_cuda_gradient_norm_scratch(u->n)));
+        draft_cuda_adamw(NULL, u->n, step, measured, g, x, m, v, copy);
+    }
+    if (u->bad >= 0) {
+        assert_true(isnan(measured->norm));
+        check("left alone", DRAFT_F32, u->n, x, start, 0);
+        return;
+    }
+    assert_true(fabs(measured->norm / norm - 1) < 1e-12);
+    float *to = memory(bytes), *moved = memory(bytes), *should = memory(bytes);
+    for (int64_t i = 0; i < u->n; i++) {
+        to[i] = (float)want[i];
+        moved[i] = x[i] - start[i];
+        should[i] = (float)(want[i] - (double)start[i]);
+    }
+    check("parameters", DRAFT_F32, u->n, x, to, 1e-6);
+    check("what the updates moved", DRAFT_F32, u->n, moved, should, 2e-5);
+    check("bf16 copy", DRAFT_BF16, u->n, copy, to, 4e-3);
+}
+
+static void test_cuda_training__adamw(void **state)
+{
+    (void)state;
+    static const struct update updates[] = {{5000, INFINITY, -1}, {5000, 0.5, -1}, {77, 0.5, -1}, {100, 1, 42}, {1, 1, -1}};
+    for (size_t i = 0; i < sizeof updates / sizeof *updates; i++)
+        in_every_order("adamw", DRAFT_F32, run_updates, &updates[i]);
+}
+
+/* The emulated device uses the same C library as the CPU, so here even the last bit agrees. */
+static void run_noise(enum draft_dtype type, const void *context)
+{
+    (void)type, (void)context;
+    enum { N = 3, COUNT = 101, STRIDE = 5 };
+    float *got = memory(N * COUNT * 4), *want = memory(N * COUNT * 4);
+    struct draft_cuda_draw *draw = memory(sizeof *draw);
+    *draw = (struct draft_cuda_draw){UINT64_C(0x123456789abcdef0), UINT64_C(0x100000007), UINT64_C(0xfffffffe), DRAFT_PURPOSE_RENOISE};
+    for (uint64_t i = 0; i < N; i++)
+        draft_philox_randn(draw->seed, DRAFT_PURPOSE_RENOISE, draw->step, draw->index + i * STRIDE, want + i * COUNT, COUNT);
+    draft_cuda_philox_randn(NULL, draw, N, STRIDE, COUNT, got);
+    check("noise", DRAFT_F32, N * COUNT, got, want, 0);
+}
+
+static void test_cuda_training__noise_is_the_cpus(void **state)
+{
+    (void)state;
+    in_every_order("noise", DRAFT_F32, run_noise, NULL);
+}
+
+struct timestep {
+    int64_t n, dim;
+    bool flip;
+    double t, shift;
+};
+
+static struct draft_tensor *timestep(struct draft_graph *g, struct draft_tensor **in, const void *context)
+{
+    (void)in;
+    const struct timestep *t = context;
+    return draft_timestep_embedding(g, t->t, t->n, t->dim, t->flip, t->shift);
+}
+
+static void run_timestep(enum draft_dtype type, const void *context)
+{
+    const struct timestep *t = context;
+    struct cpu_result want = on_cpu(timestep, t, NULL, 0, NULL);
+    float *t_at = memory(sizeof *t_at);
+    *t_at = (float)t->t;
+    void *y = device(type, want.count, NULL);
+    draft_cuda_timestep_embedding(NULL, type, t->n, t->dim, (float)t->shift, t->flip, t_at, y);
+    check("sinusoids", type, want.count, y, want.y, type == DRAFT_F32 ? 0 : BOUND[type]);
+}
+
+static void test_cuda_training__timesteps_are_the_cpus(void **state)
+{
+    (void)state;
+    static const struct timestep cases[] = {{2, 320, true, 981, 0}, {1, 7, false, 3.5, 1}};
+    for (int i = 0; i < 2; i++)
+        in_every_way("timestep", run_timestep, &cases[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuda_training__adamw),
+        cmocka_unit_test(test_cuda_training__noise_is_the_cpus),
+        cmocka_unit_test(test_cuda_training__timesteps_are_the_cpus),
+    };
+    return cmocka_run_group_tests(tests, open_cpu, close_cpu);
+}
