@@ -121,6 +121,9 @@ struct draft_inspection {
 };
 bool draft_inspect(const struct draft_job_config *config, const struct draft_watch *watch,
                    struct draft_inspection *inspection, struct draft_error *err);
+/* The fingerprint alone, which opens no model: for a job that was inspected before. */
+bool draft_inspect_files(const struct draft_job_config *config, const struct draft_watch *watch, char fingerprint[40],
+                         struct draft_error *err);
 
 enum draft_export_format { DRAFT_EXPORT_KOHYA, DRAFT_EXPORT_DIFFUSERS };
 struct draft_export_options {

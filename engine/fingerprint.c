@@ -147,6 +147,14 @@ bool draft_fingerprint(const struct draft_job_config *config, struct draft_progr
     return ok;
 }
 
+bool draft_inspect_files(const struct draft_job_config *config, const struct draft_watch *watch, char fingerprint[40],
+                         struct draft_error *err)
+{
+    struct draft_job_config resolved = *config;
+    struct draft_progress progress = {.watch = watch};
+    return draft_job_config_resolve(&resolved, err) && draft_fingerprint(&resolved, &progress, fingerprint, err);
+}
+
 /* --- Settings ----------------------------------------------------------------------------------------------------- */
 
 static void add_number(struct draft_checksum *sum, const char *name, double value)

@@ -245,8 +245,8 @@ bool draftd_resume_job(struct draftd *d, const char *job_id, struct draftd_patie
     char *copy = draftd_format("%s/dataset.jsonl", folder);
     struct draftd_dataset dataset = {0};
     Draftd__Worker__Inspected *found = NULL;
-    bool ok =
-        draftd_dataset_read(copy, &dataset, err) && draftd_inspect(d, row->spec, &dataset, copy, patience, &found, err);
+    bool ok = draftd_dataset_read(copy, &dataset, err) &&
+              draftd_inspect(d, DRAFTD_INSPECT_FILES, row->spec, &dataset, copy, patience, &found, err);
     if (ok && strcmp(found->fingerprint, row->fingerprint) != 0)
         ok = draft_fail_field(err, DRAFT_FAILED_PRECONDITION, "fingerprint",
                               "WEIGHTS_CHANGED: the model or reward files of %s are not those it was submitted with "

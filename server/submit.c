@@ -28,10 +28,11 @@ static bool take_slot(struct draftd *d, struct draftd_patience patience, struct 
     return true;
 }
 
-static void send_inspect(struct draftd *d, struct draftd_worker *worker, const Draftd__V1__JobSpec *spec,
-                         const struct draftd_dataset *dataset, const char *copy)
+static void send_inspect(struct draftd *d, struct draftd_worker *worker, enum draftd_inspection what,
+                         const Draftd__V1__JobSpec *spec, const struct draftd_dataset *dataset, const char *copy)
 {
     Draftd__Worker__Inspect inspect = DRAFTD__WORKER__INSPECT__INIT;
+    inspect.files_only = what == DRAFTD_INSPECT_FILES;
     inspect.spec = (Draftd__V1__JobSpec *)spec; /* packing reads it only */
     inspect.dataset = (char *)copy;
     if (dataset && dataset->bytes + 8 * dataset->count < PROMPTS_IN_FRAME) {
@@ -45,11 +46,12 @@ static void send_inspect(struct draftd *d, struct draftd_worker *worker, const D
 }
 
 /* What the worker found, made fit for the database and for clients. */
-static bool take_inspected(struct draftd_worker *worker, Draftd__Worker__Inspected **inspected, struct draft_error *err)
+static bool take_inspected(struct draftd_worker *worker, enum draftd_inspection what,
+                           Draftd__Worker__Inspected **inspected, struct draft_error *err)
 {
     Draftd__Worker__Inspected *found = worker->inspected;
-    if (found == NULL || strlen(found->fingerprint) > 64 || found->total_steps < 1 || found->height < 1 ||
-        found->width < 1)
+    if (found == NULL || strlen(found->fingerprint) > 64 ||
+        (what == DRAFTD_INSPECT_ALL && (found->total_steps < 1 || found->height < 1 || found->width < 1)))
         return draft_fail(err, DRAFT_INTERNAL, "the checker gave no sound answer; its log is in the daemon's log");
     char text[512];
     draftd_clean_text(text, sizeof text, found->fingerprint);
@@ -88,15 +90,15 @@ static void blame(const Draftd__V1__JobSpec *spec, struct draft_error *err)
         snprintf(err->field, sizeof err->field, "spec.model");
 }
 
-static bool inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const struct draftd_dataset *dataset,
-                    const char *copy, struct draftd_patience patience, Draftd__Worker__Inspected **inspected,
-                    struct draft_error *err)
+static bool inspect(struct draftd *d, enum draftd_inspection what, const Draftd__V1__JobSpec *spec,
+                    const struct draftd_dataset *dataset, const char *copy, struct draftd_patience patience,
+                    Draftd__Worker__Inspected **inspected, struct draft_error *err)
 {
     struct draftd_worker *worker = draftd_worker_start(d, DRAFTD_TASK_INSPECT, "inspect", NULL, err);
     if (worker == NULL)
         return false;
     worker->waited_for = true;
-    send_inspect(d, worker, spec, dataset, copy);
+    send_inspect(d, worker, what, spec, dataset, copy);
     if (!draftd_worker_wait(d, worker, patience))
         return draft_fail(err, DRAFT_UNAVAILABLE,
                           "checking the model took longer than the call's deadline; try again with a longer one");
@@ -120,19 +122,19 @@ static bool inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const str
             *err = worker->result;
         ok = false;
     }
-    ok = ok && take_inspected(worker, inspected, err);
+    ok = ok && take_inspected(worker, what, inspected, err);
     draftd_worker_free(d, worker);
     return ok;
 }
 
-bool draftd_inspect(struct draftd *d, const Draftd__V1__JobSpec *spec, const struct draftd_dataset *dataset,
-                    const char *copy, struct draftd_patience patience, Draftd__Worker__Inspected **inspected,
-                    struct draft_error *err)
+bool draftd_inspect(struct draftd *d, enum draftd_inspection what, const Draftd__V1__JobSpec *spec,
+                    const struct draftd_dataset *dataset, const char *copy, struct draftd_patience patience,
+                    Draftd__Worker__Inspected **inspected, struct draft_error *err)
 {
     pthread_mutex_lock(&d->lock);
     bool ok = take_slot(d, patience, err);
     if (ok) {
-        ok = inspect(d, spec, dataset, copy, patience, inspected, err);
+        ok = inspect(d, what, spec, dataset, copy, patience, inspected, err);
         d->inspectors--;
         pthread_cond_broadcast(&d->changed);
     }
@@ -278,7 +280,7 @@ static bool submit(struct draftd *d, const Draftd__V1__CreateJobRequest *request
     bool ok = stage(d, &dataset, &folder, err);
     if (ok) {
         copy = draftd_format("%s/dataset.jsonl", folder);
-        ok = draftd_inspect(d, request->spec, &dataset, copy, patience, &inspected, err);
+        ok = draftd_inspect(d, DRAFTD_INSPECT_ALL, request->spec, &dataset, copy, patience, &inspected, err);
     }
     ok = ok && draftd_space_check(d, request->spec, inspected->trained_parameters, 0, err);
     if (ok) {

@@ -27,7 +27,8 @@ static bool inspect(struct draftd_work *work, const Draftd__Worker__Inspect *tas
     bool ok = (!in_file || draftd_open_prompts(&copy, task->dataset, err)) &&
               draftd_spec_to_config(task->spec, in_file ? copy.prompts : task->prompts,
                                     in_file ? copy.prompt_count : (int)task->n_prompts, &config, err) &&
-              draft_inspect(&config, &watch, found, err);
+              (task->files_only ? draft_inspect_files(&config, &watch, found->fingerprint, err)
+                                : draft_inspect(&config, &watch, found, err));
     draftd_open_job_close(&copy);
     return ok;
 }
@@ -36,7 +37,7 @@ bool draftd_work_inspect(struct draftd_work *work, const Draftd__Worker__Inspect
 {
     if (!task->spec)
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "the task has no spec");
-    struct draft_inspection found;
+    struct draft_inspection found = {0};
     if (!inspect(work, task, &found, err))
         return false;
 

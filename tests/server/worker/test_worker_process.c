@@ -515,12 +515,13 @@ static void test_worker_process__the_first_command_must_be_a_task(void **state)
     assert_true(s.finished && s.code != 0);
 }
 
-static struct story inspect(struct job *j)
+static struct story inspect(struct job *j, bool files_only)
 {
     char *prompts[] = {"a lion", "a cat"};
     Draftd__Worker__Inspect task = DRAFTD__WORKER__INSPECT__INIT;
     Draftd__Worker__Command c = DRAFTD__WORKER__COMMAND__INIT;
     task.spec = &j->spec;
+    task.files_only = files_only;
     task.n_prompts = 2;
     task.prompts = prompts;
     c.kind_case = DRAFTD__WORKER__COMMAND__KIND_INSPECT;
@@ -537,9 +538,13 @@ static void test_worker_process__inspects_and_refuses_changed_weights(void **sta
     (void)state;
     struct job j;
     make_job(&j, "inspected", "");
-    struct story s = inspect(&j);
+    struct story s = inspect(&j, false), files = inspect(&j, true);
     assert_int_equal(s.code, 0);
     assert_non_null(s.inspected);
+    assert_int_equal(files.code, 0);
+    assert_string_equal(files.inspected->fingerprint, s.inspected->fingerprint);
+    assert_int_equal(files.inspected->memory_bytes, 0); /* no model was opened */
+    draftd__worker__inspected__free_unpacked(files.inspected, NULL);
     assert_int_equal(s.inspected->total_steps, STEPS);
     assert_int_equal(s.inspected->height, 64);
     assert_int_equal(strlen(s.inspected->fingerprint), 32);
@@ -560,13 +565,13 @@ static void test_worker_process__names_the_field_at_fault(void **state)
     struct job j;
     make_job(&j, "faulty", "");
     j.sampling.truncation_steps = 9;
-    struct story s = inspect(&j);
+    struct story s = inspect(&j, false);
     assert_int_equal(s.code, 1);
     assert_string_equal(s.field, "spec.sampling.truncation_steps");
     assert_null(s.inspected);
     make_job(&j, "faulty", "");
     j.spec.model = "/no/such/model";
-    s = inspect(&j);
+    s = inspect(&j, false);
     assert_string_equal(s.field, "spec.model");
 }
 
