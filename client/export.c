@@ -143,7 +143,7 @@ bool draft_checkpoint_file(struct draft_rpc *rpc, const Draftd__V1__ReadCheckpoi
 }
 
 /* The parent's real path, then the last part. */
-static bool new_folder(const char *path, char *out, size_t size, struct draft_status *st)
+static bool new_path(const char *path, char *out, size_t size, struct draft_status *st)
 {
     char parent[4096], *real;
     size_t length = path ? strlen(path) : 0;
@@ -151,12 +151,12 @@ static bool new_folder(const char *path, char *out, size_t size, struct draft_st
         length--;
     if (length == 0 || length >= sizeof parent)
         return draft_status_fail(st, DRAFT_STATUS_INVALID_ARGUMENT,
-                                 "--output is missing: the folder to make for the merged model");
+                                 "--output is missing: the folder or file to make for the merged model");
     snprintf(parent, sizeof parent, "%.*s", (int)length, path);
     char *slash = strrchr(parent, '/'), *name = slash ? slash + 1 : parent;
     char last[256];
     if (!*name || strlen(name) >= sizeof last || !strcmp(name, ".") || !strcmp(name, ".."))
-        return draft_status_fail(st, DRAFT_STATUS_INVALID_ARGUMENT, "%s is no folder that could be made", path);
+        return draft_status_fail(st, DRAFT_STATUS_INVALID_ARGUMENT, "%s is nothing that could be made", path);
     snprintf(last, sizeof last, "%s", name);
     *name = 0;
     if (!(real = realpath(*parent ? parent : ".", NULL)))
@@ -167,10 +167,10 @@ static bool new_folder(const char *path, char *out, size_t size, struct draft_st
            draft_status_fail(st, DRAFT_STATUS_INVALID_ARGUMENT, "%s: the path is too long", path);
 }
 
-bool draft_export_folder(struct draft_rpc *rpc, Draftd__V1__ExportLoraRequest *request, const char *path, char *saved,
-                         size_t size, struct draft_status *st)
+bool draft_export_model(struct draft_rpc *rpc, Draftd__V1__ExportLoraRequest *request, const char *path, char *saved,
+                        size_t size, struct draft_status *st)
 {
-    if (!new_folder(path, saved, size, st))
+    if (!new_path(path, saved, size, st))
         return false;
     request->path = saved;
     struct draft_stream *stream = draft_rpc_export_lora(rpc, request);

@@ -16,7 +16,7 @@ bool draft_checkpoint_file(struct draft_rpc *rpc, const Draftd__V1__ReadCheckpoi
 
 /* Has the daemon write the merged model as the new folder `path`, of which only the last part may be missing.
  * saved[size] gets its absolute path. */
-bool draft_export_folder(struct draft_rpc *rpc, Draftd__V1__ExportLoraRequest *request, const char *path, char *saved,
-                         size_t size, struct draft_status *st);
+bool draft_export_model(struct draft_rpc *rpc, Draftd__V1__ExportLoraRequest *request, const char *path, char *saved,
+                        size_t size, struct draft_status *st);
 
 #endif

@@ -80,7 +80,7 @@ const struct draft_option draft_spec_options[] = {
     OPTION("lpips", 0, PATH, "DIR", "evaluation.lpips", "LPIPS folder; without it there is no diversity series"),
     TITLE("Running"),
     OPTION("checkpoint-every", 0, INT, "N", "checkpoint_every", "save every N steps (default 50)"),
-    OPTION("checkpoint-keep", 0, INT, "N", "checkpoint_keep", "newest checkpoints kept (default 3)"),
+    OPTION("checkpoint-keep", 0, INT, "N", "checkpoint_keep", "newest checkpoints kept (default 3; 2 of --train full)"),
     OPTION("recompute", 0, NONE, NULL, "recompute", "gradient checkpointing: less memory, more arithmetic"),
     OPTION("precision", 0, STRING, "NAME", "precision",
            "fp32 (default) or bf16: 16-bit products, summed in 32 bits: faster, less exact"),

@@ -40,6 +40,20 @@ static bool look_at_prompts(const struct draft_engine *e, struct draft_inspectio
     return true;
 }
 
+/* What training every weight takes beside the model's own memory. */
+static void look_at_size(const struct draft_engine *e, struct draft_inspection *inspection)
+{
+    const double gib = 1 << 30;
+    double one = (double)draft_trained_numbers(&e->trained) * sizeof(float);
+    if (!e->adapter)
+        warn(inspection,
+             "every weight of the UNet is trained (%.0f million): %.1f GiB for them, their gradients and both "
+             "moments%s%s; a checkpoint takes %.1f GiB",
+             one / sizeof(float) / 1e6, one * (4 + (e->ema != NULL)) / gib, e->ema ? " and average" : "",
+             e->pipeline.base ? ", and the frozen UNet for the KL beside them" : "",
+             one * (3 + (e->ema != NULL)) / gib);
+}
+
 bool draft_inspect(const struct draft_job_config *config, const struct draft_watch *watch,
                    struct draft_inspection *inspection, struct draft_error *err)
 {
@@ -54,6 +68,7 @@ bool draft_inspect(const struct draft_job_config *config, const struct draft_wat
     inspection->height = e->config.height;
     inspection->width = e->config.width;
     bool ok = look_at_prompts(e, inspection, err) && draft_memory_estimate(e, &inspection->memory_bytes, err);
+    look_at_size(e, inspection);
     if (ok && inspection->memory_bytes > draft_memory_limit())
         warn(inspection,
              "the job may need %.1f GiB of memory where this machine has %.1f; a smaller micro_batch, or recompute, "

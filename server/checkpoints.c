@@ -14,6 +14,7 @@
 #include "log.h"
 #include "message.h"
 #include "space.h"
+#include "spec.h"
 #include "worker.h"
 
 /* The rows of one job, oldest first, with their paths. */
@@ -134,7 +135,7 @@ static void prune(struct draftd *d, struct draftd_live_job *job)
 {
     struct rows rows;
     struct draft_error err = {0};
-    size_t keep = job->spec->checkpoint_keep > 0 ? (size_t)job->spec->checkpoint_keep : 3;
+    size_t keep = draftd_spec_checkpoints_kept(job->spec);
     bool ok = read_rows(d, job->number, &rows, &err);
     for (size_t i = 0; ok && i + keep < rows.count; i++) {
         if (in_use(d, rows.row[i]->path))

@@ -30,6 +30,12 @@ static char *file_name(const Draftd__V1__Job *job, int64_t step)
     return draftd_format("%s-step-%06lld.safetensors", n ? name : job->id, (long long)step);
 }
 
+static bool is_merged(const Draftd__V1__ExportLoraRequest *request)
+{
+    return request->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED ||
+           request->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED_SINGLE;
+}
+
 static void send_export(struct draftd *d, struct draftd_worker *worker, const Draftd__V1__ExportLoraRequest *request,
                         const Draftd__V1__Job *job, const char *checkpoint, const char *path)
 {
@@ -39,8 +45,10 @@ static void send_export(struct draftd *d, struct draftd_worker *worker, const Dr
     Draftd__Worker__Export export = DRAFTD__WORKER__EXPORT__INIT;
     export.checkpoint = (char *)checkpoint; /* packing reads them only */
     export.path = (char *)path;
-    if (request->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED)
+    if (is_merged(request))
         export.merged = job->spec;
+    export.single_file = request->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED_SINGLE;
+    export.ema = request->ema;
     export.diffusers = request->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_DIFFUSERS;
     export.f32 = request->f32;
     export.job_id = job->id;
@@ -107,21 +115,21 @@ static bool export_step(struct draftd *d, int64_t number, const Draftd__V1__Expo
     return ok;
 }
 
-static bool check_folder(const char *folder, bool merged, struct draft_error *err)
+static bool check_path(const char *path, bool merged, struct draft_error *err)
 {
     enum { MAX_PATH = 4000 };
-    size_t length = strlen(folder);
+    size_t length = strlen(path);
     if (!merged)
         return length == 0 || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "path",
-                                               "only a merged model is written into a folder; leave it empty");
-    if (folder[0] != '/')
+                                               "only a merged model is written by draftd itself; leave the path empty");
+    if (path[0] != '/')
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "path",
-                                "a merged model needs the absolute path of a folder to make");
-    if (length > MAX_PATH || !draft_utf8_valid(folder, length, NULL))
+                                "a merged model needs the absolute path of a folder or file to make");
+    if (length > MAX_PATH || !draft_utf8_valid(path, length, NULL))
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "path", "the path is longer than %d bytes or not UTF-8",
                                 MAX_PATH);
-    return access(folder, F_OK) != 0 || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "path",
-                                                         "%s is there already; name a folder that is not", folder);
+    return access(path, F_OK) != 0 ||
+           draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "path", "%s is there already; name one that is not", path);
 }
 
 bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *request, struct draftd_patience patience,
@@ -131,10 +139,10 @@ bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *r
     if (!draftd_job_number(request->job_id, &number, err))
         return false;
     if (request->format < DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_UNSPECIFIED ||
-        request->format > DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED)
+        request->format > DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED_SINGLE)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "format", "%d is no format", (int)request->format);
-    bool merged = request->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED;
-    if (!check_folder(request->path, merged, err))
+    bool merged = is_merged(request);
+    if (!check_path(request->path, merged, err))
         return false;
     pthread_mutex_lock(&d->lock);
     char *folder = draftd_format("%s/exports/%lld-%llu", d->state_dir, (long long)number,

@@ -86,6 +86,19 @@ static bool check_total(const Draftd__V1__PreviewSpec *spec, struct draft_error 
                             "so many long prompts do not fit into one reply; ask for several previews");
 }
 
+/* What only a LoRA or a job with an average can show; told now, not by the worker later. */
+static bool fits_job(const Draftd__V1__JobSpec *job, const Draftd__V1__PreviewSpec *spec, struct draft_error *err)
+{
+    bool scaled = spec->lora_scale_opt_case == DRAFTD__V1__PREVIEW_SPEC__LORA_SCALE_OPT_LORA_SCALE;
+    if (spec->ema && job->ema_decay == 0)
+        return refuse(err, "spec.ema", "the job keeps no average of its weights; submit it with ema_decay to have one");
+    return strcmp(job->train, "full") != 0 || !scaled || spec->lora_scale == 0 || spec->lora_scale == 1 ||
+           refuse(
+               err, "spec.lora_scale",
+               "the job trains the UNet's own weights and has no LoRA to scale; use 1 (tuned), 0 (base), or annealing "
+               "(aig) between them");
+}
+
 /* No prompts asked for: the job's evaluation prompts, by default the first 8 different ones of its dataset. */
 static bool fill_prompts(struct draftd *d, const Draftd__V1__Job *job, Draftd__V1__PreviewSpec *spec,
                          struct draft_error *err)
@@ -175,7 +188,8 @@ bool draftd_create_preview(struct draftd *d, const Draftd__V1__CreatePreviewRequ
         pthread_mutex_lock(&d->lock);
         Draftd__V1__Job *job = draftd_accepts_work(d, &failure) ? draftd_store_job(d->store, number, &failure) : NULL;
         pthread_mutex_unlock(&d->lock);
-        ok = job && fill_prompts(d, job, spec, &failure) && check_total(spec, &failure);
+        ok = job && fits_job(job->spec, spec, &failure) && fill_prompts(d, job, spec, &failure) &&
+             check_total(spec, &failure);
         if (ok) {
             pthread_mutex_lock(&d->lock);
             ok = make(d, number, spec, request->request_id, hash, preview, &failure);

@@ -10,6 +10,7 @@
 
 #include "log.h"
 #include "message.h"
+#include "spec.h"
 
 enum { RESERVE_RETRY_MS = 10000 };
 
@@ -24,9 +25,9 @@ bool draftd_space_check(const struct draftd *d, const Draftd__V1__JobSpec *spec,
                         size_t there, struct draft_error *err)
 {
     const double mib = 1 << 20;
-    size_t keep = spec->checkpoint_keep > 0 ? (size_t)spec->checkpoint_keep : 3;
-    size_t more = there < keep ? keep + 1 - there : 1;           /* the newest is written before the oldest goes */
-    double one = (double)trained_parameters * 3 * sizeof(float); /* the adapter and both of Adam's moments */
+    size_t keep = draftd_spec_checkpoints_kept(spec);
+    size_t more = there < keep ? keep + 1 - there : 1; /* the newest is written before the oldest goes */
+    double one = draftd_spec_checkpoint_bytes(spec, trained_parameters);
     double needed = one * (double)more + DRAFTD_SPACE_MARGIN, room = free_bytes(d);
     if (room < 0 || room >= needed)
         return true;

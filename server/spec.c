@@ -277,6 +277,18 @@ static bool check_choices(const Draftd__V1__JobSpec *spec, struct draft_error *e
            check_choice(spec->device, device, COUNT(device), "spec.device", err);
 }
 
+size_t draftd_spec_checkpoints_kept(const Draftd__V1__JobSpec *spec)
+{
+    if (spec->checkpoint_keep > 0)
+        return (size_t)spec->checkpoint_keep;
+    return strcmp(spec->train, "full") == 0 ? 2 : 3;
+}
+
+double draftd_spec_checkpoint_bytes(const Draftd__V1__JobSpec *spec, uint64_t trained_parameters)
+{
+    return (double)trained_parameters * (spec->ema_decay > 0 ? 4 : 3) * sizeof(float);
+}
+
 bool draftd_spec_check(const Draftd__V1__JobSpec *spec, struct draft_error *err)
 {
     if (spec == NULL)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 static const char FORMAT[] = "draftd checkpoint 1";
 enum { MAX_NAME = 512, PAIRS = 9, TEXT = 64 };
@@ -162,6 +163,25 @@ static bool write_all(const char *path, const struct draft_checkpoint_info *info
     return draft_safetensors_write(path, item, count, meta.pair, err);
 }
 
+/* A full checkpoint has gigabytes: said before they are written, not after most of them. A disk that cannot be asked is
+ * no reason to refuse. */
+static bool fits(const char *path, const struct draft_safetensors_item *item, int count, struct draft_error *err)
+{
+    const double mib = 1 << 20;
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    struct statvfs disk;
+    bool known = folder && statvfs(folder, &disk) == 0;
+    free(folder);
+    double needed = 0, room = known ? (double)disk.f_bavail * (double)disk.f_frsize : 0;
+    for (int i = 0; i < count; i++)
+        needed += (double)numbers(item[i].rank, item[i].dim) * sizeof(float);
+    return !known || needed <= room ||
+           draft_fail(err, DRAFT_DISK_FULL,
+                      "%s needs %.1f MiB and %.1f MiB are free there; free some space, or keep fewer checkpoints", path,
+                      needed / mib, room / mib);
+}
+
 bool draft_checkpoint_save(const char *path, const struct draft_checkpoint_info *info,
                            const struct draft_checkpoint_state *state, struct draft_saved *saved,
                            struct draft_error *err)
@@ -172,7 +192,8 @@ bool draft_checkpoint_save(const char *path, const struct draft_checkpoint_info 
     bool ok = item && name;
     if (!ok)
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the table of a checkpoint");
-    ok = ok && gather(state, item, name, err) && write_all(path, info, item, count, err);
+    ok =
+        ok && gather(state, item, name, err) && fits(path, item, count, err) && write_all(path, info, item, count, err);
     free(item);
     free(name);
     if (!ok)

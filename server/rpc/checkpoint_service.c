@@ -86,7 +86,7 @@ DRAFTD_OPEN(draftd_rpc_export_lora)
     if (!draftd_require(in->job_id, "job_id", "job-12", err) ||
         !draftd_export_lora(draftd_call_context(call), in, draftd_call_patience(call), &path, &name, err))
         return false;
-    if (in->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_MERGED) { /* it stays where it is */
+    if (in->path[0]) { /* a merged model: it stays where it is */
         free(name);
         struct export *made = draftd_new(sizeof *made);
         *made = (struct export){NULL, path};

@@ -5,9 +5,12 @@
 static bool export_merged(const Draftd__Worker__Export *task, struct draft_error *err)
 {
     struct draft_job_config config;
-    struct draft_merged_options options = {.config = &config, .checkpoint = task->checkpoint, .f32 = task->f32};
-    return draftd_spec_to_config(task->merged, NULL, 0, &config, err) &&
-           draft_export_merged_folder(task->path, &options, err);
+    struct draft_merged_options options = {
+        .config = &config, .checkpoint = task->checkpoint, .f32 = task->f32, .ema = task->ema};
+    if (!draftd_spec_to_config(task->merged, NULL, 0, &config, err))
+        return false;
+    return task->single_file ? draft_export_merged_single(task->path, &options, err)
+                             : draft_export_merged_folder(task->path, &options, err);
 }
 
 bool draftd_work_export(const Draftd__Worker__Export *task, struct draft_error *err)
@@ -16,6 +19,7 @@ bool draftd_work_export(const Draftd__Worker__Export *task, struct draft_error *
         return export_merged(task, err);
     struct draft_export_options options = {.format = task->diffusers ? DRAFT_EXPORT_DIFFUSERS : DRAFT_EXPORT_KOHYA,
                                            .f32 = task->f32,
+                                           .ema = task->ema,
                                            .job = task->job_id,
                                            .reward = task->reward,
                                            .kl_coeff = task->kl_coeff};

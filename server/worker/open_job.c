@@ -59,7 +59,7 @@ bool draftd_open_prompts(struct draftd_open_job *job, const char *path, struct d
 }
 
 bool draftd_open_job(struct draftd_open_job *job, struct draftd_work *work, const Draftd__Worker__Train *task,
-                     struct draft_error *err)
+                     bool sample_only, struct draft_error *err)
 {
     *job = (struct draftd_open_job){0};
     if (!task->spec)
@@ -67,6 +67,7 @@ bool draftd_open_job(struct draftd_open_job *job, struct draftd_work *work, cons
     if (!draftd_open_prompts(job, task->dataset, err) ||
         !draftd_spec_to_config(task->spec, job->prompts, job->prompt_count, &job->config, err))
         return false;
+    job->config.sample_only = sample_only;
     struct draft_watch watch = draftd_work_watch(work);
     job->engine = draft_engine_open(&job->config, &watch, err);
     if (!job->engine)

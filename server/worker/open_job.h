@@ -16,9 +16,10 @@ struct draftd_open_job {
 
 /* Only the prompts of a copy: one JSON string a line. Adds to a zeroed job. */
 bool draftd_open_prompts(struct draftd_open_job *job, const char *path, struct draft_error *err);
-/* Refuses weights that have changed since the job was submitted: FAILED_PRECONDITION, field "fingerprint". */
+/* Refuses weights that have changed since the job was submitted: FAILED_PRECONDITION, field "fingerprint".
+ * `sample_only`: nothing will be trained. */
 bool draftd_open_job(struct draftd_open_job *job, struct draftd_work *work, const Draftd__Worker__Train *task,
-                     struct draft_error *err);
+                     bool sample_only, struct draft_error *err);
 void draftd_open_job_close(struct draftd_open_job *job); /* zeroed is fine */
 
 #endif

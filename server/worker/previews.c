@@ -110,6 +110,7 @@ static bool prepare(struct order *o, struct draft_error *err)
     r->lora_scale = 1;
     if (spec->lora_scale_opt_case == DRAFTD__V1__PREVIEW_SPEC__LORA_SCALE_OPT_LORA_SCALE)
         r->lora_scale = spec->lora_scale;
+    r->ema = spec->ema;
     r->height = spec->height != 0 ? spec->height : config->height;
     r->width = spec->width != 0 ? spec->width : config->width;
     if (!draftd_aig_parse(spec->aig, &r->aig, &r->aig_power))
@@ -138,6 +139,8 @@ static char *details(const struct order *o, const struct draft_picture *picture)
     json_t *json = json_pack("{s:s, s:I, s:f, s:f, s:s}", "job", o->job, "step", (json_int_t)o->work->step,
                              "lora_scale", o->request.lora_scale, "kl_coeff", draft_engine_config(o->engine)->kl_coeff,
                              "aig", o->preview->spec->aig[0] ? o->preview->spec->aig : "draft");
+    if (o->request.ema)
+        json_object_set_new(json, "weights", json_string("average"));
     json_object_set_new(json, "reward", isfinite(picture->reward) ? json_real(picture->reward) : json_null());
     char *text = json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
     json_decref(json);

@@ -8,7 +8,7 @@ bool draftd_work_sample(struct draftd_work *work, const Draftd__Worker__Sample *
     if (!task->job || !task->preview)
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "the task names no job or no preview");
     struct draftd_open_job job;
-    bool ok = draftd_open_job(&job, work, task->job, err);
+    bool ok = draftd_open_job(&job, work, task->job, true, err);
     if (ok)
         draftd_preview_run(work, job.engine, task->job->job_id, task->preview);
     else

@@ -176,7 +176,7 @@ bool draftd_work_train(struct draftd_work *work, const Draftd__Worker__Train *ta
                        struct draft_error *err)
 {
     struct draftd_open_job job;
-    bool ok = draftd_open_job(&job, work, task, err);
+    bool ok = draftd_open_job(&job, work, task, false, err);
     if (ok) {
         struct training t = {.work = work,
                              .task = task,

@@ -728,6 +728,42 @@ class Steering(Case):
         self.assertEqual(d.stop(), 0)
 
 
+class FullTraining(Case):
+    """A job that trains every weight of the UNet and keeps their average: the same life, other exports."""
+
+    def test_full_training(self):
+        d = self.daemon
+        spec = self.spec(steps=2, train="full", ema_decay=0.5)
+        self.fails(lambda: self.create(spec), Code.INVALID_ARGUMENT, "spec.lora")
+        spec.ClearField("lora")
+        spec.optimizer.learning_rate = 1e-4
+        job = self.create(spec).job
+        self.assertGreater(job.trained_parameters, 8e6)
+        self.assertIn("every weight of the UNet is trained (8 million)", job.warnings[0])
+        job = d.wait(job.id, lambda j: j.state not in (Job.STATE_QUEUED, Job.STATE_PREPARING, Job.STATE_RUNNING))
+        self.assertEqual(job.state, Job.STATE_SUCCEEDED, job)
+
+        shown = [self.preview(job.id, prompts=["a fruit"], steps=4, **more)
+                 for more in ({}, {"ema": True}, {"lora_scale": 0.0}, {"aig": "linear"})]
+        for preview in shown:
+            last = list(self.watch_preview(preview.id))[-1].preview
+            self.assertEqual(last.state, Preview.STATE_SUCCEEDED, last)
+        self.assertEqual(len({self.picture(preview.id, 0) for preview in shown}), 4)
+        self.fails(lambda: self.preview(job.id, lora_scale=0.5), Code.INVALID_ARGUMENT, "spec.lora_scale")
+
+        Request = pb.checkpoints.ExportLoraRequest
+        self.fails(lambda: self.export(job_id=job.id), Code.FAILED_PRECONDITION, words="export the whole model instead")
+        merge = lambda path, **more: list(d.checkpoints.ExportLora(Request(job_id=job.id, path=path, **more), timeout=120))
+        path = os.path.join(d.folder, "full-model")
+        for ema in (False, True):
+            where = path + "-ema" * ema
+            self.assertEqual(merge(where, format=Request.FORMAT_MERGED, ema=ema)[0].file_name, where)
+            self.assertTrue(os.path.exists(os.path.join(where, "unet", "diffusion_pytorch_model.safetensors")))
+        self.fails(lambda: merge(path, format=Request.FORMAT_MERGED), Code.INVALID_ARGUMENT, "path")
+        self.fails(lambda: merge(path + ".safetensors", format=Request.FORMAT_MERGED_SINGLE), Code.FAILED_PRECONDITION,
+                   words="norm_num_groups")
+
+
 class Weights(Case):
     def test_a_resume_refuses_changed_weights(self):
         d = self.daemon
