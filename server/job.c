@@ -28,6 +28,7 @@
 #include "log.h"
 #include "message.h"
 #include "space.h"
+#include "worker.h"
 
 #define QUEUED     DRAFTD__V1__JOB__STATE__STATE_QUEUED
 #define PREPARING  DRAFTD__V1__JOB__STATE__STATE_PREPARING
@@ -80,29 +81,37 @@ bool draftd_job_number(const char *job_id, int64_t *number, struct draft_error *
                : draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "job_id", "the job's id is missing");
 }
 
-struct draftd_live_job *draftd_live_job(struct draftd *d, int64_t number)
+static struct draftd_live_job **slot_of(struct draftd *d, int64_t number)
 {
-    for (struct draftd_live_job *job = d->jobs; job; job = job->next)
-        if (job->number == number)
-            return job;
-    return NULL;
+    return &d->slots[(uint64_t)number % DRAFTD_SLOTS];
 }
 
+struct draftd_live_job *draftd_live_job(struct draftd *d, int64_t number)
+{
+    struct draftd_live_job *job = *slot_of(d, number);
+    while (job && job->number != number)
+        job = job->next_in_slot;
+    return job;
+}
+
+/* From the end: a new job has the highest rank. */
 static void enqueue(struct draftd *d, struct draftd_live_job *job)
 {
-    struct draftd_live_job **link = &d->jobs;
-    while (*link && (*link)->rank <= job->rank)
-        link = &(*link)->next;
-    job->next = *link;
-    *link = job;
+    struct draftd_live_job *before = d->last_job;
+    while (before && before->rank > job->rank)
+        before = before->previous;
+    job->previous = before;
+    job->next = before ? before->next : d->jobs;
+    *(before ? &before->next : &d->jobs) = job;
+    *(job->next ? &job->next->previous : &d->last_job) = job;
+    d->positions_known = false;
 }
 
 static void unlink_job(struct draftd *d, struct draftd_live_job *job)
 {
-    struct draftd_live_job **link = &d->jobs;
-    while (*link != job)
-        link = &(*link)->next;
-    *link = job->next;
+    *(job->previous ? &job->previous->next : &d->jobs) = job->next;
+    *(job->next ? &job->next->previous : &d->last_job) = job->previous;
+    d->positions_known = false;
 }
 
 struct draftd_live_job *draftd_job_wake(struct draftd *d, const Draftd__V1__Job *row, int64_t rank, int crashes)
@@ -121,6 +130,9 @@ struct draftd_live_job *draftd_job_wake(struct draftd *d, const Draftd__V1__Job 
     job->max_retries = row->spec->max_retries == 0 ? 2 : row->spec->max_retries < 0 ? 0 : row->spec->max_retries;
     job->progress = *row->progress;
     job->progress.phase = job->phase;
+    job->next_in_slot = *slot_of(d, job->number);
+    *slot_of(d, job->number) = job;
+    d->queued += job->state == QUEUED;
     enqueue(d, job);
     return job;
 }
@@ -128,6 +140,11 @@ struct draftd_live_job *draftd_job_wake(struct draftd *d, const Draftd__V1__Job 
 void draftd_job_forget(struct draftd *d, struct draftd_live_job *job)
 {
     assert(job->worker == NULL);
+    struct draftd_live_job **link = slot_of(d, job->number);
+    while (*link != job)
+        link = &(*link)->next_in_slot;
+    *link = job->next_in_slot;
+    d->queued -= job->state == QUEUED;
     unlink_job(d, job);
     draftd_message_free(job->spec);
     free(job->fingerprint);
@@ -167,6 +184,8 @@ void draftd_moved(struct draftd *d, struct draftd_live_job *job, const struct dr
     draftd_log(move->to == FAILED ? DRAFTD_WARNING : DRAFTD_INFO, job->id, "%s -> %s at step %lld%s%s",
                table[job->state].name, table[move->to].name, (long long)job->progress.step, *reason ? ": " : "",
                reason);
+    d->queued += (move->to == QUEUED) - (job->state == QUEUED);
+    d->positions_known = false;
     job->state = move->to;
     job->attempt += move->begins != NULL;
     job->crashes = move->forgive ? 0 : job->crashes + move->crashed;
@@ -277,15 +296,31 @@ void draftd_job_estimate(const struct draftd_live_job *job, Draftd__V1__Progress
                                 : -1;
 }
 
+/* All positions at once: whoever lists a long queue asks for each. */
+static int64_t position_of(struct draftd *d, const struct draftd_live_job *job)
+{
+    int64_t position = 0;
+    if (!d->positions_known)
+        for (struct draftd_live_job *each = d->jobs; each; each = each->next)
+            each->position = each->state == QUEUED ? ++position : 0;
+    d->positions_known = true;
+    return job->position;
+}
+
+static const struct draftd_live_job *running_job(struct draftd *d)
+{
+    for (const struct draftd_worker *worker = d->workers; worker; worker = worker->next) {
+        const struct draftd_live_job *job = worker->job ? draftd_live_job(d, worker->job) : NULL;
+        if (job && job->worker == worker && job->state != QUEUED)
+            return job;
+    }
+    return NULL;
+}
+
 static void describe_wait(struct draftd *d, const struct draftd_live_job *job, Draftd__V1__Job *message)
 {
-    int64_t position = 1;
-    const struct draftd_live_job *runner = NULL;
-    for (const struct draftd_live_job *other = d->jobs; other; other = other->next) {
-        if (other->worker && other->state != QUEUED)
-            runner = other;
-        position += other->state == QUEUED && other->rank < job->rank;
-    }
+    int64_t position = position_of(d, job);
+    const struct draftd_live_job *runner = running_job(d);
     message->queue_position = position;
     char *why;
     if (d->draining)

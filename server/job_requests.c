@@ -211,11 +211,8 @@ static bool may_resume(struct draftd *d, const Draftd__V1__Job *row, struct draf
                           "the last change of %s is not on disk yet; free some space and try again", row->id);
     if (being_deleted(d, draftd_parse_id("job", row->id)))
         return draft_fail(err, DRAFT_FAILED_PRECONDITION, "%s is being deleted", row->id);
-    int queued = 0;
-    for (const struct draftd_live_job *job = d->jobs; job; job = job->next)
-        queued += job->state == QUEUED;
-    return queued < d->max_queue ||
-           draft_fail(err, DRAFT_RESOURCE_EXHAUSTED, "the queue is full: %d jobs wait", queued);
+    return d->queued < d->max_queue ||
+           draft_fail(err, DRAFT_RESOURCE_EXHAUSTED, "the queue is full: %d jobs wait", d->queued);
 }
 
 static Draftd__V1__Job *resumable(struct draftd *d, int64_t number, struct draft_error *err)

@@ -18,7 +18,7 @@
 #include "store/store.h"
 #include "worker.pb-c.h"
 
-enum { DRAFTD_INSPECTORS = 2, DRAFTD_SAMPLERS = 1, DRAFTD_STEP_TIMES = 10 };
+enum { DRAFTD_INSPECTORS = 2, DRAFTD_SAMPLERS = 1, DRAFTD_STEP_TIMES = 10, DRAFTD_SLOTS = 4096 };
 
 struct draftd_worker;
 
@@ -27,8 +27,10 @@ enum draftd_stop { DRAFTD_STOP_NONE, DRAFTD_STOP_DRAIN, DRAFTD_STOP_PAUSE, DRAFT
 
 /* A job that is queued or has a worker. */
 struct draftd_live_job {
-    struct draftd_live_job *next; /* in the order of rank */
+    struct draftd_live_job *next, *previous; /* in the order of rank */
+    struct draftd_live_job *next_in_slot;
     int64_t number, rank;
+    int64_t position; /* in the queue, from 1, when d->positions_known; 0: it does not wait */
     char id[32];
     Draftd__V1__JobSpec *spec;
     char *fingerprint;
@@ -93,7 +95,10 @@ struct draftd {
     int epoll, kick_fd;
     bool kicked;
 
-    struct draftd_live_job *jobs;
+    struct draftd_live_job *jobs, *last_job;
+    struct draftd_live_job *slots[DRAFTD_SLOTS]; /* the same by number */
+    int queued;                                  /* how many of them are QUEUED */
+    bool positions_known;                        /* as long as the queue stays as it is */
     struct draftd_deletion *deletions;
     struct draftd_live_preview *previews;
     struct draftd_worker *workers;

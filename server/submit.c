@@ -190,14 +190,11 @@ static Draftd__V1__Job *describe(const Draftd__V1__JobSpec *spec, const struct d
 
 static bool check_room(struct draftd *d, struct draft_error *err)
 {
-    int queued = 0;
-    for (const struct draftd_live_job *job = d->jobs; job; job = job->next)
-        queued += job->state == DRAFTD__V1__JOB__STATE__STATE_QUEUED;
-    return queued < d->max_queue ||
+    return d->queued < d->max_queue ||
            draft_fail(
                err, DRAFT_RESOURCE_EXHAUSTED,
                "the queue is full: %d jobs wait; cancel one or wait until one starts (--max-queue sets the limit)",
-               queued);
+               d->queued);
 }
 
 /* Row, request id and event in one transaction; the folder gets its name before the commit: a crash in between leaves a

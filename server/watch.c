@@ -348,9 +348,10 @@ static void next_untold(struct draftd_watcher *watcher, bool metrics, ProtobufCM
     struct draftd *d = watcher->d;
     uint64_t *seen = metrics ? &watcher->metrics_seen : &watcher->progress_seen, best = UINT64_MAX;
     struct draftd_live_job *found = NULL;
-    for (struct draftd_live_job *job = d->jobs; job; job = job->next) {
+    for (struct draftd_live_job *job = watcher->job ? draftd_live_job(d, watcher->job) : d->jobs; job;
+         job = watcher->job ? NULL : job->next) {
         uint64_t count = metrics ? job->metrics_count : job->progress_count;
-        if (count > *seen && count < best && (watcher->job == 0 || watcher->job == job->number)) {
+        if (count > *seen && count < best) {
             best = count;
             found = job;
         }
