@@ -78,9 +78,14 @@ static bool read_states(const struct draft_arguments *arguments, Draftd__V1__Job
             if (!strcmp(names[s], given->text))
                 found = s + 1;
         if (found < 0) {
-            const char *near = draft_nearest(given->text, names, known);
-            return draft_fail(err, DRAFT_INVALID_ARGUMENT, "--state \"%s\": no such state%s%s%s", given->text,
-                              near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+            char list[160] = "";
+            for (int s = 0, n = 0; s < known; s++)
+                n += snprintf(list + n, sizeof list - (size_t)n, "%s%s",
+                              s == 0          ? ""
+                              : s + 1 < known ? ", "
+                                              : " or ",
+                              names[s]);
+            return draft_fail(err, DRAFT_INVALID_ARGUMENT, "--state \"%.60s\": expected %s", given->text, list);
         }
         if (*count < 16)
             states[(*count)++] = (Draftd__V1__Job__State)found;

@@ -26,13 +26,12 @@ static const struct draft_option own_options[] = {
 static const struct draft_option *const tables[] = {own_options, draft_spec_options, NULL};
 
 /* The same sentence, with the flag that would mend it. */
-static int report(const struct draft_context *cx, struct draft_status *st)
+static void name_flag(const char *field, char *message, size_t size)
 {
-    const char *flag = draft_spec_flag_of(st->field);
-    size_t used = strlen(st->message);
-    if (flag && !strstr(st->message, flag))
-        snprintf(st->message + used, sizeof st->message - used, " (%s)", flag);
-    return draft_report(cx, st);
+    const char *flag = draft_spec_flag_of(field);
+    size_t used = strlen(message);
+    if (flag && !strstr(message, flag))
+        snprintf(message + used, size - used, " (%s)", flag);
 }
 
 static void print_validated(const struct draft_context *cx, const draft_job *job)
@@ -61,8 +60,10 @@ static int submit(struct draft_context *cx, const struct draft_arguments *argume
         draft_block_draw(&wait, line, 1);
     Draftd__V1__CreateJobResponse *reply = draft_rpc_create_job(rpc, &request, &st);
     draft_block_clear(&wait);
-    if (!reply)
-        return report(cx, &st);
+    if (!reply) {
+        name_flag(st.field, st.message, sizeof st.message);
+        return draft_report(cx, &st);
+    }
     const draft_job *job = reply->job;
     for (size_t i = 0; i < job->n_warnings; i++)
         fprintf(cx->err.out, "%swarning:%s %s\n", draft_ink(&cx->err, DRAFT_YELLOW), draft_ink(&cx->err, DRAFT_PLAIN),
@@ -87,10 +88,12 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     Draftd__V1__JobSpec *spec = draft_spec_new();
     const char *config = draft_arguments_string(arguments, "config", NULL);
     int code;
-    if ((config && !draft_spec_from_file(spec, config, &err)) || !draft_spec_from_arguments(spec, arguments, &err))
+    if ((config && !draft_spec_from_file(spec, config, &err)) || !draft_spec_from_arguments(spec, arguments, &err)) {
+        name_flag(err.field, err.message, sizeof err.message);
         code = draft_report_error(cx, &err);
-    else
+    } else {
         code = submit(cx, arguments, spec);
+    }
     draft_free_message(spec);
     return code;
 }

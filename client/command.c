@@ -104,7 +104,7 @@ void draft_print_overview(FILE *out)
           "A first run:\n"
           "  draft demo                      everything at once, with a small built-in model\n"
           "  draftd &                        start a daemon of your own\n"
-          "  draft submit --model sd15/ --dataset prompts.txt --reward clip:PickScore_v1/ --steps 200 --watch\n",
+          "  draft submit --model sd15 --dataset prompts.txt --reward pickscore:PickScore_v1 --steps 200 --watch\n",
           out);
 }
 
@@ -115,8 +115,8 @@ void draft_print_help(const struct draft_command *command, const struct draft_te
     int rows, columns;
     draft_terminal_size(terminal, &rows, &columns);
     int width = !terminal->tty || columns > 110 ? 100 : columns - 1;
-    fprintf(out, "%sdraft %s%s: %s\n\n%sUsage:%s draft %s %s\n\n", bold, command->name, plain, command->summary, bold,
-            plain, command->name, command->usage);
+    fprintf(out, "%sdraft %s%s: %s\n\n%sUsage:%s draft %s%s%s\n\n", bold, command->name, plain, command->summary, bold,
+            plain, command->name, *command->usage ? " " : "", command->usage);
     draft_wrap(command->about, 0, 0, width, out);
     for (const struct draft_option *const *table = command->options; table && *table; table++) {
         if ((*table)->name && *(*table)->name)
@@ -161,8 +161,13 @@ static int run(struct draft_context *cx, const struct draft_command *command, in
         }
     if (!draft_arguments_parse(tables, argc, argv, &arguments, &err))
         return usage_error(cx, command->name, err.message);
-    if (arguments.operand_count < command->least)
-        return usage_error(cx, command->name, arguments.operand_count ? "too few arguments" : "an argument is missing");
+    if (arguments.operand_count < command->least) {
+        char text[160];
+        snprintf(text, sizeof text, "%s: draft %s %s",
+                 arguments.operand_count ? "too few arguments" : "an argument is missing", command->name,
+                 command->usage);
+        return usage_error(cx, command->name, text);
+    }
     if (command->most >= 0 && arguments.operand_count > command->most) {
         char text[160];
         snprintf(text, sizeof text, "unexpected argument \"%.80s\"", arguments.operands[command->most]);
@@ -206,8 +211,12 @@ int draft_main(int argc, char **argv)
         for (const struct draft_command *const *c = draft_commands; *c; c++)
             names[count++] = (*c)->name;
         const char *near = draft_nearest(name, names, count);
-        snprintf(text, sizeof text,
-                 near ? "unknown command \"%.60s\"; did you mean \"%s\"?" : "unknown command \"%.60s\"", name, near);
+        if (*name == '-')
+            snprintf(text, sizeof text, "options stand behind the command: draft COMMAND %.60s", name);
+        else
+            snprintf(text, sizeof text,
+                     near ? "unknown command \"%.60s\"; did you mean \"%s\"?" : "unknown command \"%.60s\"", name,
+                     near);
         return usage_error(&cx, "", text);
     }
     return run(&cx, command, argc - 2, argv + 2);

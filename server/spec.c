@@ -33,10 +33,11 @@ static bool check_text(const char *text, size_t limit, const char *field, struct
     return true;
 }
 
-static bool check_path(const char *path, size_t limit, bool needed, const char *field, struct draft_error *err)
+/* needed: what an empty path lacks, or NULL. */
+static bool check_path(const char *path, size_t limit, const char *needed, const char *field, struct draft_error *err)
 {
     if (*path == '\0')
-        return !needed || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "a path is needed here");
+        return !needed || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "%s", needed);
     if (!check_text(path, limit, field, err))
         return false;
     return *path == '/' ||
@@ -165,6 +166,30 @@ static bool check_length(const Draftd__V1__Length *length, struct draft_error *e
     return true;
 }
 
+/* Whether a name is one of `count`; if not, `list` says which there are, in `quote`s. */
+static bool is_one_of(const char *name, const char *const *names, size_t count, const char *quote, char list[256])
+{
+    for (size_t i = 0, n = 0; i < count; i++) {
+        if (strcmp(name, names[i]) == 0)
+            return true;
+        const char *before = i == 0 ? "" : i + 1 < count ? ", " : " or ";
+        n += (size_t)snprintf(list + n, 256 - n, "%s%s%s%s", before, quote, names[i], quote);
+    }
+    return false;
+}
+
+static bool check_reward_kind(const char *kind, const char *field, struct draft_error *err)
+{
+    static const char *const kinds[] = {
+#define DRAFT_REWARD(name, help) #name,
+#include "rewards/rewards.def"
+#undef DRAFT_REWARD
+    };
+    char list[256];
+    return is_one_of(kind, kinds, COUNT(kinds), "", list) ||
+           draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "there is no reward \"%s\"; use %s", kind, list);
+}
+
 static bool check_rewards(const Draftd__V1__JobSpec *spec, struct draft_error *err)
 {
     char field[96];
@@ -178,10 +203,10 @@ static bool check_rewards(const Draftd__V1__JobSpec *spec, struct draft_error *e
         snprintf(field, sizeof field, "spec.rewards[%zu].kind", i);
         if (*reward->kind == '\0')
             return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "the kind of reward is missing");
-        if (!check_text(reward->kind, 31, field, err))
+        if (!check_text(reward->kind, 31, field, err) || !check_reward_kind(reward->kind, field, err))
             return false;
         snprintf(field, sizeof field, "spec.rewards[%zu].path", i);
-        if (!check_path(reward->path, MAX_REWARD_PATH, false, field, err))
+        if (!check_path(reward->path, MAX_REWARD_PATH, NULL, field, err))
             return false;
         snprintf(field, sizeof field, "spec.rewards[%zu].options", i);
         if (!check_text(reward->options, MAX_OPTIONS, field, err))
@@ -203,14 +228,14 @@ static bool check_lora_files(const Draftd__V1__JobSpec *spec, struct draft_error
     for (size_t i = 0; i < spec->n_base_loras; i++) {
         const Draftd__V1__LoraFile *file = spec->base_loras[i];
         snprintf(field, sizeof field, "spec.base_loras[%zu].path", i);
-        if (!check_path(file->path, MAX_PATH, true, field, err))
+        if (!check_path(file->path, MAX_PATH, "the path of the LoRA is missing", field, err))
             return false;
         snprintf(field, sizeof field, "spec.base_loras[%zu].weight", i);
         if (file->weight_opt_case == DRAFTD__V1__LORA_FILE__WEIGHT_OPT_WEIGHT &&
             !check_double(file->weight, field, -100, 100, err))
             return false;
     }
-    return check_path(spec->lora ? spec->lora->continue_from : "", MAX_PATH, false, "spec.lora.continue_from", err);
+    return check_path(spec->lora ? spec->lora->continue_from : "", MAX_PATH, NULL, "spec.lora.continue_from", err);
 }
 
 static bool check_evaluation(const Draftd__V1__Evaluation *evaluation, struct draft_error *err)
@@ -228,13 +253,7 @@ static bool check_evaluation(const Draftd__V1__Evaluation *evaluation, struct dr
             return draft_fail_field(err, failure.code, field, "%s", failure.message);
         }
     }
-    return check_path(evaluation->lpips, MAX_PATH, false, "spec.evaluation.lpips", err);
-}
-
-/* Before the i-th of `count` in a list of choices. */
-static const char *separator(size_t i, size_t count)
-{
-    return i == 0 ? "" : i + 1 < count ? ", " : " or ";
+    return check_path(evaluation->lpips, MAX_PATH, NULL, "spec.evaluation.lpips", err);
 }
 
 bool draftd_sampler_check(const char *name, const char *field, struct draft_error *err)
@@ -244,12 +263,9 @@ bool draftd_sampler_check(const char *name, const char *field, struct draft_erro
 #include "sampler/samplers.def"
 #undef DRAFT_SAMPLER
     };
-    char shown[64], list[256] = "";
-    for (size_t i = 0, n = 0; i < COUNT(samplers); i++) {
-        if (!*name || strcmp(name, samplers[i]) == 0)
-            return true;
-        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", separator(i, COUNT(samplers)), samplers[i]);
-    }
+    char shown[64], list[256];
+    if (!*name || is_one_of(name, samplers, COUNT(samplers), "", list))
+        return true;
     draftd_clean_text(shown, sizeof shown, name);
     return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "there is no sampler \"%s\"; use %s", shown, list);
 }
@@ -258,12 +274,9 @@ bool draftd_sampler_check(const char *name, const char *field, struct draft_erro
 static bool check_choice(const char *name, const char *const *names, size_t count, const char *field,
                          struct draft_error *err)
 {
-    char shown[64], list[128] = "";
-    for (size_t i = 0, n = 0; i < count; i++) {
-        if (!*name || strcmp(name, names[i]) == 0)
-            return true;
-        n += (size_t)snprintf(list + n, sizeof list - n, "%s\"%s\"", separator(i, count), names[i]);
-    }
+    char shown[64], list[256];
+    if (!*name || is_one_of(name, names, count, "\"", list))
+        return true;
     draftd_clean_text(shown, sizeof shown, name);
     return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "\"%s\" is not known here; use %s", shown, list);
 }
@@ -298,9 +311,9 @@ bool draftd_spec_check(const Draftd__V1__JobSpec *spec, struct draft_error *err)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec",
                                 "the specification has %zu bytes, at most %d are allowed", size, DRAFTD_SPEC_BYTES);
     return check_text(spec->display_name, 63, "spec.display_name", err) && check_choices(spec, err) &&
-           check_path(spec->model, MAX_PATH, true, "spec.model", err) &&
-           check_path(spec->dataset, MAX_PATH, true, "spec.dataset", err) && check_rewards(spec, err) &&
-           check_lora_files(spec, err) && check_numbers(spec, err) &&
+           check_path(spec->model, MAX_PATH, "the model to tune is missing", "spec.model", err) &&
+           check_path(spec->dataset, MAX_PATH, "the file of prompts is missing", "spec.dataset", err) &&
+           check_rewards(spec, err) && check_lora_files(spec, err) && check_numbers(spec, err) &&
            check_text(spec->sampling ? spec->sampling->negative_prompt : "", DRAFTD_PROMPT_BYTES,
                       "spec.sampling.negative_prompt", err) &&
            (!spec->sampling || draftd_sampler_check(spec->sampling->sampler, "spec.sampling.sampler", err)) &&

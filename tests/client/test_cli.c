@@ -424,6 +424,31 @@ static void test_cli__every_command_has_help(void **state)
     assert_non_null(strstr(out, "130"));
 }
 
+static void test_cli__a_wrong_command_line_is_answered_with_what_is_right(void **state)
+{
+    (void)state;
+    static const char *const wrong[][2] = {
+        {"sumbit", "did you mean \"submit\"?"},
+        {"--socket d.sock jobs", "options stand behind the command: draft COMMAND --socket"},
+        {"show", "an argument is missing: draft show JOB..."},
+        {"show job-1 extra --jsn", "unknown option --jsn; did you mean --json?"},
+        {"jobs --state over",
+         "expected queued, preparing, running, paused, cancelling, succeeded, failed or cancelled"},
+        {"jobs --limit many", "expected a whole number"},
+        {"submit", "the model to tune is missing (--model)"},
+        {"submit --model model --dataset prompts.txt --reward beauty:model --steps 2", "use clip, pickscore"},
+        {"submit --model model --dataset prompts.txt --reward clip:model --steps 2 --epochs 1", "give one"},
+        {"plot", "an argument is missing: draft plot JOB... [options]"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(draft("%s", wrong[i][0]), 2);
+        if (!strstr(errors, wrong[i][1]))
+            fail_msg("draft %s: expected \"%s\", got: %s", wrong[i][0], wrong[i][1], errors);
+    }
+    assert_int_equal(draft("submit --model nowhere"), 3);
+    assert_non_null(strstr(errors, "(--model)"));
+}
+
 static void test_cli__merge_sums_files_and_says_what_is_wrong(void **state)
 {
     (void)state;
@@ -470,6 +495,7 @@ int main(void)
         cmocka_unit_test(test_cli__a_bench_that_fails_or_is_interrupted_leaves_no_job),
         cmocka_unit_test(test_cli__bench_runs_the_demo_on_a_daemon_of_its_own),
         cmocka_unit_test(test_cli__every_command_has_help),
+        cmocka_unit_test(test_cli__a_wrong_command_line_is_answered_with_what_is_right),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

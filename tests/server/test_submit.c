@@ -106,7 +106,7 @@ static void test_submit__fields_are_checked_and_named(void **state)
     expect_refusal(f, spec, DRAFT_INVALID_ARGUMENT, "spec.model", "not absolute");
     spec = fixture_spec(f, "", 5);
     draftd_message_string(&spec->model, "");
-    expect_refusal(f, spec, DRAFT_INVALID_ARGUMENT, "spec.model", "needed");
+    expect_refusal(f, spec, DRAFT_INVALID_ARGUMENT, "spec.model", "missing");
     spec = fixture_spec(f, "\xc3\x28", 5);
     expect_refusal(f, spec, DRAFT_INVALID_ARGUMENT, "spec.display_name", "UTF-8");
     spec = fixture_spec(f, "0123456789012345678901234567890123456789012345678901234567890123", 5);
@@ -128,6 +128,10 @@ static void test_submit__fields_are_checked_and_named(void **state)
     spec->optimizer = draftd_message_new(&draftd__v1__optimizer__descriptor);
     spec->optimizer->learning_rate = INFINITY;
     expect_refusal(f, spec, DRAFT_INVALID_ARGUMENT, "spec.optimizer.learning_rate", "inf");
+    spec = fixture_spec(f, "", 5);
+    draftd_message_string(&spec->rewards[0]->kind, "beauty");
+    expect_refusal(f, spec, DRAFT_INVALID_ARGUMENT, "spec.rewards[0].kind",
+                   "there is no reward \"beauty\"; use clip, ");
     spec = fixture_spec(f, "", 5);
     draftd_message_free(spec->rewards[0]);
     spec->n_rewards = 0;
