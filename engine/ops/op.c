@@ -78,3 +78,28 @@ void draft_copy_rows(struct draft_backend *backend, int64_t rows, int64_t width,
     draft_parallel_range(backend, rows, grain, copy_range,
                          &(struct copy){width, from_stride, to_stride, from, to, accumulate});
 }
+
+/* Floats from the large picture's start to the window's, for picture n. */
+static int64_t window_start(const struct draft_window *window, int64_t n)
+{
+    const int64_t *large = window->large->dim;
+    return ((n * large[1] + window->top) * large[2] + window->left) * large[3];
+}
+
+void draft_take_window(struct draft_backend *backend, const struct draft_window *window, const float *large,
+                       float *small, bool accumulate)
+{
+    const int64_t *dim = window->small->dim, row = dim[2] * dim[3];
+    for (int64_t n = 0; n < dim[0]; n++)
+        draft_copy_rows(backend, dim[1], row, large + window_start(window, n), window->large->dim[2] * dim[3],
+                        small + n * dim[1] * row, row, accumulate);
+}
+
+void draft_put_window(struct draft_backend *backend, const struct draft_window *window, const float *small,
+                      float *large, bool accumulate)
+{
+    const int64_t *dim = window->small->dim, row = dim[2] * dim[3];
+    for (int64_t n = 0; n < dim[0]; n++)
+        draft_copy_rows(backend, dim[1], row, small + n * dim[1] * row, row, large + window_start(window, n),
+                        window->large->dim[2] * dim[3], accumulate);
+}

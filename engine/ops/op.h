@@ -36,6 +36,17 @@ void *draft_temporary(struct draft_graph *g, size_t bytes);
 void draft_copy_rows(struct draft_backend *backend, int64_t rows, int64_t width, const float *from, int64_t from_stride,
                      float *to, int64_t to_stride, bool accumulate);
 
+/* The window at (top, left) of each picture of `large` [n, h, w, c] that `small` [n, height, width, c] is. */
+struct draft_window {
+    const struct draft_tensor *large, *small;
+    int64_t top, left;
+};
+/* Copies (or adds) values out of the window, or into it. */
+void draft_take_window(struct draft_backend *backend, const struct draft_window *window, const float *large,
+                       float *small, bool accumulate);
+void draft_put_window(struct draft_backend *backend, const struct draft_window *window, const float *small,
+                      float *large, bool accumulate);
+
 static inline bool draft_is_f32(const struct draft_tensor *x, int rank)
 {
     return x->dtype == DRAFT_F32 && x->rank == rank;

@@ -7,27 +7,17 @@
 #include <assert.h>
 #include <stdio.h>
 
-/* Copies each picture: into its window of y in forward, out of dy's in backward. */
-static void copy_window(struct draft_graph *g, const struct draft_call *call, float *x, float *y, bool into_x,
-                        bool accumulate)
+static struct draft_window window_of(const struct draft_call *call)
 {
-    const struct draft_pad_args *a = call->args;
-    const struct draft_tensor *in = call->in[0], *out = call->out;
-    int64_t c = in->dim[3], wide = out->dim[2] * c, narrow = in->dim[2] * c;
-    for (int64_t n = 0; n < in->dim[0]; n++) {
-        float *window = y + (n * out->dim[1] + a->top) * wide + a->left * c;
-        float *all = x + n * in->dim[1] * narrow;
-        if (into_x)
-            draft_copy_rows(g->backend, in->dim[1], narrow, window, wide, all, narrow, accumulate);
-        else
-            draft_copy_rows(g->backend, in->dim[1], narrow, all, narrow, window, wide, false);
-    }
+    const struct draft_pad_args *args = call->args;
+    return (struct draft_window){.large = call->out, .small = call->in[0], .top = args->top, .left = args->left};
 }
 
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     memset(draft_f32(call->out), 0, (size_t)draft_tensor_count(call->out) * sizeof(float));
-    copy_window(g, call, draft_f32(call->in[0]), draft_f32(call->out), false, false);
+    struct draft_window window = window_of(call);
+    draft_put_window(g->backend, &window, draft_f32(call->in[0]), draft_f32(call->out), false);
     return true;
 }
 
@@ -37,7 +27,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     float *dx = draft_grad(g, call->in[0], &accumulate);
     if (dx == NULL)
         return false;
-    copy_window(g, call, dx, call->out->grad, true, accumulate);
+    struct draft_window window = window_of(call);
+    draft_take_window(g->backend, &window, call->out->grad, dx, accumulate);
     return true;
 }
 
