@@ -383,6 +383,7 @@ static void on_received(void *owner, bool ok)
             draftd_status_set(&status, GRPC_STATUS_RESOURCE_EXHAUSTED, "TOO_MANY_CALLS",
                               "%d calls wait for a worker process already; try again later",
                               call->rpc->options.max_waiting);
+            status.limit = call->rpc->options.max_waiting;
             finish(call, NULL, &status);
         }
     } else if (call->method->kind == DRAFTD_EXCHANGE) {
@@ -466,6 +467,7 @@ static void on_requested(void *owner, bool ok)
     } else if (!room) {
         draftd_status_set(&status, GRPC_STATUS_RESOURCE_EXHAUSTED, "TOO_MANY_CALLS",
                           "%d calls are open already; end some or try again later", call->rpc->options.max_calls);
+        status.limit = call->rpc->options.max_calls;
         finish(call, NULL, &status);
     } else if ((call->method->role & call->rpc->options.roles) != call->method->role) {
         draftd_status_set(&status, GRPC_STATUS_PERMISSION_DENIED, "PERMISSION_DENIED",

@@ -85,6 +85,7 @@ void draftd_status_set(struct draftd_status *status, grpc_status_code code, cons
     status->code = code;
     status->reason = reason;
     status->field[0] = '\0';
+    status->limit = 0;
     va_list args;
     va_start(args, format);
     vsnprintf(status->message, sizeof status->message, format, args);
@@ -117,6 +118,15 @@ static void pack_any(Google__Protobuf__Any *any, char *type_url, const ProtobufC
     (void)capacity;
 }
 
+static Google__Rpc__ErrorInfo__MetadataEntry *entry(Google__Rpc__ErrorInfo__MetadataEntry *entry, char *key,
+                                                    char *value)
+{
+    google__rpc__error_info__metadata_entry__init(entry);
+    entry->key = key;
+    entry->value = value;
+    return entry;
+}
+
 size_t draftd_status_details(const struct draftd_status *status, uint8_t *out)
 {
     char error_info_url[] = "type.googleapis.com/google.rpc.ErrorInfo";
@@ -129,6 +139,14 @@ size_t draftd_status_details(const struct draftd_status *status, uint8_t *out)
     Google__Rpc__ErrorInfo info = GOOGLE__RPC__ERROR_INFO__INIT;
     info.reason = reason;
     info.domain = domain;
+    char field_key[] = "field", limit_key[] = "limit", limit[16];
+    snprintf(limit, sizeof limit, "%d", status->limit);
+    Google__Rpc__ErrorInfo__MetadataEntry entries[2], *metadata[2];
+    info.metadata = metadata;
+    if (copy.field[0] != '\0')
+        metadata[info.n_metadata] = entry(&entries[info.n_metadata], field_key, copy.field), info.n_metadata++;
+    if (status->limit != 0)
+        metadata[info.n_metadata] = entry(&entries[info.n_metadata], limit_key, limit), info.n_metadata++;
 
     Google__Rpc__BadRequest__FieldViolation violation = GOOGLE__RPC__BAD_REQUEST__FIELD_VIOLATION__INIT;
     violation.field = copy.field;
@@ -138,7 +156,7 @@ size_t draftd_status_details(const struct draftd_status *status, uint8_t *out)
     bad_request.n_field_violations = 1;
     bad_request.field_violations = violations;
 
-    uint8_t info_bytes[256], bad_request_bytes[DRAFTD_STATUS_MESSAGE + 256];
+    uint8_t info_bytes[512], bad_request_bytes[DRAFTD_STATUS_MESSAGE + 256];
     Google__Protobuf__Any any[2], *details[] = {&any[0], &any[1]};
     Google__Rpc__Status message = GOOGLE__RPC__STATUS__INIT;
     message.code = status->code;

@@ -22,7 +22,8 @@ struct draftd_status {
     grpc_status_code code;
     const char *reason; /* UPPER_SNAKE, static */
     char message[DRAFTD_STATUS_MESSAGE];
-    char field[96];
+    char field[96]; /* ErrorInfo.metadata "field", and a BadRequest */
+    int limit;      /* ErrorInfo.metadata "limit": what was reached; 0: none */
 };
 
 /* A failure of the transport itself. */

@@ -63,6 +63,7 @@ class Case(unittest.TestCase):
             if reason:
                 self.assertEqual(found.reason, reason)
             self.assertEqual(found.fields, [field] if field else [], found)
+            self.assertEqual(found.metadata, {"field": field} if field else {}, found)
             self.assertTrue(found.message and len(found.message.encode()) <= 1024, found)
             self.assertFalse(found.message.endswith("."), found)
             if words:
@@ -230,7 +231,7 @@ class Submitting(Case):
             ("spec.dataset", assign("dataset", file("prompts.bin", b"an animal\n"))),
             ("spec.dataset", assign("dataset", file("broken.jsonl", b'{"prompt": "a\n'))),
             ("spec.rewards", rewards()),
-            ("spec.rewards[0]", rewards({"kind": "beauty"})),
+            ("spec.rewards[0].kind", rewards({"kind": "beauty"})),
             ("spec.rewards[1]", rewards({"kind": "clip", "path": clip}, {"kind": "clip", "path": "/no/such/folder"})),
             ("spec.rewards[0].path", rewards({"kind": "clip", "path": "relative"})),
             ("spec.rewards[0]", rewards({"kind": "jpeg", "options": "quality=101"})),

@@ -55,13 +55,13 @@ ENDED = (Job.STATE_SUCCEEDED, Job.STATE_FAILED, Job.STATE_CANCELLED)
 
 
 class Error:
-    """An RpcError taken apart: code, sentence, reason and domain of its ErrorInfo, fields of its BadRequest."""
+    """An RpcError taken apart: code, sentence, reason, domain and metadata of its ErrorInfo, fields of its BadRequest."""
 
     def __init__(self, error):
         self.code = error.code()
         self.message = error.details()
         self.reason = self.domain = None
-        self.fields = []
+        self.fields, self.metadata = [], {}
         packed = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
         self.status = None
         if packed is None:
@@ -71,7 +71,7 @@ class Error:
         for detail in self.status.details:
             info, bad = pb.error_details.ErrorInfo(), pb.error_details.BadRequest()
             if detail.Unpack(info):
-                self.reason, self.domain = info.reason, info.domain
+                self.reason, self.domain, self.metadata = info.reason, info.domain, dict(info.metadata)
             elif detail.Unpack(bad):
                 self.fields = [violation.field for violation in bad.field_violations]
                 assert all(v.description == self.message for v in bad.field_violations), bad

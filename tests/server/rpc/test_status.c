@@ -84,6 +84,9 @@ static void test_status__details_name_reason_domain_and_field(void **state)
         google__rpc__error_info__unpack(NULL, message->details[0]->value.len, message->details[0]->value.data);
     assert_string_equal(info->reason, "INVALID_ARGUMENT");
     assert_string_equal(info->domain, "draftd");
+    assert_int_equal(info->n_metadata, 1);
+    assert_string_equal(info->metadata[0]->key, "field");
+    assert_string_equal(info->metadata[0]->value, "spec.optimizer.learning_rate");
     assert_string_equal(message->details[1]->type_url, "type.googleapis.com/google.rpc.BadRequest");
     Google__Rpc__BadRequest *bad =
         google__rpc__bad_request__unpack(NULL, message->details[1]->value.len, message->details[1]->value.data);
@@ -91,6 +94,22 @@ static void test_status__details_name_reason_domain_and_field(void **state)
     assert_string_equal(bad->field_violations[0]->field, "spec.optimizer.learning_rate");
     assert_string_equal(bad->field_violations[0]->description, "must be positive");
     google__rpc__bad_request__free_unpacked(bad, NULL);
+    google__rpc__error_info__free_unpacked(info, NULL);
+    google__rpc__status__free_unpacked(message, NULL);
+}
+
+static void test_status__details_name_the_limit_that_was_reached(void **state)
+{
+    (void)state;
+    struct draftd_status status;
+    draftd_status_set(&status, GRPC_STATUS_RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", "64 calls wait already");
+    status.limit = 64;
+    Google__Rpc__Status *message = unpack(&status);
+    Google__Rpc__ErrorInfo *info =
+        google__rpc__error_info__unpack(NULL, message->details[0]->value.len, message->details[0]->value.data);
+    assert_int_equal(info->n_metadata, 1);
+    assert_string_equal(info->metadata[0]->key, "limit");
+    assert_string_equal(info->metadata[0]->value, "64");
     google__rpc__error_info__free_unpacked(info, NULL);
     google__rpc__status__free_unpacked(message, NULL);
 }
@@ -128,6 +147,7 @@ int main(void)
         cmocka_unit_test(test_status__every_code_has_its_grpc_code),
         cmocka_unit_test(test_status__internal_words_stay_inside),
         cmocka_unit_test(test_status__details_name_reason_domain_and_field),
+        cmocka_unit_test(test_status__details_name_the_limit_that_was_reached),
         cmocka_unit_test(test_status__without_a_field_there_is_no_bad_request),
         cmocka_unit_test(test_status__longest_error_fits_and_is_utf8),
     };
