@@ -105,6 +105,18 @@ __global__ void missing_barrier(float *out)
     out[threadIdx.x] = a[63 - threadIdx.x];
 }
 
+/* The second number may overtake the first, which the other warp has not read. */
+__global__ void overtaken(float *out)
+{
+    float *a = dynamic_shared<float>();
+    if (threadIdx.x == 0)
+        a[0] = 1;
+    __syncthreads();
+    out[threadIdx.x] = a[0];
+    if (__shfl_sync(~0u, a[0], 0) == 1 && threadIdx.x == 0)
+        a[0] = 2;
+}
+
 struct kernel {
     const char *name;
     void (*run)(float *out);
@@ -125,6 +137,7 @@ const kernel kernels[] = {
     {"half_a_shuffle", half_a_shuffle, 1, 64, 0},
     {"shuffle_against_barrier", shuffle_against_barrier, 1, 64, 0},
     {"wrong_mask", wrong_mask, 1, 64, 0},
+    {"overtaken", overtaken, 1, 64, sizeof(float)},
     {"missing_barrier", missing_barrier, 1, 64, 64 * sizeof(float)},
 };
 } // namespace

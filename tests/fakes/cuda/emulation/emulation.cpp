@@ -229,15 +229,25 @@ uint64_t exchange(unsigned mask, uint64_t value, unsigned from_lane, site where)
 
 /* --- Launching ---------------------------------------------------------------------------------------------------- */
 
-static std::vector<unsigned> sequence(uint64_t count)
+/* `count` numbers from `first` on, in the chosen order. */
+static std::vector<unsigned> sequence(uint64_t count, unsigned first = 0)
 {
     std::vector<unsigned> s(count);
-    std::iota(s.begin(), s.end(), 0u);
+    std::iota(s.begin(), s.end(), first);
     if (emulated_order == 1)
         std::reverse(s.begin(), s.end());
     if (emulated_order > 1)
-        std::shuffle(s.begin(), s.end(), std::minstd_rand(unsigned(emulated_order)));
+        std::shuffle(s.begin(), s.end(), std::minstd_rand(unsigned(emulated_order) + first));
     return s;
+}
+
+/* The threads of a block, warp by warp. */
+static std::vector<std::vector<unsigned>> warps_of(unsigned count)
+{
+    std::vector<std::vector<unsigned>> warps;
+    for (unsigned w : sequence((count + WARP - 1) / WARP))
+        warps.push_back(sequence(std::min(WARP, count - w * WARP), w * WARP));
+    return warps;
 }
 
 __attribute__((no_sanitize("address"))) static void forget_shared(size_t bytes)
@@ -247,7 +257,23 @@ __attribute__((no_sanitize("address"))) static void forget_shared(size_t bytes)
     std::memset(draft_dynamic_shared, 0xff, bytes);
 }
 
-static void run_block(const std::vector<unsigned> &order)
+/* Runs the threads of a warp, in turn, until none of them can go on. */
+static bool run_warp(const std::vector<unsigned> &warp)
+{
+    bool ever = false;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (unsigned i : warp)
+            if (fibers[i].state == fiber::RUNNABLE && !failed) {
+                moved = ever = true;
+                resume(fibers[i]);
+            }
+    }
+    return ever;
+}
+
+/* A warp runs ahead as far as a barrier lets it: if one is missing, it overtakes those that come later. */
+static void run_block(const std::vector<std::vector<unsigned>> &warps)
 {
     living = threads;
     waiting = 0;
@@ -255,11 +281,8 @@ static void run_block(const std::vector<unsigned> &order)
         prepare(fibers[i], i);
     for (bool moved = true; living && moved && !failed;) {
         moved = false;
-        for (unsigned i : order)
-            if (fibers[i].state == fiber::RUNNABLE && !failed) {
-                moved = true;
-                resume(fibers[i]);
-            }
+        for (const std::vector<unsigned> &warp : warps)
+            moved = run_warp(warp) || moved;
     }
     if (living && !failed)
         report("not every thread gets here");
@@ -278,11 +301,11 @@ static void run(const emulated_launch &l)
         __asan_unpoison_memory_region(draft_dynamic_shared, MOST_SHARED);
         __asan_poison_memory_region(draft_dynamic_shared + l.shared, MOST_SHARED - l.shared);
     }
-    const std::vector<unsigned> order = sequence(threads);
+    const std::vector<std::vector<unsigned>> warps = warps_of(threads);
     for (unsigned b : sequence(uint64_t(l.grid.x) * l.grid.y * l.grid.z)) {
         block_index = {b % l.grid.x, b / l.grid.x % l.grid.y, b / (l.grid.x * l.grid.y)};
         forget_shared(l.shared);
-        run_block(order);
+        run_block(warps);
         if (failed) {
             first_error = cudaErrorLaunchFailure;
             return;
