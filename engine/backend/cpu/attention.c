@@ -52,7 +52,7 @@ void draft_attention_product(const struct attention *a, int64_t m, int64_t n, in
                                 .ldc = ldc,
                                 .alpha = alpha,
                                 .accumulate = accumulate};
-    a->backend->kernels->block(&block);
+    (a->pairs ? a->backend->kernels->block_pairs : a->backend->kernels->block)(&block);
 }
 
 void draft_attention_copy(const struct attention *a, int64_t count, const float *x, float *copy)
@@ -81,10 +81,40 @@ static int64_t panel_floats(const struct attention *a)
     return (2 * a->shape->d + 2) * a->backend->kernels->nr;
 }
 
+/* The keys [t][row] and values [t][row] of a head next to each other; in pairs [t][row] and [t / 2][row]. */
+static int64_t copy_floats(const struct attention *a)
+{
+    return draft_round_up(a->shape->t * a->row, 16);
+}
+
 static int64_t forward_scratch(const struct attention *a)
 {
-    return 2 * draft_round_up(a->shape->t * a->row, 16) + PANELS * panel_floats(a) +
-           (KEYS + 1) * a->backend->kernels->nr;
+    return 2 * copy_floats(a) + PANELS * panel_floats(a) + (KEYS + 1) * a->backend->kernels->nr;
+}
+
+static void copy_keys_and_values(const struct attention *a, int64_t count, int64_t at, float *k, float *v)
+{
+    const struct draft_kernels *kernels = a->backend->kernels;
+    if (!a->pairs) {
+        draft_attention_copy(a, count, a->k + at, k);
+        draft_attention_copy(a, count, a->v + at, v);
+        return;
+    }
+    kernels->pair_columns(count, a->shape->d, a->k + at, a->step, k, a->row);
+    kernels->pair_rows(count, a->shape->d, a->v + at, a->step, v, a->shape->d, a->row);
+}
+
+/* Q^T, [d][nr]; in pairs [d / 2][nr], by way of `rows`, which has room for as much. */
+static void pack_queries(const struct attention *a, int64_t count, const float *q, float *rows, float *packed)
+{
+    const struct draft_kernels *kernels = a->backend->kernels;
+    int64_t d = a->shape->d, pairs = draft_pairs_of(d);
+    if (!a->pairs) {
+        kernels->pack_panel(d, count, q, a->step, true, packed);
+        return;
+    }
+    kernels->pair_columns(count, d, q, a->step, rows, pairs);
+    kernels->pack_panel(pairs, count, rows, pairs, true, packed);
 }
 
 static struct panel begin_panel(const struct attention *a, int64_t query, int64_t to, const float *q, float *scratch)
@@ -98,7 +128,7 @@ static struct panel begin_panel(const struct attention *a, int64_t query, int64_
     p.out = p.q + d * nr;
     p.maximum = p.out + d * nr;
     p.sum = p.maximum + nr;
-    kernels->pack_panel(d, p.count, q + query * a->step, a->step, true, p.q);
+    pack_queries(a, p.count, q + query * a->step, p.out, p.q);
     for (int64_t i = 0; i < nr; i++) {
         p.maximum[i] = -INFINITY;
         p.sum[i] = 0.0f;
@@ -120,14 +150,19 @@ static void attend(const struct attention *a, const struct panel *p, int64_t key
     const struct draft_kernels *kernels = a->backend->kernels;
     int64_t nr = kernels->nr, d = a->shape->d, count = draft_least(KEYS, p->seen - key);
     float *factor = s + KEYS * nr;
-    struct draft_attention_operand rows = {k + key * a->row, a->row, 1}, columns = {v + key * a->row, 1, a->row};
-    draft_attention_product(a, count, p->columns, d, rows, p->q, 0, nr, s, nr, a->shape->scale * DRAFT_LOG2_E, false);
+    struct draft_attention_operand rows = {k + key * a->row, a->row, 1};
+    struct draft_attention_operand columns = {v + (a->pairs ? key / 2 : key) * a->row, 1, a->row};
+    draft_attention_product(a, count, p->columns, a->pairs ? draft_pairs_of(d) : d, rows, p->q, 0, nr, s, nr,
+                            a->shape->scale * DRAFT_LOG2_E, false);
     if (a->shape->causal)
         hide_later_keys(p, key, count, nr, s);
     kernels->softmax_panel(count, p->columns, s, p->maximum, p->sum, factor);
     if (key > 0)
         kernels->scale_panel(d, p->columns, factor, p->out);
-    draft_attention_product(a, d, p->columns, count, columns, s, 0, nr, p->out, nr, 1.0f, key > 0);
+    if (a->pairs)
+        kernels->pair_rows(count, p->columns, s, nr, s, p->columns, nr); /* in place: what is written has been read */
+    draft_attention_product(a, d, p->columns, a->pairs ? draft_pairs_of(count) : count, columns, s, 0, nr, p->out, nr,
+                            1.0f, key > 0);
 }
 
 static void end_panel(const struct attention *a, const struct panel *p, float *lse, float *result)
@@ -150,10 +185,9 @@ static void forward_task(void *context, int64_t task, int thread)
     int64_t to = draft_least(s->s, from + a->queries), nr = a->backend->kernels->nr;
     int64_t image = head / s->heads, column = head % s->heads * s->d, keys = draft_attention_keys_seen(a, to);
     int64_t q_base = image * s->s * a->step + column, k_base = image * s->t * a->step + column;
-    float *k = draft_scratch_of(a->backend, thread), *v = k + draft_round_up(s->t * a->row, 16);
-    float *panels = v + draft_round_up(s->t * a->row, 16), *scores = panels + PANELS * panel_floats(a);
-    draft_attention_copy(a, keys, a->k + k_base, k);
-    draft_attention_copy(a, keys, a->v + k_base, v);
+    float *k = draft_scratch_of(a->backend, thread), *v = k + copy_floats(a);
+    float *panels = v + copy_floats(a), *scores = panels + PANELS * panel_floats(a);
+    copy_keys_and_values(a, keys, k_base, k, v);
     while (from < to) {
         struct panel panel[PANELS];
         int count = 0;
@@ -171,7 +205,14 @@ static void forward_task(void *context, int64_t task, int thread)
 bool draft_cpu_attention(struct draft_backend *backend, const struct draft_attention_shape *shape, const float *q,
                          const float *k, const float *v, float *out, float *logsumexp, struct draft_error *err)
 {
-    struct attention a = {.backend = backend, .shape = shape, .q = q, .k = k, .v = v, .result = out, .lse = logsumexp};
+    struct attention a = {.backend = backend,
+                          .shape = shape,
+                          .q = q,
+                          .k = k,
+                          .v = v,
+                          .result = out,
+                          .lse = logsumexp,
+                          .pairs = draft_has_pairs(backend)};
     draft_attention_measure(&a);
     if (!draft_scratch_reserve(backend, 0, (size_t)forward_scratch(&a) * sizeof(float), err))
         return false;

@@ -12,6 +12,7 @@ struct attention {
     const struct draft_attention_gradients *gradients;
     int64_t step; /* from token to token: heads * d */
     int64_t row;  /* from token to token of a head's copy: d, and more where rows would share cache sets */
+    bool pairs;   /* the products are of bf16 */
     int64_t query_blocks, queries; /* tasks of a head, queries of a task */
 };
 
@@ -24,7 +25,8 @@ void draft_attention_measure(struct attention *a);
  * once a task (copies of keys and values) makes a task a whole head where there are enough of them. */
 void draft_attention_cut(struct attention *a, int64_t unit);
 
-/* c[m, n] = alpha left b (+ c); b in panels, or a row-major matrix (b_panel = nr, b_row its step). */
+/* c[m, n] = alpha left b (+ c), both of floats or both of pairs, k counting elements; b in panels, or a row-major
+ * matrix (b_panel = nr, b_row its step). */
 struct draft_attention_operand {
     const float *at;
     int64_t row, col; /* steps */
