@@ -168,7 +168,12 @@ static struct draft_tensor *embed(struct draft_graph *g, void *context, const ch
 {
     struct clip_folder *clip = context;
     struct draft_tensor *ids = draft_new(g, DRAFT_I32, 2, (int64_t[]){1, clip->length});
-    bool ok = ids != NULL && draft_tokenize(clip->tokenizer, prompt, clip->length, ids->data, NULL, &g->error);
+    char *mended = clip->mend != NULL ? clip->mend(prompt) : NULL;
+    if (clip->mend != NULL && mended == NULL && draft_graph_ok(g))
+        draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "out of memory while reading a prompt");
+    bool ok = draft_graph_ok(g) && draft_tokenize(clip->tokenizer, mended != NULL ? mended : prompt, clip->length,
+                                                  ids->data, NULL, &g->error);
+    free(mended);
     return ok ? draft_clip_text_embed(g, clip->clip, ids) : NULL;
 }
 

@@ -18,6 +18,8 @@ struct clip_folder {
     struct draft_prompt_memory *prompts;
     struct draft_picture_form form;
     int length; /* tokens of a prompt */
+    /* A prompt as its tokenizer is to read it, malloc'd, NULL when memory is out; NULL: as it is written. */
+    char *(*mend)(const char *prompt);
 };
 
 /* The folder has a path and takes no options; otherwise refused in the kind's name. */

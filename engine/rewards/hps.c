@@ -4,8 +4,8 @@
  * side is resized to the model's, the rest is black.
  *
  * The folder holds open_clip's tensors (HPS_v2.1_compressed.safetensors) or a CLIPModel that they were converted to,
- * and the tokenizer of CLIP-ViT-H-14 (vocab.json, merges.txt). open_clip's own tokenizer gives the same ids, but it
- * first mends HTML entities and text decoded wrongly; here a prompt is taken as it is written.
+ * and the tokenizer of CLIP-ViT-H-14 (vocab.json, merges.txt). open_clip's own tokenizer gives the same ids for the text
+ * of open_clip_text.h, but for HTML entities, text decoded wrongly, and capital sigma at a word's end.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -15,6 +15,7 @@
 #include "models/open_clip.h"
 #include "ops/ops.h"
 #include "rewards/clip_folder.h"
+#include "rewards/open_clip_text.h"
 #include "rewards/weights_file.h"
 
 static bool load(struct clip_folder *hps, const char *folder, struct draft_arena *arena, struct draft_error *err)
@@ -46,6 +47,7 @@ static struct draft_reward *open_hps(const struct draft_reward_spec *spec, struc
         return NULL;
     }
     hps->reward.kind = &draft_reward_hps;
+    hps->mend = draft_open_clip_text;
     if (load(hps, spec->path, arena, err))
         return &hps->reward;
     draft_clip_folder_close(&hps->reward);
