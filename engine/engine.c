@@ -21,9 +21,9 @@ enum { DEFAULT_EVALUATION_PROMPTS = 8 };
 /* Says which field of the request is at fault, where the layer below did not. */
 static bool blame(struct draft_error *err, const char *field)
 {
-    if (err && !err->field[0] && err->code == DRAFT_INVALID_ARGUMENT)
-        snprintf(err->field, sizeof err->field, "%s", field);
-    if (err && !err->field[0] && err->code == DRAFT_NOT_FOUND)
+    bool theirs = err && (err->code == DRAFT_INVALID_ARGUMENT || err->code == DRAFT_NOT_FOUND ||
+                          err->code == DRAFT_FAILED_PRECONDITION);
+    if (theirs && !err->field[0])
         snprintf(err->field, sizeof err->field, "%s", field);
     return false;
 }
@@ -38,13 +38,12 @@ static bool loading(struct draft_engine *e, int done, struct draft_error *err)
 
 static bool open_machine(struct draft_engine *e, struct draft_error *err)
 {
-    struct draft_backend_options options = {.threads = e->config.threads, .isa = e->config.isa};
-    if (e->config.precision == DRAFT_PRECISION_BF16)
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.precision",
-                                "this version's CPU backend computes in fp32 only; leave precision out");
+    struct draft_backend_options options = {
+        .threads = e->config.threads, .isa = e->config.isa, .bf16 = e->config.precision == DRAFT_PRECISION_BF16};
     size_t limit = draft_memory_limit();
-    if (!(e->backend = draft_backend_create_cpu(&options, err)) ||
-        !(e->weights = draft_arena_create("engine", limit, err)) ||
+    if (!(e->backend = draft_backend_create_cpu(&options, err)))
+        return options.bf16 ? blame(err, "spec.precision") : false;
+    if (!(e->weights = draft_arena_create("engine", limit, err)) ||
         !(e->step = draft_arena_create("step", limit, err)) || !draft_graph_init(&e->graph, e->backend, e->step, err))
         return false;
     e->graph.keep_going = draft_progress_keep_going;

@@ -26,7 +26,7 @@ static const char USAGE[] =
     "\n"
     "PATH: a folder or file made by tests/peers/make.py, draft_plus.py or pictures.py, or a folder of them.\n"
     "  --with FOLDER    the companion: a tokenizer folder, an LPIPS folder (default: the demo's)\n"
-    "  --isa NAME       x86-64, x86-64-v3 or x86-64-v4 (default: the best here)\n"
+    "  --isa NAME       x86-64, x86-64-v3, x86-64-v4 (default: the best here) or x86-64-v4-bf16 (bounds 3e-2 and 2e-1)\n"
     "  --threads N      (default: all)\n"
     "  --micro-batch N  of recorded runs (default: the whole batch)\n"
     "  --recompute      recorded runs with gradient checkpointing\n"
