@@ -51,9 +51,9 @@ add_test(NAME golden.lv2-recomputed COMMAND golden_check --threads 2 --recompute
 set_tests_properties(golden.era15-run golden.k_all-recomputed golden.lv2-recomputed PROPERTIES
   LABELS "engine;golden" TIMEOUT 600)
 
-# The models again with each older instruction set; skipped where the processor lacks it.
+# The models again with each other instruction set; skipped where the processor lacks it.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  foreach(isa x86-64 x86-64-v3)
+  foreach(isa x86-64 x86-64-v3 x86-64-v4-bf16)
     add_test(NAME golden.isa-${isa} COMMAND golden_check --threads 2 --isa ${isa} ${golden}/unet_sd15
       ${golden}/unet_sd21 ${golden}/vae ${golden}/clip_l ${golden}/clip_h ${golden}/lpips.safetensors
       ${golden}/resize_bicubic_antialias.safetensors)
