@@ -43,12 +43,14 @@ set_tests_properties(golden.sampler_pictures golden.samplers_more PROPERTIES LAB
 
 add_test(NAME golden.era15-run COMMAND golden_check --threads 2 --draft-plus ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/era15
   ${CMAKE_SOURCE_DIR}/deploy/demo/emoji-clip ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/era15_run.safetensors)
+add_test(NAME golden.full_training COMMAND golden_check --threads 2 --draft-plus ${CMAKE_SOURCE_DIR}/deploy/demo/emoji-sd
+  ${CMAKE_SOURCE_DIR}/deploy/demo/emoji-clip ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/full_training.safetensors)
 # Micro-batches and recompute change memory and time alone.
 add_test(NAME golden.k_all-recomputed COMMAND golden_check --threads 2 --recompute --micro-batch 3
   ${golden}/draft_plus/k_all.safetensors)
 add_test(NAME golden.lv2-recomputed COMMAND golden_check --threads 2 --recompute --micro-batch 1
   ${golden}/draft_plus/lv2.safetensors)
-set_tests_properties(golden.era15-run golden.k_all-recomputed golden.lv2-recomputed PROPERTIES
+set_tests_properties(golden.era15-run golden.full_training golden.k_all-recomputed golden.lv2-recomputed PROPERTIES
   LABELS "engine;golden" TIMEOUT 600)
 
 # The models again with each other instruction set; skipped where the processor lacks it.

@@ -1,7 +1,8 @@
 /*
  * A run recorded by draft_plus.py --double, replayed with our trainer from its noise and initial LoRA: loss, reward, KL
  * and gradient norm of every step, values on the way and gradients of the first and last step, and the latents of the
- * final LoRA under the AIG weightings.
+ * final LoRA under the AIG weightings. Or one of full_training.py: every weight trained; at the end also the changes of
+ * weights and of their averages.
  */
 #include <jansson.h>
 #include <math.h>
@@ -12,6 +13,7 @@
 #include "golden.h"
 #include "train/adamw.h"
 #include "train/draft_plus.h"
+#include "train/ema.h"
 #include "train/sample.h"
 
 enum { MAX_STEPS = 1000, MAX_BATCH = 256, MAX_COPIES = 16 };
@@ -21,21 +23,26 @@ static const double FIRST_GRADIENTS = 2e-4, LAST_GRADIENTS = 5e-4, AIG_LATENTS =
 /* Values on the way of step 0. Guided sampling widens fp32's rounding, the more the more steps a run has: 1.7e-5
  * after 10. */
 static const double FIRST_VALUES = 5e-4;
+/* AdamW turns a gradient of nearly nothing into a whole step of either sign: so do fp32's roundings of it. */
+static const double CHANGES = 3e-2;
+/* Where the reference's KL is 0 because both networks are the same: trained weights run through other kernels. */
+static const double SAME_NETWORKS = 1e-9;
 
 struct replay {
     struct golden *t;
     const struct draft_safetensors *file;
-    struct draft_adapter *adapter;
+    struct draft_adapter *adapter; /* NULL: every weight is trained */
     struct draft_pipeline pipeline;
     struct draft_scoring scoring;
     struct draft_trained trained;
     struct draft_adamw *opt;
+    struct draft_ema *ema, *first; /* of a full run: the average, and the values as they were */
     struct draft_plus dp;
     struct draft_sampler_plan plan;
     const char *prompts[MAX_BATCH];
     char *prompt_text;
     int batch, told; /* told: the step whose values are being compared, -1 none */
-    double lr, clip;
+    double lr, clip, decay;
     json_t *log;
 };
 
@@ -84,25 +91,37 @@ static bool split_prompts(struct replay *r)
     return given > 0;
 }
 
+static bool list_weights(struct replay *r, const char *pipeline)
+{
+    struct golden *t = r->t;
+    return draft_pipeline_open_base(&r->pipeline, pipeline, t->weights, &t->error) &&
+           draft_trained_unet(&r->trained, r->pipeline.unet, t->weights, &t->error) &&
+           draft_unet_train_weights(r->pipeline.unet, true, &t->error) &&
+           (r->ema = draft_ema_create(&r->trained, setting(r, "ema", 0), t->weights, &t->error)) != NULL &&
+           (r->first = draft_ema_create(&r->trained, 0, t->weights, &t->error)) != NULL;
+}
+
 static bool open_run(struct replay *r)
 {
     struct golden *t = r->t;
     const char *pipeline = t->options->pipeline != NULL ? t->options->pipeline : DEMO "/emoji-sd";
     const char *reward = t->options->reward != NULL ? t->options->reward : DEMO "/emoji-clip";
     int rank = (int)setting(r, "rank", 4);
-    r->adapter = draft_adapter_create(t->weights, rank, (float)rank, 0, &t->error);
-    if (r->adapter == NULL || !draft_pipeline_open(&r->pipeline, pipeline, t->weights, r->adapter, &t->error))
+    bool full = draft_safetensors_metadata(r->file, "train") != NULL;
+    if (!full && (r->adapter = draft_adapter_create(t->weights, rank, (float)rank, 0, &t->error)) == NULL)
+        return false;
+    if (!draft_pipeline_open(&r->pipeline, pipeline, t->weights, r->adapter, &t->error) ||
+        !(full ? list_weights(r, pipeline) : draft_trained_adapter(&r->trained, r->adapter, t->weights, &t->error)))
         return false;
     struct draft_reward_spec spec = {.kind = "clip", .weight = 1};
     snprintf(spec.path, sizeof spec.path, "%s", reward);
     if (!draft_scoring_open(&r->scoring, &spec, 1, t->weights, &t->error))
         return false;
-    if (!draft_trained_adapter(&r->trained, r->adapter, t->weights, &t->error))
-        return false;
     r->opt = draft_adamw_create(&r->trained, t->weights, &t->error);
     r->batch = (int)setting(r, "batch", 4);
     r->lr = setting(r, "lr", 1e-3);
     r->clip = setting(r, "clip", 10);
+    r->decay = setting(r, "decay", 0);
     int T = (int)setting(r, "T", 10);
     r->dp = (struct draft_plus){
         .graph = &t->g,
@@ -129,7 +148,8 @@ static bool open_run(struct replay *r)
 static void scalar(struct replay *r, int step, const char *name, double ours)
 {
     double ref = json_number_value(json_object_get(json_array_get(r->log, (size_t)step), name));
-    double bound = ref == 0 ? 0 : 1e-4 + 1e-7 / fabs(ref); /* |a - b| <= 1e-4 |b| + 1e-7 */
+    double bound =
+        ref == 0 ? (r->ema != NULL ? SAME_NETWORKS : 0) : 1e-4 + 1e-7 / fabs(ref); /* |a - b| <= 1e-4 |b| + 1e-7 */
     golden_row(r->t, GOLDEN_FORWARD, ref == 0 ? fabs(ours) : fabs(ours - ref) / fabs(ref), bound, "step%d/%s  %.7g",
                step, name, ours);
 }
@@ -144,7 +164,9 @@ static void compare_gradients(struct replay *r, int step, bool each)
         char key[320];
         int64_t n;
         snprintf(key, sizeof key, "step%d/grad/%s", step, p->name);
-        float *ref = golden_plain(t, r->file, key, &n);
+        if (r->ema != NULL && draft_safetensors_find(r->file, key) == NULL)
+            continue; /* some of very many */
+        float *ref = golden_numbers(t, r->file, key, &n);
         if (ref == NULL || n != draft_tensor_count(p)) {
             golden_fail(t, "%s: not as large as ours", key);
             free(ref);
@@ -192,7 +214,9 @@ static bool run_step(struct replay *r, int step, int last)
         if (r->told >= 0)
             compare_gradients(r, step, step == 0);
         draft_adamw_clip(r->opt, norm, r->clip);
-        draft_adamw_step(r->opt, &(struct draft_adamw_options){r->lr, 0.9, 0.999, 1e-8, 0});
+        draft_adamw_step(r->opt, &(struct draft_adamw_options){r->lr, 0.9, 0.999, 1e-8, r->decay});
+        if (r->ema != NULL)
+            draft_ema_update(r->ema);
     }
     free(noise);
     for (int i = 0; i < r->dp.lv_copies; i++)
@@ -236,6 +260,29 @@ static bool all_aig(struct replay *r)
            aig(r, "step_0.6", DRAFT_AIG_STEP, 0.6);
 }
 
+/* What training made of the weights that the file tells of, and of their averages. */
+static void compare_changes(struct replay *r, const char *prefix, float *const *now)
+{
+    for (int i = 0; i < r->trained.count; i++) {
+        char key[320];
+        int64_t n;
+        snprintf(key, sizeof key, "%s/%s", prefix, r->trained.name[i]);
+        if (draft_safetensors_find(r->file, key) == NULL)
+            continue;
+        float *ref = golden_numbers(r->t, r->file, key, &n);
+        float *ours = malloc((size_t)draft_tensor_count(r->trained.tensor[i]) * sizeof *ours);
+        if (ref != NULL && ours != NULL && n == draft_tensor_count(r->trained.tensor[i])) {
+            for (int64_t k = 0; k < n; k++)
+                ours[k] = (now != NULL ? now[i][k] : draft_f32(r->trained.tensor[i])[k]) - r->first->average[i][k];
+            golden_row(r->t, GOLDEN_OTHER, golden_relative(ours, ref, n), CHANGES, "%s", key);
+        } else {
+            golden_fail(r->t, "%s: not as large as ours", key);
+        }
+        free(ours);
+        free(ref);
+    }
+}
+
 void golden_draft_plus(struct golden *t, const struct draft_safetensors *file)
 {
     struct replay *r = calloc(1, sizeof *r);
@@ -245,12 +292,16 @@ void golden_draft_plus(struct golden *t, const struct draft_safetensors *file)
     r->file = file;
     r->log = json_loads(draft_safetensors_metadata(file, "log"), 0, NULL);
     int steps = (int)json_array_size(r->log);
-    if (open_run(r) && golden_load_adapter(t, file, "init", r->adapter)) {
+    if (open_run(r) && (r->adapter == NULL || golden_load_adapter(t, file, "init", r->adapter))) {
         bool ok = true;
         for (int step = 0; step < steps && ok; step++)
             ok = run_step(r, step, steps - 1);
-        if (ok)
+        if (ok && r->adapter != NULL)
             all_aig(r);
+        if (ok && r->ema != NULL) {
+            compare_changes(r, "change", NULL);
+            compare_changes(r, "average", r->ema->average);
+        }
     }
     golden_ok(t);
     json_decref(r->log);
