@@ -177,7 +177,7 @@ static bool open_training(struct draft_engine *e, struct draft_error *err)
     draft_unet_each_weight(e->pipeline.unet, count_weight, &e->base_parameters);
     return draft_engine_open_trained(e, err) &&
            (e->batches = draft_batches_create(&e->config, numbers, e->plan.count, err)) &&
-           draft_config_digest(e, e->config_digest, err) && loading(e, 5, err);
+           draft_config_digest(e, e->config_digest, err) && draft_memory_plan(e, err) && loading(e, 5, err);
 }
 
 struct draft_engine *draft_engine_open(const struct draft_job_config *config, const struct draft_watch *watch,

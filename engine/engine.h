@@ -108,8 +108,8 @@ bool draft_engine_save(struct draft_engine *engine, const char *path, struct dra
 /* Restores trained weights, optimizer, average and step; refuses another config, a damaged file, other shapes. */
 bool draft_engine_restore(struct draft_engine *engine, const char *path, struct draft_error *err);
 
-/* Opens and checks everything the config names, with a tiny trial step but without training; fills what a submit wants
- * to know. */
+/* Opens and checks everything the config names, without training; fills what a submit wants to know. A job that this
+ * machine's memory cannot hold is refused with DRAFT_OUT_OF_MEMORY and what would fit. */
 struct draft_inspection {
     char fingerprint[40]; /* over all weight and config files: XXH3-128, hex */
     int64_t total_steps;

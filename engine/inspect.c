@@ -67,13 +67,9 @@ bool draft_inspect(const struct draft_job_config *config, const struct draft_wat
     inspection->base_parameters = e->base_parameters;
     inspection->height = e->config.height;
     inspection->width = e->config.width;
-    bool ok = look_at_prompts(e, inspection, err) && draft_memory_estimate(e, &inspection->memory_bytes, err);
+    inspection->memory_bytes = e->memory_bytes;
+    bool ok = look_at_prompts(e, inspection, err) && draft_memory_check(e, err);
     look_at_size(e, inspection);
-    if (ok && inspection->memory_bytes > draft_memory_limit())
-        warn(inspection,
-             "the job may need %.1f GiB of memory where this machine has %.1f; a smaller micro_batch, or recompute, "
-             "needs less",
-             (double)inspection->memory_bytes / (1 << 30), (double)draft_memory_limit() / (1 << 30));
     if (ok && e->config.global_batch > e->config.prompt_count && e->config.prompt_count > 1)
         warn(inspection, "a step of %d samples runs through the %d prompts more than once", e->config.global_batch,
              e->config.prompt_count);

@@ -1,6 +1,7 @@
 #include "state.h"
 
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,25 @@ size_t draft_memory_limit(void)
     return old_group < limit ? old_group : limit;
 }
 
-/* --- What the job needs ------------------------------------------------------------------------------------------- */
+/* --- What the job needs -------------------------------------------------------------------------------------------
+ *
+ * One micro-batch of the job, at its size, with its last steps, is run on a dry backend: the same ops ask for the same
+ * memory in the same order, and nothing is computed. That also finds an op without gradient or a shape that does not
+ * fit. Its 1 + K network calls stand for all T: the steps without gradient give back what they took.
+ */
+
+/* Settings that trade memory for something. */
+struct setting {
+    bool recompute;
+    int micro_batch;
+    int64_t height, width; /* of latents */
+    size_t keep;           /* of forms that need not be kept */
+};
+
+static struct setting setting_of(const struct draft_engine *e)
+{
+    return (struct setting){e->config.recompute, e->config.micro_batch, e->latent_height, e->latent_width, 0};
+}
 
 static void no_noise(void *context, int call, int first, int n, size_t numbers, float *out)
 {
@@ -39,65 +58,165 @@ static void no_noise(void *context, int call, int first, int n, size_t numbers, 
     memset(out, 0, (size_t)n * numbers * sizeof *out);
 }
 
-/* The step arena's high-water mark of one sample on square latents with the job's K steps. */
-static bool trial(struct draft_engine *e, struct draft_arena *arena, int64_t side, size_t *bytes,
-                  struct draft_error *err)
+static bool dry_step(struct draft_engine *e, const struct setting *s, struct draft_graph *graph,
+                     struct draft_error *err)
 {
-    struct draft_graph graph;
-    if (!draft_graph_init(&graph, e->backend, arena, err))
-        return false;
     struct draft_plus dp = draft_engine_algorithm(e);
-    dp.graph = &graph;
-    struct draft_sampler_plan last = e->plan; /* its last K calls */
-    last.count = dp.truncation_steps;
+    struct draft_sampler_plan last = e->plan;
+    last.count = dp.truncation_steps < e->plan.count ? dp.truncation_steps + 1 : e->plan.count;
     last.step += e->plan.count - last.count;
+    dp.graph = graph;
     dp.plan = &last;
-    dp.height = dp.width = side;
-    dp.micro_batch = 1;
-    size_t numbers = (size_t)(side * side * e->pipeline.unet_info.in_channels);
+    dp.progress = NULL;
+    dp.recompute = s->recompute;
+    dp.micro_batch = s->micro_batch;
+    dp.height = s->height;
+    dp.width = s->width;
+    size_t numbers = (size_t)(s->height * s->width * e->pipeline.unet_info.in_channels) * (size_t)s->micro_batch;
     float *noise = calloc(numbers, sizeof *noise);
     const float **renoise = calloc((size_t)dp.lv_copies + 1, sizeof *renoise);
-    bool ok = noise && renoise;
-    if (!ok)
-        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a trial step");
+    const char **prompts = calloc((size_t)s->micro_batch, sizeof *prompts);
+    bool ok = (noise && renoise && prompts) || draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a trial step");
     for (int i = 0; ok && i < dp.lv_copies; i++)
         renoise[i] = noise;
+    for (int i = 0; ok && i < s->micro_batch; i++)
+        prompts[i] = e->config.prompts[i % e->config.prompt_count];
     struct draft_plus_batch batch = {
-        .n = 1, .prompts = e->config.prompts, .noise = noise, .renoise = renoise, .fresh = {no_noise, NULL, 0}};
+        .n = s->micro_batch, .prompts = prompts, .noise = noise, .renoise = renoise, .fresh = {no_noise, NULL, 0}};
     struct draft_plus_numbers values;
-    draft_adamw_zero_grad(e->opt);
     ok = ok && draft_plus_step(&dp, &batch, &values, err);
-    *bytes = draft_arena_high_water(arena);
+    free(prompts);
     free(renoise);
     free(noise);
-    draft_graph_finish(&graph);
     return ok;
 }
 
-/* Activations grow with the area and have a part that does not (contexts, the reward model's own picture size): two
- * sizes give both. The larger one is such that the backend prepares the weights in the forms it will use. */
-bool draft_memory_estimate(struct draft_engine *e, uint64_t *bytes, struct draft_error *err)
+/* What an evaluation holds beside the arenas: the pictures of a prompt. */
+static size_t evaluation_bytes(const struct draft_engine *e, const struct setting *s)
 {
-    int64_t small = e->pipeline.unet_info.side_multiple;
-    int64_t side[2] = {small, e->latent_height < 4 * small || e->latent_width < 4 * small ? 2 * small : 4 * small};
-    size_t limit = draft_memory_limit(), at[2];
-    for (int i = 0; i < 2; i++) {
-        struct draft_arena *arena = draft_arena_create("trial", limit, err);
-        bool ok = arena && trial(e, arena, side[i], &at[i], err);
-        draft_arena_destroy(arena);
-        if (!ok) {
-            draft_error_prefix(err, "a trial step: ");
-            return false;
-        }
+    int64_t factor = e->pipeline.vae_info.factor, picture = s->height * factor * s->width * factor * 3;
+    bool held = e->lpips && e->config.evaluation.every >= 0;
+    return held ? (size_t)(picture * e->config.evaluation.seeds) * sizeof(float) : 0;
+}
+
+static const size_t PROGRAM = 4 << 20; /* stacks, relocated data of the libraries */
+
+/* What the process holds already: models, adapter, optimizer, and everything small. */
+static size_t standing_bytes(const struct draft_engine *e)
+{
+    struct mallinfo2 heap = mallinfo2();
+    return PROGRAM + draft_arena_live(e->weights) + (e->base ? draft_arena_live(e->base) : 0) + heap.uordblks +
+           heap.hblkhd;
+}
+
+static bool measure(struct draft_engine *e, const struct setting *s, uint64_t *bytes, struct draft_error *err)
+{
+    static const size_t ENDLESS = (size_t)1 << 42; /* of address space: what does not fit is measured too */
+    struct draft_backend_options options = {.threads = draft_backend_threads(e->backend),
+                                            .isa = e->config.isa,
+                                            .bf16 = e->config.precision == DRAFT_PRECISION_BF16,
+                                            .dry = true};
+    size_t standing = standing_bytes(e);
+    struct draft_graph graph = {0};
+    struct draft_arena *arena = draft_arena_create("trial", ENDLESS, err);
+    struct draft_backend *dry = arena ? draft_backend_create_cpu(&options, err) : NULL;
+    bool ok = dry && draft_graph_init(&graph, dry, arena, err);
+    if (ok) {
+        draft_backend_keep(dry, s->keep);
+        ok = dry_step(e, s, &graph, err);
+        *bytes = standing + evaluation_bytes(e, s) + draft_arena_high_water(arena) +
+                 draft_arena_high_water(graph.notes) + draft_backend_prepared_bytes(dry) +
+                 draft_backend_scratch_bytes(dry);
     }
-    double area[2] = {(double)(side[0] * side[0]), (double)(side[1] * side[1])};
-    double slope = at[1] > at[0] ? (double)(at[1] - at[0]) / (area[1] - area[0]) : 0;
-    double rest = (double)at[0] - slope * area[0];
-    double sample = slope * (double)(e->latent_height * e->latent_width) + (rest > 0 ? rest : 0);
-    double noise = (double)(e->latent_height * e->latent_width * e->pipeline.unet_info.in_channels) * sizeof(float) *
-                   e->config.global_batch * (1 + e->config.lv_copies);
-    double step = sample * e->config.micro_batch + noise;
-    *bytes = (uint64_t)step + draft_arena_live(e->weights) + (e->base ? draft_arena_live(e->base) : 0) +
-             draft_backend_prepared_bytes(e->backend);
-    return true;
+    if (!ok)
+        draft_error_prefix(err, "a trial step: ");
+    if (dry)
+        draft_graph_finish(&graph);
+    draft_backend_destroy(dry);
+    draft_arena_destroy(arena);
+    return ok;
+}
+
+/* --- What is made of it ------------------------------------------------------------------------------------------- */
+
+static const double COMFORTABLE = 0.7; /* of the machine: files stay cached, and others live */
+static const double POSSIBLE = 0.95;
+
+static size_t limit_of(const struct draft_engine *e)
+{
+    return e->config.memory_limit ? e->config.memory_limit : draft_memory_limit();
+}
+
+bool draft_memory_plan(struct draft_engine *e, struct draft_error *err)
+{
+    struct draft_job_config *c = &e->config;
+    size_t comfortable = (size_t)(COMFORTABLE * (double)limit_of(e));
+    struct setting s = setting_of(e);
+    if (c->sample_only || !draft_backend_on_host(e->backend)) {
+        if (c->memory == DRAFT_MEMORY_LOW)
+            draft_backend_keep(e->backend, 0);
+        return true;
+    }
+    bool low = c->memory == DRAFT_MEMORY_LOW;
+    if (!low) {
+        if (!measure(e, &s, &e->memory_bytes, err))
+            return false;
+        low = c->memory == DRAFT_MEMORY_AUTO && e->memory_bytes > comfortable;
+        s.keep = e->memory_bytes < comfortable ? comfortable - e->memory_bytes : 0;
+    }
+    if (low)
+        s = (struct setting){true, s.micro_batch, s.height, s.width, 0};
+    c->memory = low ? DRAFT_MEMORY_LOW : DRAFT_MEMORY_FAST;
+    c->recompute = s.recompute;
+    draft_backend_keep(e->backend, s.keep);
+    return measure(e, &s, &e->memory_bytes, err);
+}
+
+static bool fits(struct draft_engine *e, const struct setting *s, uint64_t *bytes, struct draft_error *err)
+{
+    return measure(e, s, bytes, err) && (double)*bytes <= POSSIBLE * (double)limit_of(e);
+}
+
+/* The gentlest change that fits, as a sentence; every one more of them on top of those before. */
+static void suggest(struct draft_engine *e, char *text, size_t size, struct draft_error *err)
+{
+    const double gib = 1 << 30;
+    struct setting s = setting_of(e);
+    uint64_t bytes;
+    const char *low = e->config.memory == DRAFT_MEMORY_LOW ? "" : "memory \"low\"", *and = *low ? " and " : "";
+    s.recompute = true;
+    if (*low && fits(e, &s, &bytes, err)) {
+        snprintf(text, size, "with %s it needs %.1f GiB", low, (double)bytes / gib);
+        return;
+    }
+    const char *single = s.micro_batch > 1 ? "micro_batch 1" : "";
+    s.micro_batch = 1;
+    if (*single && fits(e, &s, &bytes, err)) {
+        snprintf(text, size, "with %s%s%s it needs %.1f GiB", low, and, single, (double)bytes / gib);
+        return;
+    }
+    int64_t multiple = e->pipeline.unet_info.side_multiple;
+    int factor = e->pipeline.vae_info.factor;
+    for (int eighths = 7; eighths >= 2; eighths--) {
+        s.height = e->latent_height * eighths / 8 / multiple * multiple;
+        s.width = e->latent_width * eighths / 8 / multiple * multiple;
+        if (s.height == 0 || s.width == 0 || !fits(e, &s, &bytes, err))
+            continue;
+        snprintf(text, size, "with %s%s%s%ssize %dx%d it needs %.1f GiB", low, and, single, *single ? " and " : "",
+                 (int)s.height * factor, (int)s.width * factor, (double)bytes / gib);
+        return;
+    }
+    snprintf(text, size, "no setting makes it fit");
+}
+
+bool draft_memory_check(struct draft_engine *e, struct draft_error *err)
+{
+    const double gib = 1 << 30;
+    char what[256];
+    if ((double)e->memory_bytes <= POSSIBLE * (double)limit_of(e))
+        return true;
+    suggest(e, what, sizeof what, NULL);
+    return draft_fail_field(err, DRAFT_OUT_OF_MEMORY, "spec.memory",
+                            "the job would need %.1f GiB of memory and this machine has %.1f; %s",
+                            (double)e->memory_bytes / gib, (double)limit_of(e) / gib, what);
 }

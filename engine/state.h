@@ -38,6 +38,7 @@ struct draft_engine {
     const char **evaluation_prompts;
     int evaluation_prompt_count;
     uint64_t base_parameters;
+    uint64_t memory_bytes; /* estimate of the peak; 0: none was made */
 
     int64_t step_count; /* done, skipped ones included */
     int bad_steps;      /* skipped in a row, up to now */
@@ -48,9 +49,12 @@ struct draft_engine {
 /* Bytes that this process may use at most: physical memory, or less where a control group says so. */
 size_t draft_memory_limit(void);
 
-/* The job's peak, from two tiny trial steps that are recorded and walked back in full: so an op without a gradient or a
- * shape that does not fit is found now as well. Writes gradients, changes nothing else. */
-bool draft_memory_estimate(struct draft_engine *engine, uint64_t *bytes, struct draft_error *err);
+/* Decides how memory is spent (config.memory, config.recompute, what the backend keeps) and estimates the job's peak of
+ * anonymous memory into engine->memory_bytes, by a step on a dry backend: an op without a gradient or a shape that does
+ * not fit is found now as well. Takes milliseconds, changes nothing else. */
+bool draft_memory_plan(struct draft_engine *engine, struct draft_error *err);
+/* Refuses a job that cannot fit into this machine's memory, with what would. */
+bool draft_memory_check(struct draft_engine *engine, struct draft_error *err);
 /* The list of what is trained, its average and optimizer, and the frozen copy where the KL needs one. */
 bool draft_engine_open_trained(struct draft_engine *engine, struct draft_error *err);
 /* After a change of trained values: the backend's forms of them are of the old ones. */

@@ -283,9 +283,11 @@ static bool check_choice(const char *name, const char *const *names, size_t coun
 
 static bool check_choices(const Draftd__V1__JobSpec *spec, struct draft_error *err)
 {
+    static const char *const memory[] = {"auto", "fast", "low"};
     static const char *const train[] = {"lora", "full"}, *const precision[] = {"fp32", "bf16"},
                              *const device[] = {"auto", "cpu"};
     return check_choice(spec->train, train, COUNT(train), "spec.train", err) &&
+           check_choice(spec->memory, memory, COUNT(memory), "spec.memory", err) &&
            check_choice(spec->precision, precision, COUNT(precision), "spec.precision", err) &&
            check_choice(spec->device, device, COUNT(device), "spec.device", err);
 }

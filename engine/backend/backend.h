@@ -26,6 +26,9 @@ struct draft_backend_options {
     /* Linear layers, direct convolutions and attention multiply bf16 numbers and add in fp32, where the processor can
      * ("x86-64-v4-bf16", which is never the best unasked); refused elsewhere. All else is fp32. */
     bool bf16;
+    /* Nothing is computed, no weight is prepared and values mean nothing; but ops run, so that shapes are checked and
+     * memory is allocated, or counted, as it would be: what a step needs is known in milliseconds. */
+    bool dry;
 };
 
 /* What each backend fills in; the functions below say what they mean. */
@@ -51,11 +54,17 @@ struct draft_backend_kind {
 /* What every backend's own struct begins with. */
 struct draft_backend_head {
     const struct draft_backend_kind *kind;
+    bool dry;
 };
 
 static inline const struct draft_backend_kind *draft_backend_kind(const struct draft_backend *backend)
 {
     return ((const struct draft_backend_head *)backend)->kind;
+}
+
+static inline bool draft_backend_is_dry(const struct draft_backend *backend)
+{
+    return ((const struct draft_backend_head *)backend)->dry;
 }
 
 static inline bool draft_backend_on_host(const struct draft_backend *backend)
@@ -69,6 +78,8 @@ void draft_backend_destroy(struct draft_backend *backend); /* NULL is fine */
 /* Of the CPU backend alone. */
 const char *draft_backend_isa(const struct draft_backend *backend);
 int draft_backend_threads(const struct draft_backend *backend);
+/* Kernels' scratch, bytes: as large as the largest use so far. */
+size_t draft_backend_scratch_bytes(const struct draft_backend *backend);
 
 /* --- Memory where values live ---------------------------------------------------------------------------------------
  */

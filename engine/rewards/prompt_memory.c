@@ -5,6 +5,8 @@
 
 #include <xxhash.h>
 
+#include "backend/backend.h"
+
 enum { SLOTS = 2048 }; /* a newcomer takes the place of the one with the same hash */
 
 struct embedded {
@@ -82,6 +84,10 @@ struct draft_tensor *draft_prompt_memory_embed(struct draft_prompt_memory *memor
             text = draft_new(g, DRAFT_F32, 2, (int64_t[]){n, memory->width});
         if (text != NULL)
             memcpy(draft_f32(text) + i * memory->width, one->numbers, (size_t)memory->width * sizeof(float));
+    }
+    for (int i = 0; draft_backend_is_dry(g->backend) && i < SLOTS; i++) { /* these mean nothing */
+        free(memory->slot[i].prompt);
+        memory->slot[i].prompt = NULL;
     }
     return text;
 }

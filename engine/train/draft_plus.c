@@ -55,7 +55,8 @@ static struct draft_tensor *call_network(struct draft_graph *g, void *context, s
     return draft_guided(g, call->pipeline, in[0], call->step, &call->conditions, NULL);
 }
 
-/* With recompute the tape keeps the output alone: K = T costs T latents, not T networks' activations. */
+/* With recompute and several calls the tape keeps their outputs alone: K = T costs T latents, not T networks'
+ * activations. Of a single call the blocks' inputs are kept: they are gone before the next, and a forward is spared. */
 static struct draft_tensor *predict(const struct part *part, const struct draft_sampler_step *step,
                                     struct draft_tensor *x)
 {
@@ -64,7 +65,7 @@ static struct draft_tensor *predict(const struct part *part, const struct draft_
     if (!call)
         return NULL;
     *call = (struct network_call){part->dp->pipeline, part->conditions, step};
-    if (part->dp->recompute)
+    if (part->dp->recompute && part->dp->truncation_steps > 1)
         return draft_recompute(g, call_network, call, (struct draft_tensor *[]){x}, 1);
     return call_network(g, call, (struct draft_tensor *[]){x});
 }

@@ -23,7 +23,7 @@ struct draft_plus {
     const char *negative_prompt;
     int64_t height, width; /* of the latents */
     int micro_batch;
-    bool recompute; /* each of the K network calls is run again in the backward pass, and block by block in it */
+    bool recompute; /* the network's blocks, and each of several calls before them, are run again in the backward pass */
 
     struct draft_progress *progress;       /* may be NULL */
     const struct draft_observer *observer; /* may be NULL; sees the first micro-batch */

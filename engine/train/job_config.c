@@ -201,6 +201,7 @@ static bool resolve_evaluation(struct draft_job_config *config, struct draft_err
 
 bool draft_job_config_resolve(struct draft_job_config *config, struct draft_error *err)
 {
+    config->recompute |= config->memory == DRAFT_MEMORY_LOW;
     return resolve_inputs(config, err) && resolve_sampling(config, err) && resolve_trained(config, err) &&
            resolve_optimizer(config, err) && resolve_length(config, err) && resolve_evaluation(config, err) &&
            int_in(config->threads, 0, MAX_THREADS, "spec.threads", err);

@@ -13,6 +13,8 @@
 enum { DRAFT_MAX_BASE_LORAS = 8 };
 
 enum draft_train { DRAFT_TRAIN_LORA, DRAFT_TRAIN_FULL };
+/* How much memory is given for speed (memory.c). */
+enum draft_memory { DRAFT_MEMORY_AUTO, DRAFT_MEMORY_FAST, DRAFT_MEMORY_LOW };
 enum draft_precision { DRAFT_PRECISION_FP32, DRAFT_PRECISION_BF16 };
 
 struct draft_job_config {
@@ -55,6 +57,7 @@ struct draft_job_config {
     int64_t steps;    /* length in updates, or ... */
     double epochs;    /* ... in passes over the dataset; exactly one of the two is > 0 */
     bool recompute;
+    enum draft_memory memory; /* low implies recompute; an open engine has resolved auto to one of the others */
     uint64_t seed;
     int max_bad_steps; /* 0: 3 non-finite steps in a row end the job */
 
@@ -69,6 +72,7 @@ struct draft_job_config {
 
     enum draft_precision precision; /* of products; sums, trained weights and optimizer are fp32 */
     bool sample_only;               /* pictures alone: no gradients, no optimizer */
+    size_t memory_limit;            /* bytes the engine may count on; 0: what the machine, or its control group, has */
     int threads;                    /* 0: all */
     const char *isa;                /* NULL: best */
 };

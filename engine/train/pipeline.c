@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "models/part.h"
 #include "ops/ops.h"
 #include "train/model_files.h"
@@ -49,6 +50,15 @@ static void cache_destroy(struct draft_context_cache *cache)
     }
     free(cache->entry);
     free(cache);
+}
+
+static void cache_clear(struct draft_context_cache *cache)
+{
+    for (int i = 0; i < cache->capacity; i++) {
+        free(cache->entry[i].prompt);
+        cache->entry[i].prompt = NULL;
+    }
+    cache->next = 0;
 }
 
 static const float *cache_find(const struct draft_context_cache *cache, const char *prompt)
@@ -210,6 +220,8 @@ struct draft_tensor *draft_prompt_contexts(struct draft_graph *g, struct draft_p
             return NULL;
         memcpy(draft_f32(out) + (size_t)i * numbers, context, numbers * sizeof(float));
     }
+    if (draft_backend_is_dry(g->backend))
+        cache_clear(p->contexts); /* these mean nothing */
     return out;
 }
 

@@ -66,7 +66,8 @@ static void test_spec__flags_set_the_fields_they_name(void **state)
                          "-K", "2", "--lv", "2", "--guidance", "0", "--size", "32x64", "--rank", "4", "--alpha", "8",
                          "--lr", "3e-4", "--warmup", "0", "--seed", "18446744073709551615", "--eval-prompt", "a",
                          "--eval-prompt", "b", "--eval-every", "-1", "--recompute", "--batch", "8", "--name", "käse",
-                         "--train", "full", "--ema-decay", "0.99", "--precision", "bf16"),
+                         "--train", "full", "--ema-decay", "0.99", "--precision", "bf16",
+                         "--memory", "low"),
                    &err));
     snprintf(expected, sizeof expected, "%s/sd", folder);
     assert_string_equal(spec->model, expected);
@@ -103,6 +104,7 @@ static void test_spec__flags_set_the_fields_they_name(void **state)
     assert_string_equal(spec->train, "full");
     assert_true(spec->ema_decay == 0.99);
     assert_string_equal(spec->precision, "bf16");
+    assert_string_equal(spec->memory, "low");
     draft_free_message(spec);
 }
 

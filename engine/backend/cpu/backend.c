@@ -47,13 +47,14 @@ struct draft_backend *draft_backend_create_cpu(const struct draft_backend_option
         return NULL;
     }
     backend->head.kind = &CPU;
+    backend->head.dry = options->dry;
     backend->kernels = kernels;
     backend->keep = SIZE_MAX;
     backend->threads = options->threads ? options->threads : draft_pool_processors();
     backend->threads = backend->threads > MAX_THREADS ? MAX_THREADS : backend->threads;
     backend->prepared = draft_prepared_create(err);
-    backend->pool = backend->prepared ? draft_pool_create(backend->threads, err) : NULL;
-    if (!backend->pool) {
+    backend->pool = backend->prepared && !options->dry ? draft_pool_create(backend->threads, err) : NULL;
+    if (!backend->prepared || (!backend->pool && !options->dry)) {
         destroy(backend);
         return NULL;
     }
@@ -113,6 +114,11 @@ bool draft_scratch_reserve(struct draft_backend *backend, size_t shared_bytes, s
     return true;
 }
 
+size_t draft_backend_scratch_bytes(const struct draft_backend *backend)
+{
+    return backend->shared.bytes + backend->each.bytes;
+}
+
 void *draft_scratch_shared(struct draft_backend *backend)
 {
     return backend->shared.memory;
@@ -126,7 +132,8 @@ void *draft_scratch_of(struct draft_backend *backend, int thread)
 
 void draft_parallel(struct draft_backend *backend, int64_t tasks, draft_task fn, void *context)
 {
-    draft_pool_run(backend->pool, tasks, fn, context);
+    if (!backend->head.dry)
+        draft_pool_run(backend->pool, tasks, fn, context);
 }
 
 struct range {
@@ -148,5 +155,6 @@ void draft_parallel_range(struct draft_backend *backend, int64_t n, int64_t grai
 {
     assert(grain > 0);
     struct range range = {n, grain, fn, context};
-    draft_pool_run(backend->pool, (n + grain - 1) / grain, run_range, &range);
+    if (!backend->head.dry)
+        draft_pool_run(backend->pool, (n + grain - 1) / grain, run_range, &range);
 }

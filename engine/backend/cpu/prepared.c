@@ -52,6 +52,8 @@ struct draft_prepared_table *draft_prepared_create(struct draft_error *err)
     return table;
 }
 
+static char counted; /* stands for every form on a dry backend: nobody looks behind the address */
+
 static bool is_needed(const struct draft_tensor *w, enum draft_form form)
 {
     return w->every_step && (form == DRAFT_FORM_ROWS || form == DRAFT_FORM_FORWARD || form == DRAFT_FORM_FORWARD_PAIRS);
@@ -60,7 +62,8 @@ static bool is_needed(const struct draft_tensor *w, enum draft_form form)
 static void release(struct draft_prepared_table *table, const struct draft_tensor *w, struct forms *forms)
 {
     for (int i = 0; i < DRAFT_FORMS; i++) {
-        free(forms->form[i]);
+        if (forms->form[i] != &counted)
+            free(forms->form[i]);
         table->bytes -= forms->bytes[i];
         if (w && !is_needed(w, (enum draft_form)i))
             table->optional -= forms->bytes[i];
@@ -127,7 +130,8 @@ bool draft_prepared_keeps(const struct draft_backend *backend, const struct draf
 static bool make(struct draft_backend *backend, const struct draft_tensor *w, const struct draft_recipe *recipe,
                  void *form, struct draft_error *err)
 {
-    return recipe->make(backend, w, recipe->context, form, err) && draft_weight_unchanged(w, err);
+    return backend->head.dry ||
+           (recipe->make(backend, w, recipe->context, form, err) && draft_weight_unchanged(w, err));
 }
 
 const void *draft_prepared_borrow(struct draft_backend *backend, struct draft_tensor *w,
@@ -152,7 +156,7 @@ const void *draft_prepared_get(struct draft_backend *backend, struct draft_tenso
     if (!forms)
         return NULL;
     if (!forms->form[recipe->form]) {
-        void *memory = draft_aligned(recipe->bytes, "a packed weight", err);
+        void *memory = backend->head.dry ? &counted : draft_aligned(recipe->bytes, "a packed weight", err);
         if (!memory || !make(backend, w, recipe, memory, err)) {
             free(memory);
             return NULL;

@@ -84,9 +84,11 @@ static void test_worker_spec__weights_average_and_precision_arrive(void **state)
     s.job.train = "full";
     s.job.precision = "bf16";
     s.job.ema_decay = 0.999;
+    s.job.memory = "low";
     assert_true(draftd_spec_to_config(&s.job, prompts, 2, &c, &err));
     assert_true(draft_job_config_resolve(&c, &err));
     assert_true(c.train == DRAFT_TRAIN_FULL && c.precision == DRAFT_PRECISION_BF16 && c.ema_decay == 0.999);
+    assert_true(c.memory == DRAFT_MEMORY_LOW && c.recompute);
 }
 
 static void assert_refused(struct spec *s, const char *field)
@@ -114,6 +116,7 @@ static void test_worker_spec__refuses_by_field(void **state)
     make(&s), s.job.model = "relative", assert_refused(&s, "spec.model");
     make(&s), s.job.device = "cuda:0", assert_refused(&s, "spec.device");
     make(&s), s.job.train = "unet", assert_refused(&s, "spec.train");
+    make(&s), s.job.memory = "little", assert_refused(&s, "spec.memory");
     make(&s), s.job.precision = "fp16", assert_refused(&s, "spec.precision");
     make(&s), s.job.checkpoint_every = -1, assert_refused(&s, "spec.checkpoint_every");
     make(&s), s.job.sampling = &s.sampling;
