@@ -167,8 +167,8 @@ bool draft_tape_record(struct draft_graph *g, const struct draft_call *call)
 
 struct draft_op_column draft_op_on(const struct draft_backend *backend, const struct draft_op *op)
 {
-    const struct draft_op_column *table = draft_backend_kind(backend)->ops;
-    return table == NULL || op->anywhere ? (struct draft_op_column){op->forward, op->backward} : table[op->id];
+    const struct draft_op_column *const *table = draft_backend_kind(backend)->ops;
+    return table == NULL || op->anywhere ? (struct draft_op_column){op->forward, op->backward} : *table[op->id];
 }
 
 struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *call)

@@ -34,7 +34,7 @@ struct draft_backend_options {
 /* What each backend fills in; the functions below say what they mean. */
 struct draft_backend_kind {
     const char *name;                  /* "cpu", "cuda" */
-    const struct draft_op_column *ops; /* in the order of ops.def; NULL: the functions in the ops' own descriptors */
+    const struct draft_op_column *const *ops; /* in the order of ops.def; NULL: the ops' own descriptors' functions */
     void (*destroy)(struct draft_backend *backend);
     /* NULL: values live in host memory, and the next five are not asked for either */
     bool (*region)(struct draft_backend *backend, size_t limit, struct draft_arena_region *out,

@@ -25,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/backend.h"
+#include "backend/open.h"
 #include "ops/op.h"
 
 struct op_case {
@@ -50,9 +50,12 @@ static inline int op_setup(void **state)
     struct draft_error err = {0};
     if (t == NULL)
         return -1;
-    t->backend = draft_backend_create_cpu(&(struct draft_backend_options){.threads = 2}, &err);
-    t->arena = draft_arena_create("step", (size_t)1 << 30, &err);
-    if (t->backend == NULL || t->arena == NULL || !draft_graph_init(&t->g, t->backend, t->arena, &err)) {
+    /* TEST_DEVICE=cuda with the plugin over fakes (ctest -L cuda-host), whose memory the host may read and write */
+    const char *device = getenv("TEST_DEVICE");
+    t->backend = draft_backend_open(device != NULL ? device : "cpu", NULL,
+                                    &(struct draft_backend_options){.threads = 2}, &draft_services, &err);
+    t->arena = t->backend != NULL ? draft_backend_arena(t->backend, "step", (size_t)1 << 30, &err) : NULL;
+    if (t->arena == NULL || !draft_graph_init(&t->g, t->backend, t->arena, &err)) {
         print_error("%s\n", err.message);
         return -1;
     }

@@ -1,0 +1,50 @@
+/*
+ * The CUDA backend as the ops' columns see it, without any CUDA header: products, and where the device finds what the
+ * host owns. Kernels are in cuda.h.
+ */
+#ifndef DRAFT_BACKEND_CUDA_DEVICE_H
+#define DRAFT_BACKEND_CUDA_DEVICE_H
+
+#include "backend/cuda/cuda.h"
+#include "backend/plugin.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+draft_cuda_stream draft_cuda_stream_of(const struct draft_backend *backend);
+const struct draft_services *draft_cuda_services_of(const struct draft_backend *backend);
+
+/* An address of one of the backend's arenas. */
+bool draft_cuda_is_device(const struct draft_backend *backend, const void *address);
+/* w's F32 values on the device, copied there at first use. NULL: err is set. */
+const float *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor *w, struct draft_error *err);
+/* The device's copy of these bytes. NULL: err is set. */
+const void *draft_cuda_constant(struct draft_backend *backend, const void *bytes, size_t size, struct draft_error *err);
+/* False, and err says why, when a kernel could not be put into the stream since the last question. */
+bool draft_cuda_launched(const char *doing, struct draft_error *err);
+
+/* For each of `batch` row-major F32 matrices: c[m, n] = alpha op(a)[m, k] op(b)[k, n] + beta c (+ bias[n]); meanings as
+ * in cpu.h's struct draft_gemm. bias NULL: none. */
+struct draft_cuda_product {
+    int64_t batch, m, n, k;
+    int64_t trans_a, trans_b; /* 0 or 1 */
+    int64_t lda, ldb, ldc, stride_a, stride_b, stride_c;
+    const float *a, *b, *bias;
+    float *c;
+    float alpha, beta;
+};
+bool draft_cuda_multiply(struct draft_backend *backend, const struct draft_cuda_product *product,
+                         struct draft_error *err);
+
+/* The columns themselves: draft_cuda_op_<op>, each defined in ops/<op>.cu. */
+#define DRAFT_OP(name) extern const struct draft_op_column draft_cuda_op_##name;
+#include "ops/ops.def"
+#undef DRAFT_OP
+extern const struct draft_op_column *const draft_cuda_columns[]; /* columns.c */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

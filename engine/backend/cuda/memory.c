@@ -1,0 +1,168 @@
+/*
+ * Arenas on the device, by CUDA's virtual memory management: an address range is reserved once, physical memory is
+ * mapped into it piece by piece as the arena grows, and stays. Growing waits for nobody and may not happen while a
+ * graph is being captured, which it does not: the step has run once before.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/state.h"
+
+enum { PIECE = 64 << 20 }; /* bytes committed at a time; a multiple of every device's granularity (2 MiB) */
+static const size_t GRANULARITY = (size_t)2 << 20;
+
+struct draft_cuda_region {
+    struct draft_cuda_region *next;
+    struct draft_backend *backend;
+    CUdeviceptr base;
+    size_t limit, committed;
+    struct piece {
+        struct piece *next;
+        CUdeviceptr at;
+        size_t bytes;
+        CUmemGenericAllocationHandle handle;
+    } * pieces;
+};
+
+static bool find(const char *name, void *function, struct draft_error *err)
+{
+    enum cudaDriverEntryPointQueryResult found;
+    enum { CUDA_12 = 12000 };
+    cudaError_t status = cudaGetDriverEntryPointByVersion(name, function, CUDA_12, cudaEnableDefault, &found);
+    if (status == cudaSuccess && found == cudaDriverEntryPointSuccess)
+        return true;
+    return draft_fail(err, DRAFT_FAILED_PRECONDITION,
+                      "the NVIDIA driver has no %s; a driver of version 580 or newer is needed", name);
+}
+
+bool draft_cuda_driver_find(struct draft_cuda_driver *driver, struct draft_error *err)
+{
+    return find("cuMemAddressReserve", &driver->reserve, err) && find("cuMemAddressFree", &driver->unreserve, err) &&
+           find("cuMemCreate", &driver->create, err) && find("cuMemRelease", &driver->release, err) &&
+           find("cuMemMap", &driver->map, err) && find("cuMemUnmap", &driver->unmap, err) &&
+           find("cuMemSetAccess", &driver->access, err);
+}
+
+static void forget_piece(struct draft_cuda_region *region, struct piece *piece)
+{
+    region->backend->driver.unmap(piece->at, piece->bytes);
+    region->backend->driver.release(piece->handle);
+    free(piece);
+}
+
+/* Maps `bytes` more behind what is committed. */
+static bool add_piece(struct draft_cuda_region *region, size_t bytes)
+{
+    const struct draft_cuda_driver *driver = &region->backend->driver;
+    CUmemLocation here = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = region->backend->device};
+    CUmemAllocationProp prop = {.type = CU_MEM_ALLOCATION_TYPE_PINNED, .location = here};
+    CUmemAccessDesc access = {.location = here, .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    struct piece *piece = malloc(sizeof *piece);
+    if (piece == NULL)
+        return false;
+    *piece = (struct piece){.next = region->pieces, .at = region->base + region->committed, .bytes = bytes};
+    if (driver->create(&piece->handle, bytes, &prop, 0) != CUDA_SUCCESS) {
+        free(piece);
+        return false;
+    }
+    if (driver->map(piece->at, bytes, 0, piece->handle, 0) != CUDA_SUCCESS) {
+        driver->release(piece->handle);
+        free(piece);
+        return false;
+    }
+    if (driver->access(piece->at, bytes, &access, 1) != CUDA_SUCCESS) {
+        forget_piece(region, piece);
+        return false;
+    }
+    region->pieces = piece;
+    region->committed += bytes;
+    return true;
+}
+
+static bool commit(void *context, size_t bytes)
+{
+    struct draft_cuda_region *region = context;
+    if (bytes <= region->committed)
+        return true;
+    size_t needed = (bytes - region->committed + GRANULARITY - 1) / GRANULARITY * GRANULARITY;
+    size_t left = region->limit - region->committed, wanted = needed > PIECE ? needed : PIECE;
+    if (wanted > left)
+        wanted = left;
+    /* nearly full: exactly what is asked for may still be there */
+    return add_piece(region, wanted) || (needed < wanted && add_piece(region, needed));
+}
+
+/* Within overlapping ranges a copy of the device has no order; so it goes in pieces no longer than the gap, or where
+ * that is short, through the workspace. */
+static void move(void *context, void *to, const void *from, size_t bytes)
+{
+    struct draft_cuda_region *region = context;
+    struct draft_backend *backend = region->backend;
+    char *target = to;
+    const char *source = from;
+    size_t gap = (size_t)(source - target);
+    bool direct = gap >= DRAFT_CUDA_WORKSPACE || gap >= bytes;
+    size_t most = direct ? gap : DRAFT_CUDA_WORKSPACE;
+    for (size_t done = 0, n; gap > 0 && done < bytes; done += n) {
+        n = bytes - done < most ? bytes - done : most;
+        const char *next = source + done;
+        if (!direct) {
+            cudaMemcpyAsync(backend->workspace, next, n, cudaMemcpyDeviceToDevice, backend->stream);
+            next = backend->workspace;
+        }
+        cudaMemcpyAsync(target + done, next, n, cudaMemcpyDeviceToDevice, backend->stream);
+    }
+}
+
+static void release(void *context)
+{
+    struct draft_cuda_region *region = context;
+    struct draft_backend *backend = region->backend;
+    cudaStreamSynchronize(backend->stream);
+    while (region->pieces != NULL) {
+        struct piece *piece = region->pieces;
+        region->pieces = piece->next;
+        forget_piece(region, piece);
+    }
+    backend->driver.unreserve(region->base, region->limit);
+    struct draft_cuda_region **link = &backend->regions;
+    while (*link != region)
+        link = &(*link)->next;
+    *link = region->next;
+    free(region);
+}
+
+bool draft_cuda_region_make(struct draft_backend *backend, size_t limit, struct draft_arena_region *out,
+                            struct draft_error *err)
+{
+    size_t free_bytes, total;
+    if (!draft_cuda_ok(cudaMemGetInfo(&free_bytes, &total), "asking for the device's memory", err))
+        return false;
+    limit = limit < total ? limit : total;
+    limit = (limit + GRANULARITY - 1) / GRANULARITY * GRANULARITY;
+    struct draft_cuda_region *region = malloc(sizeof *region);
+    if (region == NULL)
+        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for an arena of the device");
+    *region = (struct draft_cuda_region){.next = backend->regions, .backend = backend, .limit = limit};
+    if (backend->driver.reserve(&region->base, limit, 0, 0, 0) != CUDA_SUCCESS) {
+        free(region);
+        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "the device refuses %zu bytes of address space", limit);
+    }
+    backend->regions = region;
+    *out = (struct draft_arena_region){.base = (unsigned char *)(uintptr_t)region->base,
+                                       .limit = limit,
+                                       .commit = commit,
+                                       .move = move,
+                                       .release = release,
+                                       .context = region};
+    return true;
+}
+
+bool draft_cuda_is_device(const struct draft_backend *backend, const void *address)
+{
+    CUdeviceptr at = (CUdeviceptr)(uintptr_t)address;
+    for (const struct draft_cuda_region *r = backend->regions; r != NULL; r = r->next)
+        if (at >= r->base && at - r->base < r->limit)
+            return true;
+    return false;
+}

@@ -1,0 +1,131 @@
+/*
+ * What an op's CUDA column, ops/<op>.cu, includes. It defines draft_cuda_<op>_forward and draft_cuda_<op>_backward with
+ * the same duties as the functions in ops/<op>.c: ask draft_grad for each input's buffer, heed accumulate, keep notes.
+ * It launches through cuda/cuda.h and product.c, and neither waits nor reads what the device has written.
+ */
+#ifndef DRAFT_BACKEND_CUDA_OP_H
+#define DRAFT_BACKEND_CUDA_OP_H
+
+extern "C" {
+#include "backend/cuda/device.h"
+#include "ops/op.h"
+}
+
+/* struct draft_call's args as the op's own struct (ops/args.h). */
+template <class T> const T &draft_args(const struct draft_call *call)
+{
+    return *static_cast<const T *>(call->args);
+}
+
+static inline draft_cuda_stream draft_stream(const struct draft_graph *g)
+{
+    return draft_cuda_stream_of(g->backend);
+}
+
+/* Where the device finds x's values: an activation's or parameter's own, a frozen weight's copy. NULL for an absent
+ * input, and when the graph has failed. */
+static inline const float *draft_on_device(struct draft_graph *g, struct draft_tensor *x)
+{
+    if (x == NULL || draft_cuda_is_device(g->backend, x->data))
+        return x != NULL ? draft_f32(x) : NULL;
+    return draft_cuda_weight(g->backend, x, &g->error);
+}
+
+/* The device's copy of an array on the host that is the same in every step. */
+static inline const void *draft_constant(struct draft_graph *g, const void *bytes, size_t size)
+{
+    return draft_cuda_constant(g->backend, bytes, size, &g->error);
+}
+
+/* The gradient of x to write, as draft_grad gives it; `to` NULL: none. */
+static inline struct draft_cuda_gradient draft_gradient(struct draft_graph *g, struct draft_tensor *x)
+{
+    bool accumulate = false;
+    void *to = draft_grad(g, x, &accumulate);
+    return (struct draft_cuda_gradient){to, accumulate};
+}
+
+static inline struct draft_cuda_gradient draft_gradient_in_place(struct draft_graph *g, struct draft_tensor *out,
+                                                                 struct draft_tensor *x)
+{
+    bool accumulate = false;
+    void *to = draft_grad_in_place(g, out, x, &accumulate);
+    return (struct draft_cuda_gradient){to, accumulate};
+}
+
+static inline struct draft_cuda_gradient draft_overwrite(void *to)
+{
+    return (struct draft_cuda_gradient){to, false};
+}
+
+/* sum[b, c] = sum over rows of x[b, rows, c]: the gradient of what was added to every row. */
+static inline bool draft_sum_strided_rows(struct draft_graph *g, const struct draft_cuda_rows *rows, const float *x,
+                                          struct draft_cuda_gradient sum)
+{
+    const struct draft_mark mark = draft_graph_mark(g);
+    void *scratch = draft_graph_ok(g) ? draft_temporary(g, draft_cuda_sum_rows_scratch(rows)) : nullptr;
+    if (scratch)
+        draft_cuda_sum_rows(draft_stream(g), DRAFT_F32, DRAFT_F32, rows, x, sum, scratch);
+    draft_graph_release(g, mark);
+    return draft_graph_ok(g);
+}
+
+static inline bool draft_sum_rows(struct draft_graph *g, int64_t b, int64_t rows, int64_t c, const float *x,
+                                  struct draft_cuda_gradient sum)
+{
+    const struct draft_cuda_rows shape = {.b = b, .rows = rows, .c = c, .x_stride = c, .b_stride = rows * c};
+    return draft_sum_strided_rows(g, &shape, x, sum);
+}
+
+/* A contiguous matrix, taken as it is or transposed. */
+struct draft_matrix {
+    const float *values;
+    bool transposed;
+};
+
+/* c[m, n] = alpha op(a)[m, k] op(b)[k, n] (+ bias[n]) (+ c) */
+static inline bool draft_product(struct draft_graph *g, int64_t m, int64_t n, int64_t k, struct draft_matrix a,
+                                 struct draft_matrix b, float alpha, const float *bias, struct draft_cuda_gradient c)
+{
+    const struct draft_cuda_product p = {.batch = 1,
+                                         .m = m,
+                                         .n = n,
+                                         .k = k,
+                                         .trans_a = a.transposed,
+                                         .trans_b = b.transposed,
+                                         .lda = a.transposed ? m : k,
+                                         .ldb = b.transposed ? k : n,
+                                         .ldc = n,
+                                         .stride_a = 0,
+                                         .stride_b = 0,
+                                         .stride_c = 0,
+                                         .a = a.values,
+                                         .b = b.values,
+                                         .bias = bias,
+                                         .c = static_cast<float *>(c.to),
+                                         .alpha = alpha,
+                                         .beta = c.accumulate ? 1.0f : 0.0f};
+    return draft_graph_ok(g) && draft_cuda_multiply(g->backend, &p, &g->error);
+}
+
+/* Channels first .. first+width-1 of x [.., c], for cutting out and pasting in. */
+static inline struct draft_cuda_window draft_columns(const struct draft_tensor *x, int64_t first, int64_t width)
+{
+    const int64_t rows = draft_rows(x);
+    return {.n = 1, .h = rows, .w = width, .big_h = rows, .big_w = draft_last(x), .top = 0, .left = first};
+}
+
+/* From in[0] [n, h, w, c] to out. */
+static inline struct draft_cuda_image draft_image(const struct draft_call *call)
+{
+    const int64_t *x = call->in[0]->dim, *y = call->out->dim;
+    return {.n = x[0], .h = x[1], .w = x[2], .c = x[3], .out_h = y[1], .out_w = y[2]};
+}
+
+/* The end of every column: the graph is whole, and the runtime took all launches. */
+static inline bool draft_launched(struct draft_graph *g)
+{
+    return draft_graph_ok(g) && draft_cuda_launched("launching", &g->error);
+}
+
+#endif

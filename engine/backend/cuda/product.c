@@ -1,0 +1,176 @@
+/*
+ * Matrix products by cuBLASLt. It thinks in columns: our row-major [rows, columns] matrix is, unchanged, its
+ * column-major [columns, rows], so each product is asked for transposed, c^T = op(b)^T op(a)^T, and its bias, which
+ * runs along the rows of its result, runs along our columns. F32 throughout, without TF32.
+ *
+ * What a product of some shape needs (descriptors, the algorithm that the heuristics name) is worked out once and kept:
+ * a captured graph repeats exactly that call. The workspace is ours, so results are the same bits every run.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/state.h"
+
+enum { BUCKETS = 1024 };
+
+/* What a plan is found by: the product without its pointers and factors. */
+struct key {
+    int64_t number[13];
+};
+
+struct plan {
+    struct plan *next;
+    struct key key;
+    cublasLtMatmulDesc_t product;
+    cublasLtMatrixLayout_t a, b, c; /* as cuBLASLt sees them: its a is our b */
+    cublasLtMatmulAlgo_t algorithm;
+};
+
+struct draft_cuda_products {
+    struct plan *bucket[BUCKETS];
+};
+
+struct draft_cuda_products *draft_cuda_products_create(struct draft_error *err)
+{
+    struct draft_cuda_products *products = calloc(1, sizeof *products);
+    if (products == NULL)
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the plans of products");
+    return products;
+}
+
+static void free_plan(struct plan *plan)
+{
+    if (plan->product != NULL)
+        cublasLtMatmulDescDestroy(plan->product);
+    cublasLtMatrixLayout_t layout[] = {plan->a, plan->b, plan->c};
+    for (int i = 0; i < 3; i++)
+        if (layout[i] != NULL)
+            cublasLtMatrixLayoutDestroy(layout[i]);
+    free(plan);
+}
+
+void draft_cuda_products_destroy(struct draft_cuda_products *products)
+{
+    for (int i = 0; products != NULL && i < BUCKETS; i++)
+        while (products->bucket[i] != NULL) {
+            struct plan *plan = products->bucket[i];
+            products->bucket[i] = plan->next;
+            free_plan(plan);
+        }
+    free(products);
+}
+
+static bool done(cublasStatus_t status, const char *doing, struct draft_error *err)
+{
+    if (status == CUBLAS_STATUS_SUCCESS)
+        return true;
+    return draft_fail(err, DRAFT_INTERNAL, "cuBLASLt, %s: %s", doing, cublasLtGetStatusString(status));
+}
+
+static bool set(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t name, const void *value, size_t size,
+                struct draft_error *err)
+{
+    return done(cublasLtMatmulDescSetAttribute(product, name, value, size), "describing a product", err);
+}
+
+static bool layout(cublasLtMatrixLayout_t *out, int64_t rows, int64_t columns, int64_t ld, int64_t batch,
+                   int64_t stride, struct draft_error *err)
+{
+    int32_t count = (int32_t)batch;
+    return done(cublasLtMatrixLayoutCreate(out, CUDA_R_32F, (uint64_t)rows, (uint64_t)columns, ld), "a matrix", err) &&
+           (batch == 1 ||
+            (done(cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
+                  "a batch", err) &&
+             done(cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride,
+                                                   sizeof stride),
+                  "a batch", err)));
+}
+
+static bool describe(struct plan *plan, const struct draft_cuda_product *p, struct draft_error *err)
+{
+    int32_t trans_b = p->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N, trans_a = p->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasLtEpilogue_t epilogue = p->bias != NULL ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    return done(cublasLtMatmulDescCreate(&plan->product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "a product", err) &&
+           set(plan->product, CUBLASLT_MATMUL_DESC_TRANSA, &trans_b, sizeof trans_b, err) &&
+           set(plan->product, CUBLASLT_MATMUL_DESC_TRANSB, &trans_a, sizeof trans_a, err) &&
+           set(plan->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue, err) &&
+           (p->bias == NULL || set(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias, err)) &&
+           layout(&plan->a, p->trans_b ? p->k : p->n, p->trans_b ? p->n : p->k, p->ldb, p->batch, p->stride_b, err) &&
+           layout(&plan->b, p->trans_a ? p->m : p->k, p->trans_a ? p->k : p->m, p->lda, p->batch, p->stride_a, err) &&
+           layout(&plan->c, p->n, p->m, p->ldc, p->batch, p->stride_c, err);
+}
+
+static bool prefer(cublasLtMatmulPreference_t wish, struct draft_error *err)
+{
+    const uint64_t workspace = DRAFT_CUDA_WORKSPACE;
+    bool ok = done(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
+                                                        sizeof workspace),
+                   "its workspace", err);
+    /* The default assumes 256 bytes, which a head inside rows does not have. */
+    static const cublasLtMatmulPreferenceAttributes_t OF[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    const uint32_t alignment = sizeof(float);
+    for (int i = 0; i < 4; i++)
+        ok = ok && done(cublasLtMatmulPreferenceSetAttribute(wish, OF[i], &alignment, sizeof alignment),
+                        "its alignment", err);
+    return ok;
+}
+
+static bool choose(struct draft_backend *backend, struct plan *plan, struct draft_error *err)
+{
+    cublasLtMatmulPreference_t wish;
+    cublasLtMatmulHeuristicResult_t found;
+    int count = 0;
+    if (!done(cublasLtMatmulPreferenceCreate(&wish), "a preference", err))
+        return false;
+    bool ok = prefer(wish, err) && done(cublasLtMatmulAlgoGetHeuristic(backend->cublas, plan->product, plan->a, plan->b,
+                                                                       plan->c, plan->c, wish, 1, &found, &count),
+                                        "choosing an algorithm", err);
+    cublasLtMatmulPreferenceDestroy(wish);
+    if (ok && count == 0)
+        ok = draft_fail(err, DRAFT_INTERNAL, "cuBLASLt has no algorithm for this product");
+    if (ok)
+        plan->algorithm = found.algo;
+    return ok;
+}
+
+static struct plan *find(struct draft_backend *backend, const struct draft_cuda_product *p, struct draft_error *err)
+{
+    struct key key = {{p->batch, p->m, p->n, p->k, p->trans_a, p->trans_b, p->lda, p->ldb, p->ldc, p->stride_a,
+                       p->stride_b, p->stride_c, p->bias != NULL}};
+    uint64_t hash = 0;
+    for (size_t i = 0; i < sizeof key.number / sizeof *key.number; i++)
+        hash = (hash ^ (uint64_t)key.number[i]) * UINT64_C(0x9e3779b97f4a7c15);
+    struct plan **bucket = &backend->products->bucket[hash >> 54];
+    for (struct plan *plan = *bucket; plan != NULL; plan = plan->next)
+        if (memcmp(&plan->key, &key, sizeof key) == 0)
+            return plan;
+    struct plan *plan = calloc(1, sizeof *plan);
+    if (plan == NULL) {
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the plan of a product");
+        return NULL;
+    }
+    plan->key = key;
+    if (!describe(plan, p, err) || !choose(backend, plan, err)) {
+        free_plan(plan);
+        return NULL;
+    }
+    plan->next = *bucket;
+    return *bucket = plan;
+}
+
+bool draft_cuda_multiply(struct draft_backend *backend, const struct draft_cuda_product *p, struct draft_error *err)
+{
+    if (p->batch == 0 || p->m == 0 || p->n == 0)
+        return true;
+    struct plan *plan = find(backend, p, err);
+    if (plan == NULL)
+        return false;
+    if (p->bias != NULL && !set(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias, err))
+        return false;
+    return done(cublasLtMatmul(backend->cublas, plan->product, &p->alpha, p->b, plan->a, p->a, plan->b, &p->beta, p->c,
+                               plan->c, p->c, plan->c, &plan->algorithm, backend->workspace, DRAFT_CUDA_WORKSPACE,
+                               backend->stream),
+                "multiplying", err);
+}

@@ -1,0 +1,83 @@
+/*
+ * Inside of the CUDA backend, for the C files in this folder; ops' columns see device.h. One device, one stream; every
+ * call puts work into that stream and returns, and only draft_backend_download waits.
+ *
+ * Memory: arenas are reserved address space that is committed as it is used (memory.c), so that addresses never change
+ * and captured graphs stay valid. Frozen weights are host tensors; their copy on the device is made at first use and
+ * kept until forgotten (weights.c). Small arrays of the host that kernels read (token ids, resize tables) are
+ * constants: one copy for each content, kept until the end.
+ */
+#ifndef DRAFT_BACKEND_CUDA_STATE_H
+#define DRAFT_BACKEND_CUDA_STATE_H
+
+#include <cublasLt.h>
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+
+#include "backend/cuda/device.h"
+#include "backend/plugin.h"
+
+struct draft_cuda_region;  /* an arena's memory: memory.c */
+struct draft_cuda_weights; /* weights.c */
+struct draft_cuda_constants;
+struct draft_cuda_products; /* product.c */
+
+/* The driver's functions, asked of the runtime: the plugin does not link libcuda. */
+struct draft_cuda_driver {
+    CUresult(CUDAAPI *reserve)(CUdeviceptr *base, size_t bytes, size_t alignment, CUdeviceptr wish, unsigned long long);
+    CUresult(CUDAAPI *unreserve)(CUdeviceptr base, size_t bytes);
+    CUresult(CUDAAPI *create)(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
+                              unsigned long long);
+    CUresult(CUDAAPI *release)(CUmemGenericAllocationHandle handle);
+    CUresult(CUDAAPI *map)(CUdeviceptr at, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
+                           unsigned long long);
+    CUresult(CUDAAPI *unmap)(CUdeviceptr at, size_t bytes);
+    CUresult(CUDAAPI *access)(CUdeviceptr at, size_t bytes, const CUmemAccessDesc *desc, size_t count);
+};
+
+struct draft_backend {
+    struct draft_backend_head head;
+    const struct draft_services *services;
+    int device;
+    cudaStream_t stream;
+    struct draft_cuda_driver driver;
+    struct draft_cuda_region *regions; /* list */
+    struct draft_cuda_weights *weights;
+    struct draft_cuda_constants *constants;
+    cublasLtHandle_t cublas;
+    struct draft_cuda_products *products;
+    void *workspace; /* cuBLASLt's, of DRAFT_CUDA_WORKSPACE bytes */
+};
+
+enum { DRAFT_CUDA_WORKSPACE = 32 << 20 };
+
+
+/* True when status is success; else err says what was being done and why it failed, with the remedy where there is one.
+ * After a sticky error it says that the process cannot go on. */
+bool draft_cuda_ok(cudaError_t status, const char *doing, struct draft_error *err);
+
+/* --- memory.c -------------------------------------------------------------------------------------------------------
+ */
+
+bool draft_cuda_driver_find(struct draft_cuda_driver *driver, struct draft_error *err);
+bool draft_cuda_region_make(struct draft_backend *backend, size_t limit, struct draft_arena_region *out,
+                            struct draft_error *err);
+
+/* --- weights.c ------------------------------------------------------------------------------------------------------
+ */
+
+struct draft_cuda_weights *draft_cuda_weights_create(struct draft_error *err);
+void draft_cuda_weights_destroy(struct draft_cuda_weights *weights);
+void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor *w);
+size_t draft_cuda_weight_bytes(const struct draft_backend *backend);
+
+struct draft_cuda_constants *draft_cuda_constants_create(struct draft_error *err);
+void draft_cuda_constants_destroy(struct draft_cuda_constants *constants);
+
+/* --- product.c ------------------------------------------------------------------------------------------------------
+ */
+
+struct draft_cuda_products *draft_cuda_products_create(struct draft_error *err);
+void draft_cuda_products_destroy(struct draft_cuda_products *products);
+
+#endif

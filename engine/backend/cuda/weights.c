@@ -1,0 +1,196 @@
+/*
+ * Copies on the device of what the host owns: frozen weights, found by the number in tensor->prepared (a tensor may
+ * outlive the backend, or die before it), and constants, found by their bytes.
+ */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/state.h"
+
+/* --- Weights --------------------------------------------------------------------------------------------------------
+ */
+
+struct copy {
+    void *values; /* NULL: forgotten */
+    size_t bytes;
+};
+
+struct draft_cuda_weights {
+    uint32_t serial; /* of this backend, never 0 */
+    uint32_t count, capacity;
+    struct copy *copy;
+    size_t bytes;
+};
+
+struct draft_cuda_weights *draft_cuda_weights_create(struct draft_error *err)
+{
+    static _Atomic uint32_t serials;
+    struct draft_cuda_weights *weights = calloc(1, sizeof *weights);
+    if (weights == NULL) {
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the table of weights");
+        return NULL;
+    }
+    weights->serial = atomic_fetch_add(&serials, 1) + 1;
+    return weights;
+}
+
+void draft_cuda_weights_destroy(struct draft_cuda_weights *weights)
+{
+    if (weights == NULL)
+        return;
+    for (uint32_t i = 0; i < weights->count; i++)
+        cudaFree(weights->copy[i].values);
+    free(weights->copy);
+    free(weights);
+}
+
+static struct copy *find(struct draft_cuda_weights *weights, const struct draft_tensor *w)
+{
+    uint64_t number = (uint64_t)(uintptr_t)w->prepared;
+    uint32_t index = (uint32_t)number;
+    return number >> 32 == weights->serial && index < weights->count ? &weights->copy[index] : NULL;
+}
+
+static struct copy *add(struct draft_cuda_weights *weights, struct draft_tensor *w, struct draft_error *err)
+{
+    if (weights->count == weights->capacity) {
+        uint32_t capacity = weights->capacity > 0 ? 2 * weights->capacity : 256;
+        struct copy *copy = realloc(weights->copy, capacity * sizeof *copy);
+        if (copy == NULL) {
+            draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the table of weights");
+            return NULL;
+        }
+        weights->copy = copy;
+        weights->capacity = capacity;
+    }
+    weights->copy[weights->count] = (struct copy){0};
+    w->prepared = (void *)(uintptr_t)((uint64_t)weights->serial << 32 | weights->count);
+    return &weights->copy[weights->count++];
+}
+
+/* Rows go by way of a buffer: the file may have them in another type and order, and need not fit into memory twice. */
+static bool fill(struct draft_backend *backend, const struct draft_tensor *w, float *to, struct draft_error *err)
+{
+    enum { BUFFER = 16 << 20 };
+    int64_t rows = w->rank > 0 ? w->dim[0] : 1, row = rows > 0 ? draft_tensor_count(w) / rows : 0;
+    size_t row_bytes = (size_t)row * sizeof(float);
+    int64_t some = row_bytes > 0 && row_bytes < BUFFER ? (int64_t)(BUFFER / row_bytes) : 1;
+    some = some < rows ? some : rows;
+    float *buffer = malloc((size_t)some * row_bytes + 1);
+    if (buffer == NULL)
+        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory to copy a weight to the GPU");
+    bool ok = true;
+    for (int64_t first = 0; ok && row > 0 && first < rows; first += some) {
+        int64_t count = rows - first < some ? rows - first : some;
+        ok = backend->services->weight_rows(w, first, count, buffer, err) &&
+             draft_backend_kind(backend)->upload(backend, to + first * row, buffer, (size_t)count * row_bytes, err);
+    }
+    free(buffer);
+    return ok && backend->services->weight_unchanged(w, err);
+}
+
+const float *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor *w, struct draft_error *err)
+{
+    struct draft_cuda_weights *weights = backend->weights;
+    struct copy *copy = find(weights, w);
+    if (copy == NULL)
+        copy = add(weights, w, err);
+    if (copy == NULL)
+        return NULL;
+    if (copy->values == NULL) {
+        size_t bytes = (size_t)draft_tensor_count(w) * sizeof(float);
+        void *values = draft_backend_kind(backend)->alloc(backend, bytes, err);
+        if (values == NULL || !fill(backend, w, values, err)) {
+            cudaFree(values);
+            draft_error_prefix(err, "%s: ", w->name != NULL ? w->name : "a weight");
+            return NULL;
+        }
+        *copy = (struct copy){values, bytes};
+        weights->bytes += bytes;
+    }
+    return copy->values;
+}
+
+void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor *w)
+{
+    struct copy *copy = find(backend->weights, w);
+    if (copy == NULL || copy->values == NULL)
+        return;
+    cudaFree(copy->values);
+    backend->weights->bytes -= copy->bytes;
+    *copy = (struct copy){0}; /* the number stays the weight's */
+}
+
+size_t draft_cuda_weight_bytes(const struct draft_backend *backend)
+{
+    return backend->weights->bytes;
+}
+
+/* --- Constants ------------------------------------------------------------------------------------------------------
+ */
+
+enum { BUCKETS = 256 };
+
+struct constant {
+    struct constant *next;
+    void *device;
+    size_t size;
+    unsigned char bytes[]; /* what they are found by */
+};
+
+struct draft_cuda_constants {
+    struct constant *bucket[BUCKETS];
+};
+
+struct draft_cuda_constants *draft_cuda_constants_create(struct draft_error *err)
+{
+    struct draft_cuda_constants *constants = calloc(1, sizeof *constants);
+    if (constants == NULL)
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the table of constants");
+    return constants;
+}
+
+void draft_cuda_constants_destroy(struct draft_cuda_constants *constants)
+{
+    for (int i = 0; constants != NULL && i < BUCKETS; i++)
+        while (constants->bucket[i] != NULL) {
+            struct constant *c = constants->bucket[i];
+            constants->bucket[i] = c->next;
+            cudaFree(c->device);
+            free(c);
+        }
+    free(constants);
+}
+
+/* FNV-1a */
+static unsigned bucket_of(const unsigned char *bytes, size_t size)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(1099511628211);
+    return (unsigned)(hash % BUCKETS);
+}
+
+const void *draft_cuda_constant(struct draft_backend *backend, const void *bytes, size_t size, struct draft_error *err)
+{
+    struct constant **bucket = &backend->constants->bucket[bucket_of(bytes, size)];
+    for (const struct constant *c = *bucket; c != NULL; c = c->next)
+        if (c->size == size && memcmp(c->bytes, bytes, size) == 0)
+            return c->device;
+    struct constant *c = malloc(sizeof *c + size);
+    if (c == NULL) {
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a constant of %zu bytes", size);
+        return NULL;
+    }
+    *c = (struct constant){.next = *bucket, .size = size};
+    memcpy(c->bytes, bytes, size);
+    c->device = draft_backend_kind(backend)->alloc(backend, size, err);
+    if (c->device == NULL || !draft_backend_kind(backend)->upload(backend, c->device, bytes, size, err)) {
+        cudaFree(c->device);
+        free(c);
+        return NULL;
+    }
+    *bucket = c;
+    return c->device;
+}

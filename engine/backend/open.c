@@ -1,0 +1,133 @@
+#include "backend/open.h"
+
+#include <dlfcn.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char PLUGIN[] = "libdraft_cuda.so";
+
+/* --- Names ----------------------------------------------------------------------------------------------------------
+ */
+
+bool draft_device_parse(const char *text, struct draft_device_choice *choice, struct draft_error *err)
+{
+    *choice = (struct draft_device_choice){.automatic = text == NULL || !text[0] || strcmp(text, "auto") == 0};
+    if (choice->automatic || strcmp(text, "cuda") == 0)
+        return true;
+    if (strcmp(text, "cpu") == 0)
+        return choice->cpu = true;
+    char *end;
+    long number = strncmp(text, "cuda:", 5) == 0 && text[5] >= '0' && text[5] <= '9' ? strtol(text + 5, &end, 10) : -1;
+    if (number < 0 || number > 1023 || *end)
+        return draft_fail(err, DRAFT_INVALID_ARGUMENT,
+                          "there is no device \"%.32s\"; give auto, cpu, or cuda:0, cuda:1 and so on", text);
+    choice->number = (int)number;
+    return true;
+}
+
+/* --- The library ----------------------------------------------------------------------------------------------------
+ */
+
+static bool fail_to_load(struct draft_error *err)
+{
+    return draft_fail(
+        err, DRAFT_FAILED_PRECONDITION,
+        "the CUDA backend cannot be loaded: %s; it needs NVIDIA's cuBLAS for CUDA 13: install it, or name "
+        "its folder in cuda.libraries, or use --device cpu",
+        dlerror());
+}
+
+/* The libraries that the plugin needs, under the names it asks the loader for: what is loaded already is not looked for
+ * again. */
+static bool preload(const char *folder, struct draft_error *err)
+{
+    static const char *const NEEDED[] = {"libcublasLt.so.13"};
+    for (size_t i = 0; folder != NULL && folder[0] && i < sizeof NEEDED / sizeof *NEEDED; i++) {
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s/%s", folder, NEEDED[i]);
+        if (dlopen(path, RTLD_NOW | RTLD_LOCAL) == NULL)
+            return fail_to_load(err);
+    }
+    return true;
+}
+
+/* Beside the program, or in ../lib from there. */
+static bool find_plugin(char *path, size_t size)
+{
+    static const char *const WHERE[] = {"", "../lib/", "../lib/x86_64-linux-gnu/", "../lib/aarch64-linux-gnu/"};
+    char program[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0)
+        return false;
+    program[length] = '\0';
+    const char *folder = dirname(program);
+    for (size_t i = 0; i < sizeof WHERE / sizeof *WHERE; i++) {
+        int n = snprintf(path, size, "%s/%s%s", folder, WHERE[i], PLUGIN);
+        if (n > 0 && (size_t)n < size && access(path, R_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static const struct draft_plugin *load(const char *libraries, struct draft_error *err)
+{
+    static const struct draft_plugin *loaded;
+    if (loaded != NULL)
+        return loaded;
+    char beside[PATH_MAX];
+    const char *path = getenv("DRAFT_CUDA_PLUGIN");
+    if (path == NULL || !path[0])
+        path = find_plugin(beside, sizeof beside) ? beside : PLUGIN;
+    if (!preload(libraries, err))
+        return NULL;
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL && path == PLUGIN) {
+        draft_fail(err, DRAFT_FAILED_PRECONDITION,
+                   "there is no CUDA backend here: %s is neither beside the program nor where the loader looks (%s); "
+                   "build with -DDRAFT_CUDA=ON where CUDA's toolkit is, or use --device cpu",
+                   PLUGIN, dlerror());
+        return NULL;
+    }
+    if (library == NULL) {
+        fail_to_load(err);
+        return NULL;
+    }
+    draft_plugin_entry *entry;
+    *(void **)&entry = dlsym(library, DRAFT_PLUGIN_ENTRY);
+    const struct draft_plugin *plugin = entry != NULL ? entry(DRAFT_PLUGIN_VERSION) : NULL;
+    if (plugin == NULL)
+        draft_fail(
+            err, DRAFT_FAILED_PRECONDITION,
+            "%s was built from another version of draftd than this program (%s); build and install both together", path,
+            DRAFT_PLUGIN_VERSION);
+    return loaded = plugin;
+}
+
+int draft_devices(const char *libraries, struct draft_device *list, int room, struct draft_error *err)
+{
+    const struct draft_plugin *plugin = load(libraries, err);
+    return plugin != NULL ? plugin->devices(list, room, err) : -1;
+}
+
+/* --- The backend ----------------------------------------------------------------------------------------------------
+ */
+
+struct draft_backend *draft_backend_open(const char *device, const char *libraries,
+                                         const struct draft_backend_options *options,
+                                         const struct draft_services *services, struct draft_error *err)
+{
+    struct draft_device_choice choice;
+    if (!draft_device_parse(device, &choice, err))
+        return NULL;
+    struct draft_error unseen = {0}; /* why there is no GPU is no matter to who leaves the choice to us */
+    if (choice.automatic && draft_devices(libraries, NULL, 0, &unseen) < 1)
+        choice.cpu = true;
+    if (choice.cpu)
+        return draft_backend_create_cpu(options, err);
+    const struct draft_plugin *plugin = load(libraries, err);
+    return plugin != NULL ? plugin->create(choice.number, services, err) : NULL;
+}

@@ -1,0 +1,29 @@
+/*
+ * Which backend a program computes on, by a device's name as users write it: "cpu", "cuda" or "cuda:N", and "auto": the
+ * first GPU where the CUDA backend finds one, else the CPU.
+ *
+ * The CUDA backend is libdraft_cuda.so, loaded once per process and never unloaded: from the path in the environment's
+ * DRAFT_CUDA_PLUGIN, else from beside the program or its ../lib, else wherever the loader looks. It needs cuBLAS for
+ * CUDA 13; where that is not installed for all (a pip wheel), `libraries` names its folder.
+ */
+#ifndef DRAFT_BACKEND_OPEN_H
+#define DRAFT_BACKEND_OPEN_H
+
+#include "backend/plugin.h"
+
+struct draft_device_choice {
+    bool automatic, cpu; /* one of them, or else cuda:<number> */
+    int number;
+};
+/* NULL and "" are "auto". False: no such name, and the sentence says which there are. */
+bool draft_device_parse(const char *text, struct draft_device_choice *choice, struct draft_error *err);
+
+/* Fails with the remedy when the device asked for cannot be used. `libraries` NULL or "": where the loader looks. */
+struct draft_backend *draft_backend_open(const char *device, const char *libraries,
+                                         const struct draft_backend_options *options,
+                                         const struct draft_services *services, struct draft_error *err);
+
+/* The GPUs of this machine, the first `room` of them; returns how many there are. -1: none can be used, and why. */
+int draft_devices(const char *libraries, struct draft_device *list, int room, struct draft_error *err);
+
+#endif

@@ -1,0 +1,34 @@
+/* crop: formulas in crop.c */
+#include "backend/cuda/op.h"
+
+static struct draft_cuda_window window_of(const struct draft_call *call)
+{
+    const struct draft_crop_args &args = draft_args<struct draft_crop_args>(call);
+    const int64_t *big = call->in[0]->dim, *small = call->out->dim, c = big[3];
+    return {.n = big[0],
+            .h = small[1],
+            .w = small[2] * c,
+            .big_h = big[1],
+            .big_w = big[2] * c,
+            .top = args.top,
+            .left = args.left * c};
+}
+
+static bool forward(struct draft_graph *g, struct draft_call *call)
+{
+    const struct draft_cuda_window window = window_of(call);
+    draft_cuda_cut(draft_stream(g), DRAFT_F32, &window, draft_on_device(g, call->in[0]),
+                   draft_overwrite(call->out->data));
+    return draft_launched(g);
+}
+
+static bool backward(struct draft_graph *g, struct draft_call *call)
+{
+    const struct draft_cuda_window window = window_of(call);
+    const struct draft_cuda_gradient dx = draft_gradient(g, call->in[0]);
+    if (dx.to)
+        draft_cuda_paste(draft_stream(g), DRAFT_F32, &window, call->out->grad, dx, !dx.accumulate);
+    return draft_launched(g);
+}
+
+const struct draft_op_column draft_cuda_op_crop = {forward, backward};

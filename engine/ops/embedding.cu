@@ -1,0 +1,34 @@
+/* embedding: formulas in embedding.c */
+#include "backend/cuda/op.h"
+
+enum { TABLE, IDS };
+
+static const int32_t *ids_of(struct draft_graph *g, const struct draft_call *call)
+{
+    const struct draft_tensor *ids = call->in[IDS];
+    return static_cast<const int32_t *>(
+        draft_constant(g, ids->data, size_t(draft_tensor_count(ids)) * sizeof(int32_t)));
+}
+
+static bool forward(struct draft_graph *g, struct draft_call *call)
+{
+    const int32_t *ids = ids_of(g, call);
+    const float *table = draft_on_device(g, call->in[TABLE]);
+    if (ids && table)
+        draft_cuda_embedding(draft_stream(g), DRAFT_F32, draft_tensor_count(call->in[IDS]), draft_last(call->in[TABLE]),
+                             ids, table, call->out->data);
+    return draft_launched(g);
+}
+
+static bool backward(struct draft_graph *g, struct draft_call *call)
+{
+    const struct draft_tensor *table = call->in[TABLE];
+    const struct draft_cuda_gradient dtable = draft_gradient(g, call->in[TABLE]);
+    const int32_t *ids = ids_of(g, call);
+    if (dtable.to && ids)
+        draft_cuda_embedding_backward(draft_stream(g), DRAFT_F32, draft_tensor_count(call->in[IDS]), table->dim[0],
+                                      table->dim[1], ids, call->out->grad, dtable);
+    return draft_launched(g);
+}
+
+const struct draft_op_column draft_cuda_op_embedding = {forward, backward};

@@ -1,0 +1,14 @@
+/* timestep_embedding: formulas in timestep_embedding.c */
+#include "backend/cuda/op.h"
+
+static bool forward(struct draft_graph *g, struct draft_call *call)
+{
+    const struct draft_timestep_embedding_args &args = draft_args<struct draft_timestep_embedding_args>(call);
+    const float *t = static_cast<const float *>(draft_constant(g, &args.t, sizeof args.t));
+    if (t)
+        draft_cuda_timestep_embedding(draft_stream(g), DRAFT_F32, call->out->dim[0], call->out->dim[1], args.freq_shift,
+                                      args.flip, t, call->out->data);
+    return draft_launched(g);
+}
+
+const struct draft_op_column draft_cuda_op_timestep_embedding = {forward, nullptr};

@@ -1,0 +1,207 @@
+/*
+ * The part of cuBLASLt that the backend uses, on the host: F32, both transposes, batches, beta, the bias epilogue.
+ * Plain loops, sums in double. What it does not know it refuses. Linked in place of libcublasLt.
+ */
+#include <cublasLt.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime.h"
+
+struct product {
+    int32_t trans_a, trans_b;
+    uint32_t epilogue;
+    const float *bias;
+};
+
+struct layout {
+    uint64_t rows, columns;
+    int64_t ld, stride;
+    int32_t batch;
+};
+
+const char *cublasLtGetStatusString(cublasStatus_t status)
+{
+    return status == CUBLAS_STATUS_SUCCESS ? "fine" : "refused by the fake cuBLASLt";
+}
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
+{
+    static char one;
+    *handle = (cublasLtHandle_t)(void *)&one;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle)
+{
+    (void)handle;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute, cudaDataType_t scale)
+{
+    struct product *p = calloc(1, sizeof *p);
+    *desc = (cublasLtMatmulDesc_t)(void *)p;
+    if (p == NULL)
+        return CUBLAS_STATUS_ALLOC_FAILED;
+    p->epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    return compute == CUBLAS_COMPUTE_32F && scale == CUDA_R_32F ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc)
+{
+    free(desc);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t name,
+                                              const void *value, size_t size)
+{
+    struct product *p = (struct product *)(void *)desc;
+    void *to = name == CUBLASLT_MATMUL_DESC_TRANSA         ? (void *)&p->trans_a
+               : name == CUBLASLT_MATMUL_DESC_TRANSB       ? (void *)&p->trans_b
+               : name == CUBLASLT_MATMUL_DESC_EPILOGUE     ? (void *)&p->epilogue
+               : name == CUBLASLT_MATMUL_DESC_BIAS_POINTER ? (void *)&p->bias
+                                                           : NULL;
+    if (to == NULL || size != (name == CUBLASLT_MATMUL_DESC_BIAS_POINTER ? 8 : 4))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(to, value, size);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows,
+                                          uint64_t columns, int64_t ld)
+{
+    struct layout *l = malloc(sizeof *l);
+    *out = (cublasLtMatrixLayout_t)(void *)l;
+    if (l == NULL)
+        return CUBLAS_STATUS_ALLOC_FAILED;
+    *l = (struct layout){.rows = rows, .columns = columns, .ld = ld, .batch = 1};
+    return type == CUDA_R_32F && (uint64_t)ld >= rows ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout)
+{
+    free(layout);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t name,
+                                                const void *value, size_t size)
+{
+    struct layout *l = (struct layout *)(void *)layout;
+    if (name == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT && size == sizeof l->batch)
+        memcpy(&l->batch, value, size);
+    else if (name == CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET && size == sizeof l->stride)
+        memcpy(&l->stride, value, size);
+    else
+        return CUBLAS_STATUS_INVALID_VALUE;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference)
+{
+    *preference = malloc(1);
+    return *preference != NULL ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference)
+{
+    free(preference);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t name, const void *value,
+                                                    size_t size)
+{
+    (void)preference, (void)name, (void)value, (void)size;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int wanted,
+                                              cublasLtMatmulHeuristicResult_t *results, int *found)
+{
+    (void)handle, (void)desc, (void)a, (void)b, (void)c, (void)d, (void)preference;
+    memset(results, 0, sizeof *results * (size_t)wanted);
+    *found = 1;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* One call with all it will read, so that a captured graph can repeat it. */
+struct call {
+    struct product p;
+    struct layout a_layout, b_layout, c_layout;
+    const float *a, *b;
+    float *c;
+    float alpha, beta;
+};
+
+static void multiply(const struct call *call, const float *a, const float *b, float *c)
+{
+    const struct layout *la = &call->a_layout, *lb = &call->b_layout, *lc = &call->c_layout;
+    int64_t m = (int64_t)lc->rows, n = (int64_t)lc->columns, k = (int64_t)(call->p.trans_a ? la->rows : la->columns);
+    int64_t a_i = call->p.trans_a ? la->ld : 1, a_l = call->p.trans_a ? 1 : la->ld;
+    int64_t b_l = call->p.trans_b ? lb->ld : 1, b_j = call->p.trans_b ? 1 : lb->ld;
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t i = 0; i < m; i++) {
+            double sum = 0;
+            for (int64_t l = 0; l < k; l++)
+                sum += (double)a[i * a_i + l * a_l] * b[l * b_l + j * b_j];
+            float out = call->alpha * (float)sum;
+            if (call->beta != 0)
+                out += call->beta * c[i + j * lc->ld];
+            if (call->p.epilogue == CUBLASLT_EPILOGUE_BIAS)
+                out += call->p.bias[i];
+            c[i + j * lc->ld] = out;
+        }
+}
+
+static void run(void *context)
+{
+    const struct call *call = context;
+    for (int64_t i = 0; i < call->c_layout.batch; i++)
+        multiply(call, call->a + i * call->a_layout.stride, call->b + i * call->b_layout.stride,
+                 call->c + i * call->c_layout.stride);
+}
+
+static bool fits(const struct call *call)
+{
+    const struct layout *a = &call->a_layout, *b = &call->b_layout, *c = &call->c_layout;
+    uint64_t k = call->p.trans_a ? a->rows : a->columns;
+    return (call->p.trans_a ? a->columns : a->rows) == c->rows && (call->p.trans_b ? b->columns : b->rows) == k &&
+           (call->p.trans_b ? b->rows : b->columns) == c->columns && a->batch == c->batch && b->batch == c->batch &&
+           (call->p.epilogue == CUBLASLT_EPILOGUE_DEFAULT ||
+            (call->p.epilogue == CUBLASLT_EPILOGUE_BIAS && call->p.bias != NULL));
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
+                              cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
+                              const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
+                              size_t workspace_bytes, cudaStream_t stream)
+{
+    (void)handle, (void)algorithm, (void)workspace, (void)workspace_bytes, (void)d_layout;
+    struct call *call = malloc(sizeof *call);
+    if (call == NULL)
+        return CUBLAS_STATUS_ALLOC_FAILED;
+    *call = (struct call){.p = *(const struct product *)(const void *)desc,
+                          .a_layout = *(const struct layout *)(const void *)a_layout,
+                          .b_layout = *(const struct layout *)(const void *)b_layout,
+                          .c_layout = *(const struct layout *)(const void *)c_layout,
+                          .a = a,
+                          .b = b,
+                          .c = d,
+                          .alpha = *(const float *)alpha,
+                          .beta = *(const float *)beta};
+    if (c != d || !fits(call)) {
+        free(call);
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    fake_submit(stream, run, call, free);
+    return CUBLAS_STATUS_SUCCESS;
+}
