@@ -2,9 +2,14 @@
 
 #include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <time.h>
 #include <unistd.h>
 
+enum { REPEATED_MS = 300 };
+
 static volatile sig_atomic_t pending, seen;
+static _Atomic int64_t seen_ms;
 
 static void restore_terminal(void)
 {
@@ -13,13 +18,24 @@ static void restore_terminal(void)
         return;
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* A shell or timeout(1) sends one wish to the process and to its group: that is no second wish. */
 static void on_signal(int number)
 {
     (void)number;
+    if (seen && now_ms() - seen_ms < REPEATED_MS)
+        return;
     if (seen) {
         restore_terminal();
         _exit(130);
     }
+    seen_ms = now_ms();
     seen = pending = 1;
 }
 

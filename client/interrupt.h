@@ -1,6 +1,6 @@
 /*
  * Ctrl-C and friends for the commands that run long. The first signal sets a flag, which waiting calls see within a
- * fifth of a second; the second one leaves at once with exit code 130.
+ * fifth of a second; the second one, a moment later or more, leaves at once with exit code 130.
  */
 #ifndef DRAFT_CLIENT_INTERRUPT_H
 #define DRAFT_CLIENT_INTERRUPT_H
