@@ -1,18 +1,7 @@
 #include "command.h"
 #include "each_job.h"
 
-static bool change(struct draft_rpc *rpc, const char *id, draft_job **job, struct draft_status *st)
-{
-    Draftd__V1__PauseJobRequest request = DRAFTD__V1__PAUSE_JOB_REQUEST__INIT;
-    request.job_id = (char *)(uintptr_t)id;
-    Draftd__V1__PauseJobResponse *reply = draft_rpc_pause_job(rpc, &request, st);
-    if (!reply)
-        return false;
-    *job = reply->job;
-    reply->job = NULL;
-    draft_free_message(reply);
-    return true;
-}
+DRAFT_JOB_CHANGE(change, pause_job, PauseJob)
 
 static int run(struct draft_context *cx, const struct draft_arguments *arguments)
 {

@@ -232,20 +232,36 @@ static bool read_csv(struct draftd_dataset *dataset, const char *p, const char *
     return ok;
 }
 
-/* Reads a regular file whole. The caller frees *text. */
-static bool read_file(const char *path, char **text, size_t *length, struct draft_error *err)
+int draftd_dataset_open(const char *path, int64_t *bytes, struct draft_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a FIFO must not block us */
     struct stat st;
-    if (fd < 0)
-        return draft_fail_errno(err, "cannot open the file");
+    if (fd < 0) {
+        draft_fail_errno(err, "cannot open the file");
+        return -1;
+    }
     bool ok = fstat(fd, &st) == 0 || draft_fail_errno(err, "cannot look at the file");
     if (ok && !S_ISREG(st.st_mode))
         ok = draft_fail(err, DRAFT_INVALID_ARGUMENT, "not a regular file");
-    if (ok && st.st_size > DRAFTD_DATASET_BYTES)
-        ok = draft_fail(err, DRAFT_INVALID_ARGUMENT, "the file has %lld bytes, at most %d are allowed; split it",
-                        (long long)st.st_size, DRAFTD_DATASET_BYTES);
-    size_t n = 0, size = ok ? (size_t)st.st_size : 0;
+    if (!ok) {
+        close(fd);
+        return -1;
+    }
+    *bytes = st.st_size;
+    return fd;
+}
+
+/* Reads a regular file whole. The caller frees *text. */
+static bool read_file(const char *path, char **text, size_t *length, struct draft_error *err)
+{
+    int64_t bytes;
+    int fd = draftd_dataset_open(path, &bytes, err);
+    if (fd < 0)
+        return false;
+    bool ok = bytes <= DRAFTD_DATASET_BYTES ||
+              draft_fail(err, DRAFT_INVALID_ARGUMENT, "the file has %lld bytes, at most %d are allowed; split it",
+                         (long long)bytes, DRAFTD_DATASET_BYTES);
+    size_t n = 0, size = ok ? (size_t)bytes : 0;
     if (ok && (*text = malloc(size + 1)) == NULL)
         ok = draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a file of %zu bytes", size);
     while (ok && n < size) {

@@ -10,6 +10,7 @@
 #define DRAFTD_DATASET_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -30,6 +31,8 @@ bool draftd_dataset_read(const char *path, struct draftd_dataset *dataset, struc
  * member's "prompt", "text" or "caption"; samples without either are passed over, as is everything that is no file. */
 bool draftd_dataset_is_tar(const char *path); /* by its name */
 bool draftd_dataset_read_tar(const char *path, struct draftd_dataset *dataset, struct draft_error *err);
+/* Opens a regular file and says how large it is; -1 with err set. The caller closes. */
+int draftd_dataset_open(const char *path, int64_t *bytes, struct draft_error *err);
 /* Appends one prompt, white space at its ends left out, after draftd_prompt_check. */
 bool draftd_dataset_add(struct draftd_dataset *dataset, const char *text, size_t length, struct draft_error *err);
 void draftd_dataset_free(struct draftd_dataset *dataset);

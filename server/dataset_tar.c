@@ -4,12 +4,10 @@
  */
 #include <archive.h>
 #include <archive_entry.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "dataset.h"
@@ -204,14 +202,11 @@ static bool read_open(int fd, struct draftd_dataset *dataset, struct draft_error
 
 bool draftd_dataset_read_tar(const char *path, struct draftd_dataset *dataset, struct draft_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a FIFO must not block us */
-    struct stat st;
+    int64_t bytes;
+    int fd = draftd_dataset_open(path, &bytes, err);
     if (fd < 0)
-        return draft_fail_errno(err, "cannot open the file");
-    bool ok = fstat(fd, &st) == 0 || draft_fail_errno(err, "cannot look at the file");
-    if (ok && !S_ISREG(st.st_mode))
-        ok = draft_fail(err, DRAFT_INVALID_ARGUMENT, "not a regular file");
-    ok = ok && read_open(fd, dataset, err);
+        return false;
+    bool ok = read_open(fd, dataset, err);
     close(fd);
     if (ok && dataset->count == 0)
         ok = draft_fail(err, DRAFT_INVALID_ARGUMENT, "no sample in it has a .txt or .json member");
