@@ -2,18 +2,19 @@
  * The CUDA backend's own kernels: everything that is bound by memory. What cpu/cpu.h is for the CPU backend; matrix
  * products, convolutions and fused attention go through cuBLASLt and cuDNN instead.
  *
- * Arrays live on the device and are contiguous, in the layouts of tensor/tensor.h. `void *` arrays hold activations, all
- * of the `type` given: DRAFT_F32 or DRAFT_BF16. Arithmetic is in F32 whatever the type; what is `float *` is F32 always:
- * statistics, scales and shifts of norms, losses, gradients of parameters. Outputs may be one of the inputs only where
- * it is said.
+ * Arrays live on the device and are contiguous, in the layouts of tensor/tensor.h. `void *` arrays hold activations,
+ * all of the `type` given: DRAFT_F32 or DRAFT_BF16. Arithmetic is in F32 whatever the type; what is `float *` is F32
+ * always: statistics, scales and shifts of norms, losses, gradients of parameters. Outputs may be one of the inputs
+ * only where it is said.
  *
  * Every sum has a fixed order that depends on the shape alone, and so have grids and blocks (never on the number of
  * multiprocessors): results are the same bits on every run and every device. There are no atomics.
  *
  * A call only puts kernels into the stream: it never waits, allocates or reads results, so that it may be captured in a
  * CUDA graph. Numbers passed by value are frozen in a captured graph; those that change from step to step are read from
- * device memory, and their parameter is called `at`. Scratch is the caller's: ..._scratch() says how many bytes, 16-byte
- * aligned, contents undefined. A launch that fails stays in cudaGetLastError(), for whoever runs ops to ask once.
+ * device memory, and their parameter is called `at`. Scratch is the caller's: ..._scratch() says how many bytes,
+ * 16-byte aligned, contents undefined. A launch that fails stays in cudaGetLastError(), for whoever runs ops to ask
+ * once.
  *
  * Thread: any, one at a time per stream. No CUDA header is needed to include this one.
  */
@@ -61,7 +62,7 @@ void draft_cuda_layer_norm_backward(draft_cuda_stream stream, enum draft_dtype t
                                     struct draft_cuda_gradient dx, struct draft_cuda_gradient dgamma,
                                     struct draft_cuda_gradient dbeta, void *scratch);
 
-/* --- Element by element (elementwise.cu); outputs may be one of the inputs unless said ----------------------------- */
+/* --- Element by element (elementwise.cu); outputs may be one of the inputs unless said ---------------------------- */
 
 void draft_cuda_map(draft_cuda_stream stream, enum draft_dtype type, enum draft_map map, int64_t n, const void *x,
                     void *y);
@@ -94,19 +95,19 @@ void draft_cuda_normalize_channels(draft_cuda_stream stream, enum draft_dtype ty
 void draft_cuda_normalize_channels_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t c,
                                             const float *std, const void *dy, struct draft_cuda_gradient dx);
 
-/* --- A sampler's step (elementwise.cu): latents are F32 ------------------------------------------------------------ */
+/* --- A sampler's step (elementwise.cu): latents are F32 ----------------------------------------------------------- */
 
 /* out = u + guidance (c - u) from both halves of the network's answer [2, n]; the guidance is read at `at`. */
 void draft_cuda_guide(draft_cuda_stream stream, enum draft_dtype type, int64_t n, const float *at, const void *both,
                       float *out);
 /* y = min(max(sum over k of at[k] x[k], -clip), clip): any linear multistep method's x, x_0 or epsilon. x: up to
- * DRAFT_CUDA_MAX_TERMS device pointers in host memory; a weight of 0 reads its x all the same. clip may be INFINITY. y may
- * be one of them. */
+ * DRAFT_CUDA_MAX_TERMS device pointers in host memory; a weight of 0 reads its x all the same. clip may be INFINITY. y
+ * may be one of them. */
 enum { DRAFT_CUDA_MAX_TERMS = 8 };
 void draft_cuda_weighted_sum(draft_cuda_stream stream, int64_t n, int terms, const float *at, const float *const *x,
                              float clip, float *y);
 
-/* --- Moving numbers (movement.cu) ---------------------------------------------------------------------------------- */
+/* --- Moving numbers (movement.cu) --------------------------------------------------------------------------------- */
 
 void draft_cuda_convert(draft_cuda_stream stream, enum draft_dtype from_type, enum draft_dtype to_type, int64_t n,
                         const void *from, void *to);
@@ -151,7 +152,7 @@ void draft_cuda_to_channels_last(draft_cuda_stream stream, int64_t n, int64_t c,
 void draft_cuda_to_channels_first(draft_cuda_stream stream, int64_t n, int64_t c, int64_t hw, const float *from,
                                   float *to);
 
-/* --- Pictures (image.cu) ------------------------------------------------------------------------------------------- */
+/* --- Pictures (image.cu) ------------------------------------------------------------------------------------------ */
 
 struct draft_cuda_image {
     int64_t n, h, w, c, out_h, out_w; /* x [n, h, w, c] -> y [n, out_h, out_w, c] */
@@ -174,10 +175,10 @@ struct draft_cuda_taps {
 /* from [outer, in, inner] -> to [outer, taps->out, inner]: one axis of a resize; backward is the same call with the
  * transposed taps, a gather. */
 void draft_cuda_resample(draft_cuda_stream stream, enum draft_dtype from_type, enum draft_dtype to_type,
-                         const struct draft_cuda_taps *taps, int64_t outer, int64_t in, int64_t inner,
-                         const void *from, struct draft_cuda_gradient to);
+                         const struct draft_cuda_taps *taps, int64_t outer, int64_t in, int64_t inner, const void *from,
+                         struct draft_cuda_gradient to);
 
-/* --- Sums (reductions.cu) ------------------------------------------------------------------------------------------ */
+/* --- Sums (reductions.cu) ----------------------------------------------------------------------------------------- */
 
 /* sum[b, c] = sum over rows of x[b, rows, c] (+ sum); x_stride elements from row to row, b_stride from b to b. */
 struct draft_cuda_rows {
@@ -193,7 +194,7 @@ void draft_cuda_mean(draft_cuda_stream stream, enum draft_dtype type, int64_t n,
                      void *scratch);
 void draft_cuda_mean_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t n, const float *dy,
                               struct draft_cuda_gradient dx);
-/* y[0] = sum of (a - b)^2 / n; da = dy[0] 2 (a - b) / n, db = -da: a gradient of b is that of a with a and b exchanged */
+/* y[0] = sum of (a - b)^2 / n; da = dy[0] 2 (a - b) / n; db: exchange a and b. */
 void draft_cuda_mean_square_difference(draft_cuda_stream stream, enum draft_dtype type, int64_t n, const void *a,
                                        const void *b, float *y, void *scratch);
 void draft_cuda_mean_square_difference_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t n,
@@ -202,8 +203,8 @@ void draft_cuda_mean_square_difference_backward(draft_cuda_stream stream, enum d
 /* y[i] = cosine of a[i] and b[i], a, b [rows, c]; da as ops/cosine.c has it, db: exchange a and b. */
 void draft_cuda_cosine(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t c, const void *a,
                        const void *b, float *y);
-void draft_cuda_cosine_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t c,
-                                const void *a, const void *b, const float *dy, struct draft_cuda_gradient da);
+void draft_cuda_cosine_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t c, const void *a,
+                                const void *b, const float *dy, struct draft_cuda_gradient da);
 /* LPIPS: out[p, c] = x[p, c] / (|x[p]| + 1e-10) sqrt(linear[c] / positions), one stage of one picture; then the squared
  * distance of each pair of vectors [n, length], distance [n, n] whole. */
 void draft_cuda_lpips_stage(draft_cuda_stream stream, enum draft_dtype type, int64_t positions, int64_t c,
@@ -211,16 +212,16 @@ void draft_cuda_lpips_stage(draft_cuda_stream stream, enum draft_dtype type, int
 void draft_cuda_pair_distances(draft_cuda_stream stream, int64_t n, int64_t length, const float *vectors,
                                double *distance);
 
-/* --- Attention without a fused kernel (attention_unfused.cu) -------------------------------------------------------- */
+/* --- Attention without a fused kernel (attention_unfused.cu) ------------------------------------------------------ */
 
-/* Rows of scores q k^T to probabilities: p = softmax(scale scores), [matrices, s, t]; causal: row i sees j <= i. p may be
- * scores itself if the types are equal. Backward: ds = scale p (dp - sum over t of p dp); may be dp or p. */
+/* Rows of scores q k^T to probabilities: p = softmax(scale scores), [matrices, s, t]; causal: row i sees j <= i. p may
+ * be scores itself if the types are equal. Backward: ds = scale p (dp - sum over t of p dp); may be dp or p. */
 void draft_cuda_softmax(draft_cuda_stream stream, enum draft_dtype score_type, enum draft_dtype type, int64_t matrices,
                         int64_t s, int64_t t, bool causal, float scale, const void *scores, void *p);
 void draft_cuda_softmax_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t t, float scale,
                                  const void *p, const void *dp, void *ds);
 
-/* --- The optimizer (optimizer.cu): n parameters in one F32 buffer, their gradients in another ----------------------- */
+/* --- The optimizer (optimizer.cu): n parameters in one F32 buffer, their gradients in another --------------------- */
 
 /* What an update reads on the device: draft_adamw_step()'s numbers, rounded as it rounds them. */
 struct draft_cuda_adamw_step {
@@ -230,7 +231,7 @@ struct draft_cuda_adamw_step {
     float root2;                      /* sqrt(1 - beta2^t) */
     float epsilon, beta2, new1, new2; /* new: 1 - beta */
 };
-/* The gradients' norm, summed in double; not finite when any number is not. factor: min(1, max_norm / (norm + 1e-6)). */
+/* The gradients' norm, summed in double, not finite when any number is not; factor: min(1, max_norm / (norm + 1e-6)) */
 struct draft_cuda_norm {
     double norm;
     float factor;
@@ -244,7 +245,7 @@ void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cu
                       const struct draft_cuda_norm *norm, const float *gradient, float *parameter, float *m, float *v,
                       void *copy);
 
-/* --- JPEG size (jpeg.cu): formulas in ops/jpeg_size.c, constants from its draft_jpeg_model() ------------------------- */
+/* --- JPEG size (jpeg.cu): formulas in ops/jpeg_size.c, constants from its draft_jpeg_model() ---------------------- */
 
 /* x [n, h, w, 3] -> size [n]. Backward needs nothing kept: it computes all again. */
 struct draft_cuda_pictures {
@@ -257,7 +258,7 @@ void draft_cuda_jpeg_size_backward(draft_cuda_stream stream, enum draft_dtype ty
                                    const struct draft_cuda_pictures *pictures, const struct draft_jpeg_model *model,
                                    const void *x, const float *dsize, struct draft_cuda_gradient dx, void *scratch);
 
-/* --- Numbers out of nothing (random.cu) ------------------------------------------------------------------------------ */
+/* --- Numbers out of nothing (random.cu) --------------------------------------------------------------------------- */
 
 /* What draft_philox_randn(seed, purpose, step, index) is told, read on the device. */
 struct draft_cuda_draw {

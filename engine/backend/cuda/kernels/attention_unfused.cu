@@ -1,6 +1,6 @@
 /*
- * The middle of attention where no fused kernel exists: scores to probabilities and back, between two matrix products. A
- * block a row; rows are read from memory once (later passes find them in the cache) and written once: 2 matrices in
+ * The middle of attention where no fused kernel exists: scores to probabilities and back, between two matrix products.
+ * A block a row; rows are read from memory once (later passes find them in the cache) and written once: 2 matrices in
  * forward, 3 in backward. F32 inside, whatever the scores are.
  */
 #include "backend/cuda/kernels/device.cuh"
@@ -113,11 +113,11 @@ void draft_cuda_softmax(draft_cuda_stream stream, enum draft_dtype score_type, e
             using S = TYPE_OF(a);
             using T = TYPE_OF(b);
             if (whole)
-                launch(softmax<S, T, 4>, unsigned(matrices * s), threads_of(t, 4), SHARED, stream, as<S>(scores), as<T>(p),
-                       s, t, causal, scale);
+                launch(softmax<S, T, 4>, unsigned(matrices * s), threads_of(t, 4), SHARED, stream, as<S>(scores),
+                       as<T>(p), s, t, causal, scale);
             else
-                launch(softmax<S, T, 1>, unsigned(matrices * s), threads_of(t, 1), SHARED, stream, as<S>(scores), as<T>(p),
-                       s, t, causal, scale);
+                launch(softmax<S, T, 1>, unsigned(matrices * s), threads_of(t, 1), SHARED, stream, as<S>(scores),
+                       as<T>(p), s, t, causal, scale);
         });
     });
 }

@@ -93,7 +93,8 @@ struct row_range {
 };
 
 template <int W, class F>
-__global__ void __launch_bounds__(COLUMN_BLOCK) column_each(const __grid_constant__ F f, int64_t rows, int64_t c, int tile)
+__global__ void __launch_bounds__(COLUMN_BLOCK)
+    column_each(const __grid_constant__ F f, int64_t rows, int64_t c, int tile)
 {
     const int lanes = blockDim.x / tile, lane = threadIdx.x / tile;
     const int64_t column = (int64_t(blockIdx.y) * tile + threadIdx.x % tile) * W, n = blockIdx.z;
@@ -115,8 +116,8 @@ template <int W, class F> void run_column_each(cudaStream_t stream, int64_t n, i
  * columns `group` side by side; a tile that holds none of them leaves it empty. */
 template <int W, class F>
 __global__ void __launch_bounds__(COLUMN_BLOCK)
-    column_sums(const __grid_constant__ F f, int64_t rows, int64_t c, int tile, typename F::sum *of_column, typename F::sum *of_group,
-                int group)
+    column_sums(const __grid_constant__ F f, int64_t rows, int64_t c, int tile, typename F::sum *of_column,
+                typename F::sum *of_group, int group)
 {
     using sum = typename F::sum;
     sum *of_lane = dynamic_shared<sum>(); /* [lanes, tile * W] */

@@ -57,7 +57,7 @@ template <class T> static __device__ __forceinline__ T *dynamic_shared()
     return reinterpret_cast<T *>(draft_dynamic_shared);
 }
 
-/* --- Elements: stored as float or bf16, worked on as float ---------------------------------------------------------- */
+/* --- Elements: stored as float or bf16, worked on as float -------------------------------------------------------- */
 
 static __device__ __forceinline__ float widen(float v)
 {
@@ -111,7 +111,7 @@ template <int W, class T> static __device__ __forceinline__ void put(T *to, bool
     store<W>(to, v);
 }
 
-/* --- Dispatch ------------------------------------------------------------------------------------------------------- */
+/* --- Dispatch ----------------------------------------------------------------------------------------------------- */
 
 /* f(T()) with the type that the enum names. */
 template <class F> void with_type(enum draft_dtype type, F f)
@@ -149,7 +149,7 @@ void with_vectors(enum draft_dtype type, std::initializer_list<int64_t> lengths,
 }
 
 /* Inside such a function: the type, the width, and activations of that type. */
-#define TYPE_OF(t) decltype(t)
+#define TYPE_OF(t)  decltype(t)
 #define WIDTH_OF(w) decltype(w)::value
 template <class T> const T *as(const void *p)
 {
@@ -160,7 +160,7 @@ template <class T> T *as(void *p)
     return static_cast<T *>(p);
 }
 
-/* --- Sums of a warp: every lane gets them, in one order ------------------------------------------------------------- */
+/* --- Sums of a warp: every lane gets them, in one order ----------------------------------------------------------- */
 
 enum { WARP = 32 };
 
@@ -178,7 +178,7 @@ static __device__ __forceinline__ float warp_max(float v)
     return v;
 }
 
-/* --- Functions ------------------------------------------------------------------------------------------------------ */
+/* --- Functions ---------------------------------------------------------------------------------------------------- */
 
 static __device__ __forceinline__ float sigmoid(float x)
 {

@@ -60,9 +60,10 @@ void run_gradient(cudaStream_t stream, enum draft_dtype type, int64_t n, const v
     });
 }
 
-/* --- Functions ------------------------------------------------------------------------------------------------------ */
+/* --- Functions ---------------------------------------------------------------------------------------------------- */
 
-/* The kind is the same for every thread: a branch on it costs nothing next to memory, a kernel for each would cost code. */
+/* The kind is the same for every thread: a branch on it costs nothing next to memory, a kernel for each would cost
+ * code. */
 const float QUICK = 1.702f; /* quick_gelu: x sigmoid(1.702 x) */
 
 struct map_value {
@@ -214,7 +215,7 @@ template <class T, int W> struct channels_added {
     }
 };
 
-/* --- GEGLU: x [rows, 2c] = (a, b) ------------------------------------------------------------------------------------ */
+/* --- GEGLU: x [rows, 2c] = (a, b) --------------------------------------------------------------------------------- */
 
 template <class T, int W> struct geglu_forward {
     using columns = no_columns;
@@ -258,7 +259,7 @@ template <class T, int W> struct geglu_gradient {
     }
 };
 
-/* --- A sampler's step ------------------------------------------------------------------------------------------------ */
+/* --- A sampler's step --------------------------------------------------------------------------------------------- */
 
 template <class T, int W> struct guided {
     const float *at;
@@ -312,7 +313,8 @@ void draft_cuda_geglu(draft_cuda_stream stream, enum draft_dtype type, int64_t r
 {
     with_vectors(type, {c, y_stride}, {x, y}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
-        run_column_each<WIDTH_OF(w)>(stream, 1, rows, c, geglu_forward<T, WIDTH_OF(w)>{as<T>(x), as<T>(y), c, y_stride});
+        run_column_each<WIDTH_OF(w)>(stream, 1, rows, c,
+                                     geglu_forward<T, WIDTH_OF(w)>{as<T>(x), as<T>(y), c, y_stride});
     });
 }
 

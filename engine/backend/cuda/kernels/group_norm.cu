@@ -1,11 +1,11 @@
 /*
- * GroupNorm, with SiLU on top when asked (formulas: ops/group_norm.c). Three kernels each way: sums over chunks of rows,
- * totals of each group, the elementwise pass. The tensor moves 3 times in forward (read, read, write) and 5 or 6 times
- * in backward (x and dy twice, dx once, and read before if it is added to).
+ * GroupNorm, with SiLU on top when asked (formulas: ops/group_norm.c). Three kernels each way: sums over chunks of
+ * rows, totals of each group, the elementwise pass. The tensor moves 3 times in forward (read, read, write) and 5 or 6
+ * times in backward (x and dy twice, dx once, and read before if it is added to).
  *
  * Channels are read 16 bytes at a time though a group may be 10 wide: sums are kept per channel and become groups only
- * in shared memory. Mean and variance are Welford's running ones, joined as Chan does (1983): no mean, however large, and
- * no outlier costs digits.
+ * in shared memory. Mean and variance are Welford's running ones, joined as Chan does (1983): no mean, however large,
+ * and no outlier costs digits.
  */
 #include "backend/cuda/kernels/norm.cuh"
 
@@ -61,45 +61,48 @@ struct group_statistics {
     }
 };
 
+struct norm_numbers {
+    const float *gamma, *beta;
+    const float2 *stats;
+    int64_t rows, c;
+    int groups, group; /* how many, and how wide */
+    bool silu;
+};
+
 /* What both elementwise passes and the backward sums keep of a channel. */
 template <int W> struct norm_channel {
     float mean[W], rstd[W], gamma[W], beta[W];
 
-    __device__ norm_channel(const float2 *stats, const float *g, const float *b, int group, int64_t column)
+    __device__ norm_channel(const norm_numbers &norm, int64_t n, int64_t column)
     {
         for (int k = 0; k < W; k++) {
-            const float2 s = stats[int(column + k) / group];
+            const float2 s = norm.stats[n * norm.groups + int(column + k) / norm.group];
             mean[k] = s.x;
             rstd[k] = s.y;
-            gamma[k] = g[column + k];
-            beta[k] = b[column + k];
+            gamma[k] = norm.gamma[column + k];
+            beta[k] = norm.beta[column + k];
         }
     }
 };
 
 template <class T, int W> struct group_norm_forward {
+    norm_numbers norm;
     const T *x;
     T *y;
-    const float *gamma, *beta;
-    const float2 *stats;
-    int64_t rows, c;
-    int groups, group;
-    bool silu;
 
     struct columns : norm_channel<W> {
-        __device__ columns(const group_norm_forward &f, int64_t n, int64_t column)
-            : norm_channel<W>(f.stats + n * f.groups, f.gamma, f.beta, f.group, column)
+        __device__ columns(const group_norm_forward &f, int64_t n, int64_t column) : norm_channel<W>(f.norm, n, column)
         {
         }
     };
     __device__ void operator()(const columns &at, int64_t n, int64_t row, int64_t column) const
     {
-        const int64_t i = (n * rows + row) * c + column;
+        const int64_t i = (n * norm.rows + row) * norm.c + column;
         float v[W];
         load<W>(x + i, v);
         for (int k = 0; k < W; k++) {
             const float u = (v[k] - at.mean[k]) * at.rstd[k] * at.gamma[k] + at.beta[k];
-            v[k] = silu ? u * sigmoid(u) : u;
+            v[k] = norm.silu ? u * sigmoid(u) : u;
         }
         store<W>(y + i, v);
     }
@@ -107,23 +110,20 @@ template <class T, int W> struct group_norm_forward {
 
 template <class T, int W> struct group_norm_gradient {
     using sum = gradient_sums;
+    norm_numbers norm;
     const T *x, *dy;
-    T *dx;
-    const float *gamma, *beta;
-    const float2 *stats;
+    T *dx;                      /* NULL while the sums are taken */
     const gradient_sums *means; /* [n, groups]: of gamma du and gamma du z; read by the elementwise pass */
-    int64_t rows, c;
-    int groups, group;
-    bool silu, accumulate;
+    bool accumulate;
 
     struct columns : norm_channel<W> {
         float mean_du[W], mean_du_z[W];
 
-        __device__ columns(const group_norm_gradient &f, int64_t n, int64_t column)
-            : norm_channel<W>(f.stats + n * f.groups, f.gamma, f.beta, f.group, column)
+        __device__ columns(const group_norm_gradient &f, int64_t n, int64_t column) : norm_channel<W>(f.norm, n, column)
         {
             for (int k = 0; k < W; k++) {
-                const gradient_sums m = f.dx ? f.means[n * f.groups + (column + k) / f.group] : gradient_sums{};
+                const gradient_sums m =
+                    f.dx ? f.means[n * f.norm.groups + int(column + k) / f.norm.group] : gradient_sums{};
                 mean_du[k] = m.du;
                 mean_du_z[k] = m.du_z;
             }
@@ -135,24 +135,24 @@ template <class T, int W> struct group_norm_gradient {
         load<W>(dy + i, du);
         for (int k = 0; k < W; k++) {
             z[k] = (z[k] - at.mean[k]) * at.rstd[k];
-            if (silu)
+            if (norm.silu)
                 du[k] *= silu_slope(z[k] * at.gamma[k] + at.beta[k]);
         }
     }
     __device__ void add(const columns &at, int64_t n, int64_t row, int64_t column, sum (&s)[W]) const
     {
         float z[W], du[W];
-        read(at, (n * rows + row) * c + column, z, du);
+        read(at, (n * norm.rows + row) * norm.c + column, z, du);
         for (int k = 0; k < W; k++)
             s[k] += gradient_sums{du[k], du[k] * z[k]};
     }
     __device__ sum weigh(const sum &s, int64_t column) const
     {
-        return {gamma[column] * s.du, gamma[column] * s.du_z};
+        return {norm.gamma[column] * s.du, norm.gamma[column] * s.du_z};
     }
     __device__ void operator()(const columns &at, int64_t n, int64_t row, int64_t column) const
     {
-        const int64_t i = (n * rows + row) * c + column;
+        const int64_t i = (n * norm.rows + row) * norm.c + column;
         float z[W], du[W];
         read(at, i, z, du);
         for (int k = 0; k < W; k++)
@@ -172,7 +172,7 @@ struct group_means {
     }
 };
 
-/* --- Host side ------------------------------------------------------------------------------------------------------ */
+/* --- Host side ---------------------------------------------------------------------------------------------------- */
 
 /* Means, parts of groups, parts of columns: room for forward and backward and every vector width. */
 struct group_norm_scratch {
@@ -191,6 +191,11 @@ struct group_norm_scratch {
 
 static_assert(sizeof(moments) >= sizeof(gradient_sums), "a part of a group is the larger of the two");
 
+norm_numbers numbers(const struct draft_group_norm_shape *s, const float *gamma, const float *beta, const float2 *stats)
+{
+    return {gamma, beta, stats, s->positions, s->c, int(s->groups), int(s->c / s->groups), s->silu};
+}
+
 bool empty(const struct draft_group_norm_shape *s)
 {
     return s->n == 0 || s->positions == 0 || s->c == 0;
@@ -207,19 +212,17 @@ void draft_cuda_group_norm(draft_cuda_stream stream, enum draft_dtype type, cons
 {
     if (empty(s))
         return;
-    const int groups = int(s->groups), group = int(s->c / s->groups);
-    moments *parts = reinterpret_cast<moments *>(static_cast<char *>(scratch) + group_norm_scratch(s).of_group);
     float2 *of_group = reinterpret_cast<float2 *>(stats);
+    const norm_numbers norm = numbers(s, gamma, beta, of_group);
+    moments *parts = reinterpret_cast<moments *>(static_cast<char *>(scratch) + group_norm_scratch(s).of_group);
     with_vectors(type, {s->c}, {x, y}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
         constexpr int W = WIDTH_OF(w);
         run_column_sums<W>(stream, s->n, s->positions, s->c, group_moments<T, W>{as<T>(x), s->positions, s->c}, nullptr,
-                           parts, group);
-        run_group_totals(stream, s->n, groups, parts, sum_columns_of(s->positions, s->c, W),
-                         group_statistics{of_group, groups, s->eps});
-        run_column_each<W>(stream, s->n, s->positions, s->c,
-                           group_norm_forward<T, W>{as<T>(x), as<T>(y), gamma, beta, of_group, s->positions, s->c,
-                                                    groups, group, s->silu});
+                           parts, norm.group);
+        run_group_totals(stream, s->n, norm.groups, parts, sum_columns_of(s->positions, s->c, W),
+                         group_statistics{of_group, norm.groups, s->eps});
+        run_column_each<W>(stream, s->n, s->positions, s->c, group_norm_forward<T, W>{norm, as<T>(x), as<T>(y)});
     });
 }
 
@@ -231,7 +234,7 @@ void draft_cuda_group_norm_backward(draft_cuda_stream stream, enum draft_dtype t
 {
     if (empty(s))
         return;
-    const int groups = int(s->groups), group = int(s->c / s->groups);
+    const norm_numbers norm = numbers(s, gamma, beta, reinterpret_cast<const float2 *>(stats));
     const group_norm_scratch at(s);
     char *bytes = static_cast<char *>(scratch);
     gradient_sums *means = reinterpret_cast<gradient_sums *>(bytes + at.means);
@@ -242,17 +245,15 @@ void draft_cuda_group_norm_backward(draft_cuda_stream stream, enum draft_dtype t
         using T = TYPE_OF(t);
         constexpr int W = WIDTH_OF(w);
         const column_layout l = sum_columns_of(s->positions, s->c, W);
-        group_norm_gradient<T, W> f{as<T>(x), as<T>(dy), nullptr, gamma, beta, reinterpret_cast<const float2 *>(stats),
-                                    means, s->positions, s->c, groups, group, s->silu, dx.accumulate};
-        run_column_sums<W>(stream, s->n, s->positions, s->c, f, parameters ? of_column : nullptr, of_group, group);
+        group_norm_gradient<T, W> f{norm, as<T>(x), as<T>(dy), nullptr, means, dx.accumulate};
+        run_column_sums<W>(stream, s->n, s->positions, s->c, f, parameters ? of_column : nullptr, of_group, norm.group);
         if (dx.to) {
-            run_group_totals(stream, s->n, groups, of_group, l,
-                             group_means{means, groups, float(s->positions) * float(group)});
+            run_group_totals(stream, s->n, norm.groups, of_group, l,
+                             group_means{means, norm.groups, float(s->positions) * float(norm.group)});
             f.dx = as<T>(dx.to);
             run_column_each<W>(stream, s->n, s->positions, s->c, f);
         }
         if (parameters)
-            run_each(stream, s->c,
-                     parameter_gradients{of_column, s->n * l.chunks, s->c, dgamma, dbeta});
+            run_each(stream, s->c, parameter_gradients{of_column, s->n * l.chunks, s->c, dgamma, dbeta});
     });
 }

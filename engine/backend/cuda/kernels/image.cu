@@ -1,7 +1,7 @@
 /*
- * Pictures: nearest upsampling, pooling, resizing by tables. Every backward is a gather: a thread looks up which outputs
- * were made of its pixel, so that nothing needs to be cleared and every sum has one order. Each output is written once;
- * inputs that several outputs share come from the cache after the first.
+ * Pictures: nearest upsampling, pooling, resizing by tables. Every backward is a gather: a thread looks up which
+ * outputs were made of its pixel, so that nothing needs to be cleared and every sum has one order. Each output is
+ * written once; inputs that several outputs share come from the cache after the first.
  */
 #include "backend/cuda/kernels/columns.cuh"
 
@@ -124,8 +124,9 @@ void draft_cuda_upsample_nearest_backward(draft_cuda_stream stream, enum draft_d
 {
     with_vectors(type, {image->c}, {dy, dx.to}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
-        run_column_each<WIDTH_OF(w)>(stream, image->n, image->h * image->w, image->c,
-                                     upsampled_gradient<T, WIDTH_OF(w)>{*image, as<T>(dy), as<T>(dx.to), dx.accumulate});
+        run_column_each<WIDTH_OF(w)>(
+            stream, image->n, image->h * image->w, image->c,
+            upsampled_gradient<T, WIDTH_OF(w)>{*image, as<T>(dy), as<T>(dx.to), dx.accumulate});
     });
 }
 
@@ -140,8 +141,8 @@ void draft_cuda_max_pool(draft_cuda_stream stream, enum draft_dtype type, const 
 }
 
 void draft_cuda_resample(draft_cuda_stream stream, enum draft_dtype from_type, enum draft_dtype to_type,
-                         const struct draft_cuda_taps *taps, int64_t outer, int64_t in, int64_t inner,
-                         const void *from, struct draft_cuda_gradient to)
+                         const struct draft_cuda_taps *taps, int64_t outer, int64_t in, int64_t inner, const void *from,
+                         struct draft_cuda_gradient to)
 {
     with_type(from_type, [&](auto f) {
         with_type(to_type, [&](auto t) {

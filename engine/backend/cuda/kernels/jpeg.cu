@@ -1,8 +1,8 @@
 /*
  * The JPEG size estimate (formulas: ops/jpeg_size.c), every 8x8 block by itself: 64 threads, one a coefficient. The
  * CPU walks a picture's blocks in the order of the file, for the differences of DC; here a block asks which real block
- * stands before it (and, backward, after it). A picture of 3 hw numbers moves about 4 times: planes, coefficients, their
- * prices or gradients, and back.
+ * stands before it (and, backward, after it). A picture of 3 hw numbers moves about 4 times: planes, coefficients,
+ * their prices or gradients, and back.
  *
  * Colours and DCT are taken in double and rounded as the CPU rounds them: a coefficient may be 500 steps large, and the
  * staircase has a period of one.
@@ -34,11 +34,11 @@ struct geometry {
 
 /* Block `number` of a picture, numbered component after component in the order of the file. */
 struct place {
-    int first, count;   /* the component's blocks */
-    int chroma;         /* 0 or 1 */
-    int64_t offset;     /* of its first pixel among the planes */
-    int stride;         /* from row to row */
-    bool real;          /* luma blocks wholly in the padding are the encoder's dummies */
+    int first, count; /* the component's blocks */
+    int chroma;       /* 0 or 1 */
+    int64_t offset;   /* of its first pixel among the planes */
+    int stride;       /* from row to row */
+    bool real;        /* luma blocks wholly in the padding are the encoder's dummies */
 
     __device__ place(const geometry &g, int number)
     {
@@ -74,7 +74,8 @@ __device__ int neighbour(const geometry &g, int number, int direction)
     return -1;
 }
 
-/* --- Pictures to planes and back ------------------------------------------------------------------------------------------ */
+/* --- Pictures to planes and back
+ * ------------------------------------------------------------------------------------------ */
 
 /* A chroma sample and the four pixels under it. */
 template <class T> struct to_planes {
@@ -136,7 +137,8 @@ template <class T> struct from_planes {
     }
 };
 
-/* --- Blocks ----------------------------------------------------------------------------------------------------------------- */
+/* --- Blocks
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 struct job {
     struct draft_jpeg_model m;
@@ -255,7 +257,8 @@ template <bool BACKWARD> __global__ void __launch_bounds__(JPEG_THREADS) price_b
         gradient = own.slope * r.slope;
         const int after = BACKWARD ? neighbour(k.g, block, 1) : -1;
         if (after >= 0)
-            gradient -= priced(k.m, rounded_dc(k, first, after) - r.s, k.m.dc_nonzero, k.m.dc_magnitude).slope * r.slope;
+            gradient -=
+                priced(k.m, rounded_dc(k, first, after) - r.s, k.m.dc_nonzero, k.m.dc_magnitude).slope * r.slope;
     } else {
         const priced own(k.m, r.s, k.m.nonzero[kind], k.m.magnitude[kind]);
         bits = at.real ? own.bits + k.m.run[kind] * zero * (1.0f - rest[t + 1]) : 0.0f;
@@ -290,7 +293,8 @@ __global__ void __launch_bounds__(LONG_BLOCK) total_bits(const __grid_constant__
         size[n] = float((sum + 8.0 * double(k.m.header_bytes)) / 8000.0);
 }
 
-/* --- Host side ---------------------------------------------------------------------------------------------------------------- */
+/* --- Host side
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 job prepared(const struct draft_cuda_pictures *p, const struct draft_jpeg_model *model, void *scratch)
 {
@@ -340,7 +344,6 @@ void draft_cuda_jpeg_size_backward(draft_cuda_stream stream, enum draft_dtype ty
     launch(price_blocks<true>, thread_blocks(k), JPEG_THREADS, sizeof(workshop), stream, k);
     with_type(type, [&](auto t) {
         using T = TYPE_OF(t);
-        run_each(stream, k.n * k.g.h * k.g.w,
-                 from_planes<T>{k.m, k.g, k.planes, dsize, as<T>(dx.to), dx.accumulate});
+        run_each(stream, k.n * k.g.h * k.g.w, from_planes<T>{k.m, k.g, k.planes, dsize, as<T>(dx.to), dx.accumulate});
     });
 }

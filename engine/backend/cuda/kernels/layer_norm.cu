@@ -1,7 +1,7 @@
 /*
- * LayerNorm (formulas: ops/layer_norm.c): a warp a row. A row is read three times, but from the L1 cache after the first:
- * memory sees 2 tensors in forward (x, y) and 3 or 4 in backward (x, dy, dx, and dx before if it is added to). Mean first,
- * then the squares around it, so that a large mean costs no digits.
+ * LayerNorm (formulas: ops/layer_norm.c): a warp a row. A row is read three times, but from the L1 cache after the
+ * first: memory sees 2 tensors in forward (x, y) and 3 or 4 in backward (x, dy, dx, and dx before if it is added to).
+ * Mean first, then the squares around it, so that a large mean costs no digits.
  */
 #include "backend/cuda/kernels/norm.cuh"
 
@@ -112,8 +112,8 @@ void draft_cuda_layer_norm(draft_cuda_stream stream, enum draft_dtype type, int6
 {
     with_vectors(type, {c, y_stride}, {x, y}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
-        launch(layer_norm_forward<T, WIDTH_OF(w)>, blocks(rows), ROWS * WARP, 0, stream, as<T>(x), gamma, beta, as<T>(y),
-               reinterpret_cast<float2 *>(stats), rows, c, y_stride, eps);
+        launch(layer_norm_forward<T, WIDTH_OF(w)>, blocks(rows), ROWS * WARP, 0, stream, as<T>(x), gamma, beta,
+               as<T>(y), reinterpret_cast<float2 *>(stats), rows, c, y_stride, eps);
     });
 }
 

@@ -1,6 +1,6 @@
 /*
- * One number from very many: in double, in two stages. A block adds LONG_PART elements, each thread every 256th of them;
- * then one block adds the blocks' sums. The order follows from n alone.
+ * One number from very many: in double, in two stages. A block adds LONG_PART elements, each thread every 256th of
+ * them; then one block adds the blocks' sums. The order follows from n alone.
  */
 #ifndef DRAFT_BACKEND_CUDA_KERNELS_LONG_SUM_CUH
 #define DRAFT_BACKEND_CUDA_KERNELS_LONG_SUM_CUH
@@ -37,7 +37,8 @@ __global__ void __launch_bounds__(LONG_BLOCK) long_parts(const __grid_constant__
 }
 
 template <class F>
-__global__ void __launch_bounds__(LONG_BLOCK) long_total(const double *parts, int64_t count, const __grid_constant__ F finish)
+__global__ void __launch_bounds__(LONG_BLOCK)
+    long_total(const double *parts, int64_t count, const __grid_constant__ F finish)
 {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < count; i += LONG_BLOCK)

@@ -1,6 +1,6 @@
 /*
- * Moving numbers without arithmetic: types, windows of larger arrays (concatenation, slices, crop, pad), tokens, tables,
- * patches. Each number is read once and written once; what a paste clears is written once and never read.
+ * Moving numbers without arithmetic: types, windows of larger arrays (concatenation, slices, crop, pad), tokens,
+ * tables, patches. Each number is read once and written once; what a paste clears is written once and never read.
  */
 #include "backend/cuda/kernels/columns.cuh"
 
@@ -33,7 +33,7 @@ template <class T, int W> struct filled {
     }
 };
 
-/* --- Windows --------------------------------------------------------------------------------------------------------- */
+/* --- Windows ------------------------------------------------------------------------------------------------------ */
 
 template <class T, int W> struct cut {
     using columns = no_columns;
@@ -68,7 +68,7 @@ template <class T, int W> struct pasted {
     }
 };
 
-/* --- Tokens and tables ----------------------------------------------------------------------------------------------- */
+/* --- Tokens and tables -------------------------------------------------------------------------------------------- */
 
 template <class T, int W> struct token_prepended {
     using columns = no_columns;
@@ -140,7 +140,7 @@ template <class T, int W> struct table_gradient {
     }
 };
 
-/* --- Patches --------------------------------------------------------------------------------------------------------- */
+/* --- Patches ------------------------------------------------------------------------------------------------------ */
 
 /* Columns are (p, q, channel) of the weight; W of them share p and q. */
 template <class T, int W> struct patch_column {
@@ -204,7 +204,7 @@ template <class T, int W> struct patches_returned {
     }
 };
 
-/* --- Layouts --------------------------------------------------------------------------------------------------------- */
+/* --- Layouts ------------------------------------------------------------------------------------------------------ */
 
 /* to [n, rows, columns] = from [n, columns, rows]: a few channels at a time, so that plain reads stay in the cache. */
 struct transposed {
@@ -289,8 +289,8 @@ void draft_cuda_select_token_backward(draft_cuda_stream stream, enum draft_dtype
 {
     with_vectors(type, {c}, {dy, dx.to}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
-        run_column_each<WIDTH_OF(w)>(
-            stream, n, s, c, row_returned<T, WIDTH_OF(w)>{index, as<T>(dy), as<T>(dx.to), s, c, dx.accumulate});
+        run_column_each<WIDTH_OF(w)>(stream, n, s, c,
+                                     row_returned<T, WIDTH_OF(w)>{index, as<T>(dy), as<T>(dx.to), s, c, dx.accumulate});
     });
 }
 
@@ -299,7 +299,8 @@ void draft_cuda_embedding(draft_cuda_stream stream, enum draft_dtype type, int64
 {
     with_vectors(type, {c}, {table, y}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
-        run_column_each<WIDTH_OF(w)>(stream, 1, count, c, rows_picked<T, WIDTH_OF(w)>{ids, as<T>(table), as<T>(y), 0, c});
+        run_column_each<WIDTH_OF(w)>(stream, 1, count, c,
+                                     rows_picked<T, WIDTH_OF(w)>{ids, as<T>(table), as<T>(y), 0, c});
     });
 }
 
@@ -334,8 +335,8 @@ void draft_cuda_patches_backward(draft_cuda_stream stream, enum draft_dtype type
     with_vectors(type, {shape->c, stride}, {dpatches, dx.to}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
         run_column_each<WIDTH_OF(w)>(stream, shape->n, shape->h * shape->w, shape->c,
-                                     patches_returned<T, WIDTH_OF(w)>{*shape, as<T>(dpatches), as<T>(dx.to), out_h, out_w,
-                                                                      stride, dx.accumulate});
+                                     patches_returned<T, WIDTH_OF(w)>{*shape, as<T>(dpatches), as<T>(dx.to), out_h,
+                                                                      out_w, stride, dx.accumulate});
     });
 }
 

@@ -1,5 +1,5 @@
-/* What the backward passes of both norms share: the sums that dgamma, dbeta and dx are made of. z: x normalised; du: the
- * gradient at the norm's output. */
+/* What the backward passes of both norms share: the sums that dgamma, dbeta and dx are made of. z: x normalised; du:
+ * the gradient at the norm's output. */
 #ifndef DRAFT_BACKEND_CUDA_KERNELS_NORM_CUH
 #define DRAFT_BACKEND_CUDA_KERNELS_NORM_CUH
 

@@ -1,8 +1,8 @@
 /*
  * AdamW on all trained parameters at once (formulas: train/adamw.c), and the norm of their gradients. An update reads
- * gradient, parameter, m and v and writes the latter three, 28 bytes a parameter, and 2 more for the BF16 copy; the norm
- * reads 4. Learning rate, bias corrections and the clipping factor are read on the device, so that a captured graph
- * trains on without the host.
+ * gradient, parameter, m and v and writes the latter three, 28 bytes a parameter, and 2 more for the BF16 copy; the
+ * norm reads 4. Learning rate, bias corrections and the clipping factor are read on the device, so that a captured
+ * graph trains on without the host.
  */
 #include "backend/cuda/kernels/device.cuh"
 #include "backend/cuda/kernels/long_sum.cuh"
@@ -85,6 +85,7 @@ void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cu
                       const struct draft_cuda_norm *norm, const float *gradient, float *parameter, float *m, float *v,
                       void *copy)
 {
-    const bool whole = n % 4 == 0 && aligned(gradient) && aligned(parameter) && aligned(m) && aligned(v) && aligned(copy);
+    const bool whole =
+        n % 4 == 0 && aligned(gradient) && aligned(parameter) && aligned(m) && aligned(v) && aligned(copy);
     (whole ? update<4> : update<1>)(stream, n, at, norm, gradient, parameter, m, v, copy);
 }

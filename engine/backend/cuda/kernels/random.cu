@@ -37,9 +37,9 @@ struct normal_numbers {
         const words key = philox(uint32_t(d.seed), uint32_t(d.seed >> 32),
                                  {{uint32_t(d.step), uint32_t(d.step >> 32), d.purpose, 0}});
         const uint64_t index = d.index + uint64_t(sample) * stride;
-        const words drawn = philox(key.w[0], key.w[1],
-                                   {{uint32_t(block), uint32_t(uint64_t(block) >> 32), uint32_t(index),
-                                     uint32_t(index >> 32)}});
+        const words drawn =
+            philox(key.w[0], key.w[1],
+                   {{uint32_t(block), uint32_t(uint64_t(block) >> 32), uint32_t(index), uint32_t(index >> 32)}});
         float *to = out + sample * count;
         for (int j = 0; j < 4; j += 2) { /* Box and Muller 1958 */
             const double radius = sqrt(-2.0 * log((double(drawn.w[j]) + 0.5) * 0x1p-32));

@@ -8,7 +8,8 @@
 
 namespace
 {
-/* --- Over rows -------------------------------------------------------------------------------------------------------- */
+/* --- Over rows
+ * -------------------------------------------------------------------------------------------------------- */
 
 template <class T, int W> struct row_sums {
     using columns = no_columns;
@@ -45,7 +46,8 @@ template <class T> struct chunks_added {
     }
 };
 
-/* --- Over everything --------------------------------------------------------------------------------------------------- */
+/* --- Over everything
+ * --------------------------------------------------------------------------------------------------- */
 
 template <class T> struct value_of {
     const T *x;
@@ -103,7 +105,8 @@ template <class T> struct square_difference_gradient {
     }
 };
 
-/* --- Rows and pairs: a warp or a block each ------------------------------------------------------------------------------ */
+/* --- Rows and pairs: a warp or a block each
+ * ------------------------------------------------------------------------------ */
 
 struct norms {
     double a, b, cosine;
@@ -208,10 +211,11 @@ size_t draft_cuda_mean_scratch(int64_t n)
     return long_sum_scratch(n);
 }
 
-void draft_cuda_mean(draft_cuda_stream stream, enum draft_dtype type, int64_t n, const void *x, float *y,
-                     void *scratch)
+void draft_cuda_mean(draft_cuda_stream stream, enum draft_dtype type, int64_t n, const void *x, float *y, void *scratch)
 {
-    with_type(type, [&](auto t) { run_long_sum(stream, n, value_of<TYPE_OF(t)>{as<TYPE_OF(t)>(x)}, mean_of{y, n}, scratch); });
+    with_type(type, [&](auto t) {
+        run_long_sum(stream, n, value_of<TYPE_OF(t)>{as<TYPE_OF(t)>(x)}, mean_of{y, n}, scratch);
+    });
 }
 
 void draft_cuda_mean_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t n, const float *dy,
@@ -252,8 +256,8 @@ void draft_cuda_cosine(draft_cuda_stream stream, enum draft_dtype type, int64_t 
     });
 }
 
-void draft_cuda_cosine_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t c,
-                                const void *a, const void *b, const float *dy, struct draft_cuda_gradient da)
+void draft_cuda_cosine_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t c, const void *a,
+                                const void *b, const float *dy, struct draft_cuda_gradient da)
 {
     with_type(type, [&](auto t) {
         using T = TYPE_OF(t);
@@ -274,5 +278,6 @@ void draft_cuda_lpips_stage(draft_cuda_stream stream, enum draft_dtype type, int
 void draft_cuda_pair_distances(draft_cuda_stream stream, int64_t n, int64_t length, const float *vectors,
                                double *distance)
 {
-    launch(pair_distance, dim3(unsigned(n), unsigned(n)), LONG_BLOCK, LONG_SHARED, stream, vectors, distance, n, length);
+    launch(pair_distance, dim3(unsigned(n), unsigned(n)), LONG_BLOCK, LONG_SHARED, stream, vectors, distance, n,
+           length);
 }

@@ -52,7 +52,8 @@ static inline float *copied(int64_t n, const float *from)
 }
 
 /* dy NULL: forward only. */
-static inline struct cpu_result on_cpu(cpu_op op, const void *context, struct draft_tensor *in, int inputs, const float *dy)
+static inline struct cpu_result on_cpu(cpu_op op, const void *context, struct draft_tensor *in, int inputs,
+                                       const float *dy)
 {
     struct draft_error err = {0};
     struct draft_arena *arena = draft_arena_create("step", (size_t)64 << 20, &err);

@@ -1,7 +1,7 @@
 /*
- * For the tests of the CUDA kernels, run on the emulated device (tests/fakes/cuda/emulation): arrays of either type, and
- * a case run for both types with the threads forwards, backwards and shuffled. Its outputs must be within the bound of
- * what the CPU engine computes, and the same bits for every order.
+ * For the tests of the CUDA kernels, run on the emulated device (tests/fakes/cuda/emulation): arrays of either type,
+ * and a case run for both types with the threads forwards, backwards and shuffled. Its outputs must be within the bound
+ * of what the CPU engine computes, and the same bits for every order.
  */
 #ifndef TESTS_ENGINE_BACKEND_CUDA_EMULATED_H
 #define TESTS_ENGINE_BACKEND_CUDA_EMULATED_H
@@ -29,7 +29,7 @@ static inline uint16_t to_bf16(float value)
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
-/* --- Arrays --------------------------------------------------------------------------------------------------------- */
+/* --- Arrays ------------------------------------------------------------------------------------------------------- */
 
 /* What a test allocates is freed together, at the end of its case. */
 static void *allocated[256];
@@ -98,7 +98,7 @@ static inline float at(enum draft_dtype type, const void *array, int64_t i)
     return type == DRAFT_BF16 ? draft_bf16_to_f32(((const uint16_t *)array)[i]) : ((const float *)array)[i];
 }
 
-/* --- Comparing ------------------------------------------------------------------------------------------------------ */
+/* --- Comparing ---------------------------------------------------------------------------------------------------- */
 
 static const char *of_case = "";
 static uint64_t bits_seen; /* of all outputs of a run */
@@ -122,8 +122,8 @@ static inline void check(const char *what, enum draft_dtype type, int64_t n, con
 }
 
 /* Runs a case for one type in three orders of threads. `run` makes its arrays, calls, and checks. */
-static inline void in_every_order(const char *name, enum draft_dtype type, void (*run)(enum draft_dtype type, const void *context),
-                                  const void *context)
+static inline void in_every_order(const char *name, enum draft_dtype type,
+                                  void (*run)(enum draft_dtype type, const void *context), const void *context)
 {
     static const int orders[] = {0, 1, 7};
     uint64_t first = 0, random_before = random_state;
@@ -138,8 +138,8 @@ static inline void in_every_order(const char *name, enum draft_dtype type, void 
         if (i == 0)
             first = bits_seen;
         if (bits_seen != first)
-            fail_msg("%s in %s: other bits when the threads run in order %d", name, type == DRAFT_BF16 ? "bf16" : "fp32",
-                     orders[i]);
+            fail_msg("%s in %s: other bits when the threads run in order %d", name,
+                     type == DRAFT_BF16 ? "bf16" : "fp32", orders[i]);
     }
 }
 

@@ -59,7 +59,8 @@ static void run_attention(enum draft_dtype type, const void *context)
     const int64_t c = a->heads * a->d, queries = a->n * a->s * c, keys = a->n * a->t * c;
     const int64_t matrices = a->n * a->heads, scores = matrices * a->s * a->t;
     const float scale = (float)(1 / sqrt((double)a->d));
-    float *q = numbers(type, queries, a->scale, 0), *k = numbers(type, keys, a->scale, 0), *v = numbers(type, keys, 1, 0);
+    float *q = numbers(type, queries, a->scale, 0), *k = numbers(type, keys, a->scale, 0),
+          *v = numbers(type, keys, 1, 0);
     float *dy = numbers(type, queries, 1, 0);
     struct draft_tensor in[] = {input(DRAFT_F32, 3, (int64_t[]){a->n, a->s, c}, q),
                                 input(DRAFT_F32, 3, (int64_t[]){a->n, a->t, c}, k),
@@ -82,16 +83,16 @@ static void test_cuda_attention__softmax_and_its_gradient(void **state)
 {
     (void)state;
     static const struct attention cases[] = {
-        {"self", 2, 16, 16, 2, 8, false, 1},      {"cross, odd", 1, 9, 77, 3, 5, false, 1},
-        {"causal", 1, 13, 13, 2, 4, true, 1},     {"causal, whole vectors", 2, 8, 8, 1, 4, true, 1},
+        {"self", 2, 16, 16, 2, 8, false, 1},       {"cross, odd", 1, 9, 77, 3, 5, false, 1},
+        {"causal", 1, 13, 13, 2, 4, true, 1},      {"causal, whole vectors", 2, 8, 8, 1, 4, true, 1},
         {"long rows", 1, 2, 2100, 1, 4, false, 1}, {"one key", 1, 3, 1, 1, 4, false, 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         in_every_way(cases[i].name, run_attention, &cases[i]);
 }
 
-/* Scores in the hundreds: exp would overflow without the row's maximum. Not in bf16: dp - sum p dp is then a difference of
- * numbers that are nearly equal. */
+/* Scores in the hundreds: exp would overflow without the row's maximum. Not in bf16: dp - sum p dp is then a difference
+ * of numbers that are nearly equal. */
 static void test_cuda_attention__large_scores(void **state)
 {
     (void)state;

@@ -42,13 +42,13 @@ static void test_cuda_elementwise__activations(void **state)
     (void)state;
     for (int kind = DRAFT_SILU; kind <= DRAFT_RELU; kind++)
         for (int64_t n = 1000; n <= 1001; n++) {
-            struct device_op op = {"activate", activate, map, map_backward, .inputs = 1, .rank = {1}, .dim = {{n}},
-                                   .scale = 3, .number = {kind}};
+            struct device_op op = {"activate",  activate,     map,        map_backward,    .inputs = 1,
+                                   .rank = {1}, .dim = {{n}}, .scale = 3, .number = {kind}};
             run_device_ops(&op, 1);
         }
 }
 
-/* --- geglu ---------------------------------------------------------------------------------------------------------- */
+/* --- geglu -------------------------------------------------------------------------------------------------------- */
 
 static struct draft_tensor *geglu(struct draft_graph *g, struct draft_tensor **in, const void *context)
 {
@@ -77,7 +77,7 @@ static void test_cuda_elementwise__geglu(void **state)
     run_device_ops(ops, 2);
 }
 
-/* --- sums ------------------------------------------------------------------------------------------------------------ */
+/* --- sums --------------------------------------------------------------------------------------------------------- */
 
 static struct draft_tensor *axpby(struct draft_graph *g, struct draft_tensor **in, const void *context)
 {
@@ -114,7 +114,8 @@ static void add_channels_backward(enum draft_dtype type, op_of op, void *const *
                                   const struct draft_cuda_gradient *d)
 {
     (void)in;
-    struct draft_cuda_rows rows = {op->dim[0][0], op->dim[0][1], op->dim[0][2], op->dim[0][2], op->dim[0][1] * op->dim[0][2]};
+    struct draft_cuda_rows rows = {op->dim[0][0], op->dim[0][1], op->dim[0][2], op->dim[0][2],
+                                   op->dim[0][1] * op->dim[0][2]};
     draft_cuda_axpby(NULL, type, count_of(op, 0), 1, dy, 0, NULL, d[0]);
     draft_cuda_sum_rows(NULL, type, type, &rows, dy, d[1], memory(draft_cuda_sum_rows_scratch(&rows)));
 }
@@ -147,14 +148,32 @@ static void test_cuda_elementwise__sums(void **state)
         {"axpby", axpby, axpby_forward, axpby_backward, 2, {1, 1}, .dim = {{800}, {800}}, .real = {0.7f, -1.3f}},
         {"odd axpby", axpby, axpby_forward, axpby_backward, 2, {1, 1}, .dim = {{77}, {77}}, .real = {0.7f, -1.3f}},
         {"scaling", axpby, axpby_forward, axpby_backward, 1, {1}, .dim = {{33}}, .real = {0.18f}},
-        {"add channels", add_channels, add_channels_forward, add_channels_backward, 2, {3, 2}, .dim = {{2, 67, 40}, {2, 40}}},
-        {"odd add channels", add_channels, add_channels_forward, add_channels_backward, 2, {3, 2}, .dim = {{3, 5, 7}, {3, 7}}},
-        {"add positions", add_positions, add_positions_forward, add_positions_backward, 2, {3, 2}, .dim = {{3, 9, 8}, {9, 8}}},
+        {"add channels",
+         add_channels,
+         add_channels_forward,
+         add_channels_backward,
+         2,
+         {3, 2},
+         .dim = {{2, 67, 40}, {2, 40}}},
+        {"odd add channels",
+         add_channels,
+         add_channels_forward,
+         add_channels_backward,
+         2,
+         {3, 2},
+         .dim = {{3, 5, 7}, {3, 7}}},
+        {"add positions",
+         add_positions,
+         add_positions_forward,
+         add_positions_backward,
+         2,
+         {3, 2},
+         .dim = {{3, 9, 8}, {9, 8}}},
     };
     run_device_ops(ops, sizeof ops / sizeof *ops);
 }
 
-/* --- pictures -------------------------------------------------------------------------------------------------------- */
+/* --- pictures ----------------------------------------------------------------------------------------------------- */
 
 static struct draft_tensor *scale_clamp(struct draft_graph *g, struct draft_tensor **in, const void *context)
 {
@@ -210,7 +229,8 @@ static void test_cuda_elementwise__pictures(void **state)
     run_device_ops(ops, sizeof ops / sizeof *ops);
 }
 
-/* --- a sampler's step -------------------------------------------------------------------------------------------------- */
+/* --- a sampler's step
+ * -------------------------------------------------------------------------------------------------- */
 
 static void run_step(enum draft_dtype type, const void *context)
 {

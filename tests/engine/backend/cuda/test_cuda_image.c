@@ -147,10 +147,50 @@ static void test_cuda_image__jpeg_size(void **state)
 {
     (void)state;
     static const struct device_op ops[] = {
-        {"jpeg", jpeg_size, jpeg_forward, jpeg_backward, 1, {4}, {{2, 32, 48, 3}}, 0.5, 0.2, true, .number = {0, 0, 75}},
-        {"odd jpeg", jpeg_size, jpeg_forward, jpeg_backward, 1, {4}, {{1, 21, 40, 3}}, 0.5, 0.3, true, .number = {0, 0, 50}},
-        {"dummy blocks", jpeg_size, jpeg_forward, jpeg_backward, 1, {4}, {{2, 7, 17, 3}}, 0.5, 0.1, true, .number = {0, 0, 95}},
-        {"one pixel", jpeg_size, jpeg_forward, jpeg_backward, 1, {4}, {{1, 1, 1, 3}}, 0.5, 0.1, true, .number = {0, 0, 85}},
+        {"jpeg",
+         jpeg_size,
+         jpeg_forward,
+         jpeg_backward,
+         1,
+         {4},
+         {{2, 32, 48, 3}},
+         0.5,
+         0.2,
+         true,
+         .number = {0, 0, 75}},
+        {"odd jpeg",
+         jpeg_size,
+         jpeg_forward,
+         jpeg_backward,
+         1,
+         {4},
+         {{1, 21, 40, 3}},
+         0.5,
+         0.3,
+         true,
+         .number = {0, 0, 50}},
+        {"dummy blocks",
+         jpeg_size,
+         jpeg_forward,
+         jpeg_backward,
+         1,
+         {4},
+         {{2, 7, 17, 3}},
+         0.5,
+         0.1,
+         true,
+         .number = {0, 0, 95}},
+        {"one pixel",
+         jpeg_size,
+         jpeg_forward,
+         jpeg_backward,
+         1,
+         {4},
+         {{1, 1, 1, 3}},
+         0.5,
+         0.1,
+         true,
+         .number = {0, 0, 85}},
     };
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         in_every_way(ops[i].name, run_device_op, &ops[i]);
@@ -159,8 +199,10 @@ static void test_cuda_image__jpeg_size(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cuda_image__upsample_nearest),       cmocka_unit_test(test_cuda_image__max_pool),
-        cmocka_unit_test(test_cuda_image__a_nan_survives_pooling), cmocka_unit_test(test_cuda_image__resample),
+        cmocka_unit_test(test_cuda_image__upsample_nearest),
+        cmocka_unit_test(test_cuda_image__max_pool),
+        cmocka_unit_test(test_cuda_image__a_nan_survives_pooling),
+        cmocka_unit_test(test_cuda_image__resample),
         cmocka_unit_test(test_cuda_image__jpeg_size),
     };
     return cmocka_run_group_tests(tests, open_cpu, close_cpu);

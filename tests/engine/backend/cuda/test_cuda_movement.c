@@ -15,7 +15,7 @@ static int64_t last_of(op_of op, int input)
     return op->dim[input][op->rank[input] - 1];
 }
 
-/* --- Windows: number is top, left, height, width -------------------------------------------------------------------- */
+/* --- Windows: number is top, left, height, width ------------------------------------------------------------------ */
 
 static struct draft_tensor *crop(struct draft_graph *g, struct draft_tensor **in, const void *context)
 {
@@ -140,7 +140,8 @@ static void test_cuda_movement__windows(void **state)
     run_device_ops(ops, sizeof ops / sizeof *ops);
 }
 
-/* --- Tokens and tables ------------------------------------------------------------------------------------------------ */
+/* --- Tokens and tables
+ * ------------------------------------------------------------------------------------------------ */
 
 static struct draft_tensor *prepend(struct draft_graph *g, struct draft_tensor **in, const void *context)
 {
@@ -221,12 +222,14 @@ static void test_cuda_movement__tokens_and_tables(void **state)
     run_device_ops(ops, sizeof ops / sizeof *ops);
 }
 
-/* --- Patches: a convolution as a product, done here in double ------------------------------------------------------------ */
+/* --- Patches: a convolution as a product, done here in double
+ * ------------------------------------------------------------ */
 
 static void run_patches(enum draft_dtype type, const void *context)
 {
     const struct draft_conv_shape *s = context;
-    const int64_t oh = draft_conv_out_h(s), ow = draft_conv_out_w(s), k = s->kh * s->kw * s->c, stride = (k + 7) / 8 * 8;
+    const int64_t oh = draft_conv_out_h(s), ow = draft_conv_out_w(s), k = s->kh * s->kw * s->c,
+                  stride = (k + 7) / 8 * 8;
     const int64_t rows = s->n * oh * ow, size = s->n * s->h * s->w * s->c;
     float *x = numbers(type, size, 1, 0), *d = numbers(type, rows * stride, 1, 0), *before = numbers(type, size, 2, 0);
     float *want = memory((size_t)(rows * stride) * 4), *dx = added(size, before, before);
@@ -255,7 +258,17 @@ static void test_cuda_movement__patches(void **state)
     (void)state;
     static const struct draft_conv_shape shapes[] = {
         {.n = 2, .h = 28, .w = 42, .c = 3, .kh = 14, .kw = 14, .stride = 14},
-        {.n = 1, .h = 7, .w = 6, .c = 8, .kh = 3, .kw = 3, .stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1},
+        {.n = 1,
+         .h = 7,
+         .w = 6,
+         .c = 8,
+         .kh = 3,
+         .kw = 3,
+         .stride = 1,
+         .pad_top = 1,
+         .pad_left = 1,
+         .pad_bottom = 1,
+         .pad_right = 1},
         {.n = 1, .h = 8, .w = 9, .c = 4, .kh = 3, .kw = 3, .stride = 2, .pad_bottom = 1, .pad_right = 1},
         {.n = 1, .h = 13, .w = 11, .c = 3, .kh = 5, .kw = 4, .stride = 3, .pad_top = 2, .pad_left = 1},
     };
@@ -263,7 +276,8 @@ static void test_cuda_movement__patches(void **state)
         in_every_way("patches", run_patches, &shapes[i]);
 }
 
-/* --- Types and layouts ------------------------------------------------------------------------------------------------- */
+/* --- Types and layouts
+ * ------------------------------------------------------------------------------------------------- */
 
 static void run_types(enum draft_dtype type, const void *context)
 {

@@ -45,7 +45,8 @@ static void run_norm(enum draft_dtype type, const void *context)
         draft_cuda_layer_norm_backward(NULL, type, rows, s->c, d_x, gamma, stats, d_dy, to_x, to_gamma, to_beta,
                                        memory(s->frozen ? 0 : draft_cuda_layer_norm_scratch(rows, s->c)));
     } else {
-        draft_cuda_group_norm(NULL, type, &shape, d_x, gamma, beta, y, stats, memory(draft_cuda_group_norm_scratch(&shape)));
+        draft_cuda_group_norm(NULL, type, &shape, d_x, gamma, beta, y, stats,
+                              memory(draft_cuda_group_norm_scratch(&shape)));
         draft_cuda_group_norm_backward(NULL, type, &shape, d_x, gamma, beta, stats, d_dy, to_x, to_gamma, to_beta,
                                        memory(draft_cuda_group_norm_scratch(&shape)));
     }
@@ -55,8 +56,10 @@ static void run_norm(enum draft_dtype type, const void *context)
     check("dx", type, count, dx, s->accumulate ? added(count, x0, want.gradient[0]) : want.gradient[0], bound);
     if (s->frozen)
         return;
-    check("dgamma", DRAFT_F32, s->c, dgamma, s->accumulate ? added(s->c, gamma0, want.gradient[1]) : want.gradient[1], bound);
-    check("dbeta", DRAFT_F32, s->c, dbeta, s->accumulate ? added(s->c, beta0, want.gradient[2]) : want.gradient[2], bound);
+    check("dgamma", DRAFT_F32, s->c, dgamma, s->accumulate ? added(s->c, gamma0, want.gradient[1]) : want.gradient[1],
+          bound);
+    check("dbeta", DRAFT_F32, s->c, dbeta, s->accumulate ? added(s->c, beta0, want.gradient[2]) : want.gradient[2],
+          bound);
 }
 
 static void run_norms(const struct norm *cases, size_t count)
@@ -75,7 +78,14 @@ static void test_cuda_norms__group_norm_and_its_gradients(void **state)
         {.name = "odd group", .n = 1, .positions = 129, .c = 33, .groups = 1, .scale = 1},
         {.name = "two tiles", .n = 1, .positions = 5, .c = 2560, .groups = 32, .silu = true, .scale = 1},
         {.name = "tall", .n = 1, .positions = 4099, .c = 32, .groups = 4, .scale = 1, .accumulate = true},
-        {.name = "in place", .n = 2, .positions = 35, .c = 96, .groups = 32, .silu = true, .scale = 1, .frozen = true,
+        {.name = "in place",
+         .n = 2,
+         .positions = 35,
+         .c = 96,
+         .groups = 32,
+         .silu = true,
+         .scale = 1,
+         .frozen = true,
          .in_place = true},
     };
     run_norms(cases, sizeof cases / sizeof *cases);
@@ -89,7 +99,14 @@ static void test_cuda_norms__layer_norm_and_its_gradients(void **state)
         {.name = "odd", .n = 7, .positions = 1, .c = 33, .layer = true, .scale = 1, .accumulate = true},
         {.name = "narrow", .n = 1, .positions = 200, .c = 5, .layer = true, .scale = 1},
         {.name = "wide", .n = 1, .positions = 3, .c = 1280, .layer = true, .scale = 1},
-        {.name = "in place", .n = 1, .positions = 50, .c = 64, .layer = true, .scale = 1, .frozen = true, .in_place = true},
+        {.name = "in place",
+         .n = 1,
+         .positions = 50,
+         .c = 64,
+         .layer = true,
+         .scale = 1,
+         .frozen = true,
+         .in_place = true},
     };
     run_norms(cases, sizeof cases / sizeof *cases);
 }

@@ -10,7 +10,8 @@ static int64_t count_of(op_of op)
     return n;
 }
 
-/* --- Losses ------------------------------------------------------------------------------------------------------------ */
+/* --- Losses
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static struct draft_tensor *mean(struct draft_graph *g, struct draft_tensor **in, const void *context)
 {
@@ -73,16 +74,35 @@ static void test_cuda_reductions__losses(void **state)
     static const struct device_op ops[] = {
         {"mean", mean, mean_forward, mean_backward, 1, {1}, {{9001}}, 0.2, 1, true, .number = {0}},
         {"mean of one", mean, mean_forward, mean_backward, 1, {1}, {{1}}, 0.2, 1, true, .number = {0}},
-        {"square difference", square_difference, square_difference_forward, square_difference_backward, 2, {2, 2},
-         {{65, 64}, {65, 64}}, 0, 1, true, .number = {0}},
-        {"cosine", cosine, cosine_forward, cosine_backward, 2, {2, 2}, {{3, 768}, {3, 768}}, 0.1, 1, true,
+        {"square difference",
+         square_difference,
+         square_difference_forward,
+         square_difference_backward,
+         2,
+         {2, 2},
+         {{65, 64}, {65, 64}},
+         0,
+         1,
+         true,
+         .number = {0}},
+        {"cosine",
+         cosine,
+         cosine_forward,
+         cosine_backward,
+         2,
+         {2, 2},
+         {{3, 768}, {3, 768}},
+         0.1,
+         1,
+         true,
          .number = {0}},
         {"odd cosine", cosine, cosine_forward, cosine_backward, 2, {2, 2}, {{1, 5}, {1, 5}}, 0, 1, true, .number = {0}},
     };
     run_device_ops(ops, sizeof ops / sizeof *ops);
 }
 
-/* --- Over rows: several chunks, several tiles, with strides; the sum in F32 -------------------------------------------- */
+/* --- Over rows: several chunks, several tiles, with strides; the sum in F32
+ * -------------------------------------------- */
 
 static void run_sum_rows(enum draft_dtype type, const void *context)
 {
@@ -113,7 +133,8 @@ static void test_cuda_reductions__sums_over_rows(void **state)
         in_every_way("sum of rows", run_sum_rows, &shapes[i]);
 }
 
-/* --- LPIPS --------------------------------------------------------------------------------------------------------------- */
+/* --- LPIPS
+ * --------------------------------------------------------------------------------------------------------------- */
 
 static void run_lpips(enum draft_dtype type, const void *context)
 {
@@ -127,10 +148,12 @@ static void run_lpips(enum draft_dtype type, const void *context)
         for (int c = 0; c < C; c++)
             square += (double)x[i * C + c] * (double)x[i * C + c];
         for (int c = 0; c < C; c++)
-            want[i * C + c] = (float)((double)x[i * C + c] / (sqrt(square) + 1e-10) * sqrt((double)linear[c] / POSITIONS));
+            want[i * C + c] =
+                (float)((double)x[i * C + c] / (sqrt(square) + 1e-10) * sqrt((double)linear[c] / POSITIONS));
     }
     for (int i = 0; i < N; i++)
-        draft_cuda_lpips_stage(NULL, type, POSITIONS, C, device(type, LENGTH, x + i * LENGTH), linear, vectors + i * LENGTH);
+        draft_cuda_lpips_stage(NULL, type, POSITIONS, C, device(type, LENGTH, x + i * LENGTH), linear,
+                               vectors + i * LENGTH);
     check("vectors", DRAFT_F32, N * LENGTH, vectors, want, 1e-6);
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++) {

@@ -73,7 +73,8 @@ static void run_updates(enum draft_dtype type, const void *context)
 static void test_cuda_training__adamw(void **state)
 {
     (void)state;
-    static const struct update updates[] = {{5000, INFINITY, -1}, {5000, 0.5, -1}, {77, 0.5, -1}, {100, 1, 42}, {1, 1, -1}};
+    static const struct update updates[] = {
+        {5000, INFINITY, -1}, {5000, 0.5, -1}, {77, 0.5, -1}, {100, 1, 42}, {1, 1, -1}};
     for (size_t i = 0; i < sizeof updates / sizeof *updates; i++)
         in_every_order("adamw", DRAFT_F32, run_updates, &updates[i]);
 }
@@ -85,9 +86,11 @@ static void run_noise(enum draft_dtype type, const void *context)
     enum { N = 3, COUNT = 101, STRIDE = 5 };
     float *got = memory(N * COUNT * 4), *want = memory(N * COUNT * 4);
     struct draft_cuda_draw *draw = memory(sizeof *draw);
-    *draw = (struct draft_cuda_draw){UINT64_C(0x123456789abcdef0), UINT64_C(0x100000007), UINT64_C(0xfffffffe), DRAFT_PURPOSE_RENOISE};
+    *draw = (struct draft_cuda_draw){UINT64_C(0x123456789abcdef0), UINT64_C(0x100000007), UINT64_C(0xfffffffe),
+                                     DRAFT_PURPOSE_RENOISE};
     for (uint64_t i = 0; i < N; i++)
-        draft_philox_randn(draw->seed, DRAFT_PURPOSE_RENOISE, draw->step, draw->index + i * STRIDE, want + i * COUNT, COUNT);
+        draft_philox_randn(draw->seed, DRAFT_PURPOSE_RENOISE, draw->step, draw->index + i * STRIDE, want + i * COUNT,
+                           COUNT);
     draft_cuda_philox_randn(NULL, draw, N, STRIDE, COUNT, got);
     check("noise", DRAFT_F32, N * COUNT, got, want, 0);
 }

@@ -1,7 +1,7 @@
 /*
- * Stands in for CUDA's cuda_runtime.h where a .cu file is compiled by a plain C++17 compiler, so that its kernels run on
- * the host: correctness tests on machines without a GPU, under AddressSanitizer and UndefinedBehaviorSanitizer. The .cu
- * file itself does not know: this folder comes first on the include path, and kernels are launched by
+ * Stands in for CUDA's cuda_runtime.h where a .cu file is compiled by a plain C++17 compiler, so that its kernels run
+ * on the host: correctness tests on machines without a GPU, under AddressSanitizer and UndefinedBehaviorSanitizer. The
+ * .cu file itself does not know: this folder comes first on the include path, and kernels are launched by
  * cudaLaunchKernel(), never with <<<>>>.
  *
  * Every thread of a block is a fiber; __syncthreads() and the warp's shuffles switch fibers (emulation.cpp). Reported
@@ -26,7 +26,7 @@
 #define __device__
 #define __grid_constant__
 #define __host__
-#define __forceinline__ inline
+#define __forceinline__  inline
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define __launch_bounds__(...)
 /* A section of its own, so that it can be filled with NaN block by block. (gcc ignores it inside templates. Dynamic
@@ -100,17 +100,17 @@ template <class... P> struct bound { /* a kernel and its arguments */
     {
         delete static_cast<bound *>(self);
     }
-    template <size_t... I> bound(void (*k)(P...), void **from, std::index_sequence<I...>)
-        : kernel(k), arguments(*static_cast<P *>(from[I])...)
+    template <size_t... I>
+    bound(void (*k)(P...), void **from, std::index_sequence<I...>) : kernel(k), arguments(*static_cast<P *>(from[I])...)
     {
     }
 };
 } // namespace emulation
 
 #define threadIdx (emulation::thread_index)
-#define blockIdx (emulation::block_index)
-#define blockDim (emulation::block_size)
-#define gridDim (emulation::grid_size)
+#define blockIdx  (emulation::block_index)
+#define blockDim  (emulation::block_size)
+#define gridDim   (emulation::grid_size)
 
 #define EMULATED_SITE emulation::site where = {__builtin_FILE(), __builtin_LINE()}
 

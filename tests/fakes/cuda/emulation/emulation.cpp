@@ -1,8 +1,8 @@
 /*
  * The emulated device: a fiber for each thread of a block, and one scheduler that resumes them in a chosen order until
- * all have returned. A thread leaves its fiber at a barrier or in a warp's exchange only, so between two of these it runs
- * undisturbed: what threads write for each other without a barrier in between shows as a result that depends on the
- * order (emulated_order).
+ * all have returned. A thread leaves its fiber at a barrier or in a warp's exchange only, so between two of these it
+ * runs undisturbed: what threads write for each other without a barrier in between shows as a result that depends on
+ * the order (emulated_order).
  */
 #include <sys/mman.h>
 
@@ -61,7 +61,7 @@ struct fiber {
 };
 
 static fiber fibers[MOST_THREADS];
-static fiber *self; /* runs just now */
+static fiber *self;                       /* runs just now */
 static unsigned threads, living, waiting; /* of the block: all, not returned, at the barrier */
 static const emulated_launch *running;
 static void *scheduler_pointer, *scheduler_fake_stack;
@@ -123,8 +123,8 @@ static void body()
 static void prepare(fiber &f, unsigned number)
 {
     if (!f.stack) { /* with a page below it that nobody may touch */
-        void *memory = mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *memory =
+            mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (memory == MAP_FAILED || mprotect(memory, GUARD, PROT_NONE)) {
             std::perror("cuda emulation: the stack of a thread");
             std::abort();
@@ -191,7 +191,8 @@ unsigned lane()
 uint64_t exchange(unsigned mask, uint64_t value, unsigned from_lane, site where)
 {
     fiber &me = *self;
-    const unsigned number = unsigned(&me - fibers), first = number / WARP * WARP, width = std::min(WARP, threads - first);
+    const unsigned number = unsigned(&me - fibers), first = number / WARP * WARP,
+                   width = std::min(WARP, threads - first);
     fiber *warp = fibers + first;
     if (width < WARP)
         mask &= (1u << width) - 1; /* lanes beyond the block do not exist */
@@ -328,8 +329,8 @@ cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaS
     const cudaError_t refused = check(grid, block, shared);
     auto *l = new emulated_launch{name, grid, block, shared, arguments, call, release};
     if (refused != cudaSuccess) {
-        std::fprintf(stderr, "cuda emulation: %s\ngrid (%u, %u, %u), block (%u, %u, %u), %zu bytes shared: refused\n", name,
-                     grid.x, grid.y, grid.z, block.x, block.y, block.z, shared);
+        std::fprintf(stderr, "cuda emulation: %s\ngrid (%u, %u, %u), block (%u, %u, %u), %zu bytes shared: refused\n",
+                     name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared);
         first_error = first_error == cudaSuccess ? refused : first_error;
         emulated_free(l);
         return refused;

@@ -26,7 +26,8 @@ const char *emulated_name(const struct emulated_launch *launch); /* tells kernel
 int emulated_take_error(void);
 
 /* The order in which the blocks of a grid, the warps of a block and the threads of a warp run: 0 forwards, 1 backwards,
- * more: shuffled by that seed. A warp runs until it waits for others. A kernel with a barrier missing gives results that depend on it. Starts as the environment's EMULATED_ORDER. */
+ * more: shuffled by that seed. A warp runs until it waits for others. A kernel with a barrier missing gives results
+ * that depend on it. Starts as the environment's EMULATED_ORDER. */
 extern int emulated_order;
 
 #ifdef __cplusplus
