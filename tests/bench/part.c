@@ -34,6 +34,7 @@ static bool parse(struct bench_part *part, int argc, char **argv, struct draft_b
         {"runs", required_argument, NULL, 'r'},
         {"threads", required_argument, NULL, 't'},
         {"isa", required_argument, NULL, 'i'},
+        {"precision", required_argument, NULL, 'p'},
         {NULL, 0, NULL, 0},
     };
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -46,6 +47,11 @@ static bool parse(struct bench_part *part, int argc, char **argv, struct draft_b
             break;
         case 'i':
             machine->isa = optarg;
+            break;
+        case 'p':
+            machine->bf16 = strcmp(optarg, "bf16") == 0;
+            if (!machine->bf16 && strcmp(optarg, "fp32") != 0)
+                return false;
             break;
         default:
             return false;

@@ -53,6 +53,7 @@ static bool parse(int argc, char **argv, struct draft_job_config *config, struct
         {"lv", required_argument, NULL, 'l'},      {"cfg", required_argument, NULL, 'c'},
         {"kl", required_argument, NULL, 'k'},      {"rank", required_argument, NULL, 'r'},
         {"size", required_argument, NULL, 'S'},    {"precision", required_argument, NULL, 'p'},
+        {"memory", required_argument, NULL, 'M'},
         {"threads", required_argument, NULL, 't'}, {"isa", required_argument, NULL, 'i'},
         {"recompute", no_argument, NULL, 'R'},     {NULL, 0, NULL, 0},
     };
@@ -95,6 +96,9 @@ static bool parse(int argc, char **argv, struct draft_job_config *config, struct
             if (strcmp(optarg, "fp32") != 0 && strcmp(optarg, "bf16") != 0)
                 return false;
             config->precision = optarg[0] == 'b' ? DRAFT_PRECISION_BF16 : DRAFT_PRECISION_FP32;
+            break;
+        case 'M':
+            config->recompute = strcmp(optarg, "low") == 0;
             break;
         case 't':
             config->threads = atoi(optarg);

@@ -181,7 +181,8 @@ def main():
     first, out = once()
     if a.write:
         results = {k: v.detach().float().contiguous() for k, v in out.items()}
-        save_file({k: v.detach().contiguous() for k, v in case.items()} | results, a.case)
+        save_file({k: v.detach().contiguous() for k, v in case.items()} | results, a.case.with_suffix(".new"))
+        a.case.with_suffix(".new").rename(a.case)
         return
     difference = {k: relative(v, case[k]) for k, v in out.items()}
     del out
