@@ -350,7 +350,12 @@ int main(int argc, char **argv)
         bench_conv(1, 64, 320, 320, 3, 1);
         bench_conv(1, 32, 640, 640, 3, 1);
         bench_conv(1, 16, 1280, 1280, 3, 1);
+        bench_conv(2, 8, 1280, 1280, 3, 1);
+        bench_conv(2, 64, 320, 320, 3, 2);
+        bench_conv(2, 64, 4, 320, 3, 1);
+        bench_conv(2, 64, 320, 4, 3, 1);
         bench_conv(1, 256, 256, 256, 3, 1);
+        bench_conv(1, 512, 128, 3, 3, 1);
         bench_attention(1, 4096, 4096, 8, 40, false);
         bench_attention(1, 1024, 1024, 8, 80, false);
         bench_attention(1, 4096, 77, 8, 40, false);

@@ -60,11 +60,17 @@ void draft_attention_copy(const struct attention *a, int64_t count, const float 
     a->backend->kernels->move_rows(count, a->shape->d, x, a->step, NULL, copy, a->row, false);
 }
 
-void draft_attention_pack(const struct attention *a, int64_t count, const float *x, float *packed)
+void draft_attention_pack(const struct attention *a, int64_t count, const float *x, float *rows, float *packed)
 {
-    int64_t nr = a->backend->kernels->nr, d = a->shape->d;
-    for (int64_t j = 0; j < count; j += nr)
-        a->backend->kernels->pack_panel(d, draft_least(nr, count - j), x + j * a->step, a->step, true, packed + j * d);
+    const struct draft_kernels *kernels = a->backend->kernels;
+    int64_t nr = kernels->nr, d = a->shape->d, elements = a->pairs ? draft_pairs_of(d) : d;
+    for (int64_t j = 0; j < count; j += nr) {
+        int64_t columns = draft_least(nr, count - j);
+        if (a->pairs)
+            kernels->pair_columns(columns, d, x + j * a->step, a->step, rows, elements);
+        kernels->pack_panel(elements, columns, a->pairs ? rows : x + j * a->step, a->pairs ? elements : a->step, true,
+                            packed + j * elements);
+    }
 }
 
 /* A panel of queries on its way over the keys. */
@@ -104,19 +110,6 @@ static void copy_keys_and_values(const struct attention *a, int64_t count, int64
     kernels->pair_rows(count, a->shape->d, a->v + at, a->step, v, a->shape->d, a->row);
 }
 
-/* Q^T, [d][nr]; in pairs [d / 2][nr], by way of `rows`, which has room for as much. */
-static void pack_queries(const struct attention *a, int64_t count, const float *q, float *rows, float *packed)
-{
-    const struct draft_kernels *kernels = a->backend->kernels;
-    int64_t d = a->shape->d, pairs = draft_pairs_of(d);
-    if (!a->pairs) {
-        kernels->pack_panel(d, count, q, a->step, true, packed);
-        return;
-    }
-    kernels->pair_columns(count, d, q, a->step, rows, pairs);
-    kernels->pack_panel(pairs, count, rows, pairs, true, packed);
-}
-
 static struct panel begin_panel(const struct attention *a, int64_t query, int64_t to, const float *q, float *scratch)
 {
     const struct draft_kernels *kernels = a->backend->kernels;
@@ -128,7 +121,7 @@ static struct panel begin_panel(const struct attention *a, int64_t query, int64_
     p.out = p.q + d * nr;
     p.maximum = p.out + d * nr;
     p.sum = p.maximum + nr;
-    pack_queries(a, p.count, q + query * a->step, p.out, p.q);
+    draft_attention_pack(a, p.count, q + query * a->step, p.out, p.q);
     for (int64_t i = 0; i < nr; i++) {
         p.maximum[i] = -INFINITY;
         p.sum[i] = 0.0f;

@@ -38,8 +38,9 @@ void draft_attention_product(const struct attention *a, int64_t m, int64_t n, in
 /* Copies rows [count, d] of one head next to each other, `row` apart. */
 void draft_attention_copy(const struct attention *a, int64_t count, const float *x, float *copy);
 
-/* Packs rows x [count, d] of one head as panels over rows, transposed: [row panels][d][nr]. */
-void draft_attention_pack(const struct attention *a, int64_t count, const float *x, float *packed);
+/* Packs rows x [count, d] of one head as panels over rows, transposed: [row panels][d][nr], in pairs [..][d / 2][nr]
+ * by way of `rows`, which has room for nr of them. */
+void draft_attention_pack(const struct attention *a, int64_t count, const float *x, float *rows, float *packed);
 
 /* Keys that queries ending before `query_end` may see. */
 static inline int64_t draft_attention_keys_seen(const struct attention *a, int64_t query_end)
