@@ -9,7 +9,7 @@
 
 #include "message.h"
 
-enum { POINTS = 400000 };
+enum { POINTS = 200000 };
 
 /* Points of job-1 straight into the database of a daemon that is closed. */
 static void add_points(struct fixture *f)
