@@ -127,21 +127,36 @@ static size_t bytes_of(const struct draft_tensor *x)
     return (size_t)draft_tensor_count(x) * draft_dtype_size(x->dtype);
 }
 
-bool draft_put(struct draft_graph *g, struct draft_tensor *x, const void *values)
+const float *draft_read(struct draft_graph *g, const struct draft_tensor *x)
 {
-    return draft_graph_ok(g) && draft_backend_upload(g->backend, x->data, values, bytes_of(x), &g->error);
+    if (x == NULL || !draft_graph_ok(g))
+        return NULL;
+    if (draft_backend_on_host(g->backend))
+        return draft_f32(x);
+    float *copy = draft_note(g, bytes_of(x));
+    bool done = copy != NULL && draft_backend_download(g->backend, copy, x->data, bytes_of(x), &g->error);
+    return done ? copy : NULL;
 }
 
-bool draft_get(struct draft_graph *g, const struct draft_tensor *x, void *values)
+float *draft_write(struct draft_graph *g, struct draft_tensor *x)
 {
-    return draft_graph_ok(g) && draft_backend_download(g->backend, values, x->data, bytes_of(x), &g->error);
+    if (x == NULL || !draft_graph_ok(g))
+        return NULL;
+    return draft_backend_on_host(g->backend) ? draft_f32(x) : draft_note(g, bytes_of(x));
 }
 
-float draft_get_scalar(struct draft_graph *g, const struct draft_tensor *x)
+bool draft_written(struct draft_graph *g, struct draft_tensor *x, const float *array)
 {
-    assert(!draft_graph_ok(g) || draft_tensor_count(x) == 1);
-    float value;
-    return draft_get(g, x, &value) ? value : 0;
+    if (!draft_graph_ok(g))
+        return false;
+    return array == draft_f32(x) || draft_backend_upload(g->backend, x->data, array, bytes_of(x), &g->error);
+}
+
+bool draft_copy_values(struct draft_graph *g, struct draft_tensor *to, const struct draft_tensor *from)
+{
+    assert(draft_tensor_count(to) == draft_tensor_count(from));
+    return draft_graph_ok(g) &&
+           draft_backend_axpby(g->backend, draft_tensor_count(to), 1, draft_f32(from), draft_f32(to), false, &g->error);
 }
 
 struct draft_tensor *draft_detach(struct draft_graph *g, struct draft_tensor *x)

@@ -111,11 +111,15 @@ struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, in
 /* `bytes` of host memory that lasts as long as an activation made now; contents undefined. NULL (and the graph failed)
  * when memory is out. */
 void *draft_note(struct draft_graph *g, size_t bytes);
-/* Copies all of x's values from, or to, an array on the host. False: the graph has failed. */
-bool draft_put(struct draft_graph *g, struct draft_tensor *x, const void *values);
-bool draft_get(struct draft_graph *g, const struct draft_tensor *x, void *values);
-/* The only value of x [1]; 0 when the graph has failed. */
-float draft_get_scalar(struct draft_graph *g, const struct draft_tensor *x);
+/* For those who are no ops: x's values on the host, F32, to be read; a copy in the notes where values live elsewhere.
+ * NULL when x is, or the graph has failed. */
+const float *draft_read(struct draft_graph *g, const struct draft_tensor *x);
+/* An array on the host for all of x's values, which draft_written() then gives to x; x's own memory where that is the
+ * host's. NULL when x is, or the graph has failed. */
+float *draft_write(struct draft_graph *g, struct draft_tensor *x);
+bool draft_written(struct draft_graph *g, struct draft_tensor *x, const float *array);
+/* to = from, equal counts. */
+bool draft_copy_values(struct draft_graph *g, struct draft_tensor *to, const struct draft_tensor *from);
 
 /* For op wrappers: a tensor over x's own values, beginning at element `offset`. */
 struct draft_tensor *draft_new_view(struct draft_graph *g, const struct draft_tensor *x, int rank, const int64_t *dim,

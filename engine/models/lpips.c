@@ -89,11 +89,11 @@ bool draft_lpips_load_linear(struct draft_lpips *lpips, const char *path, struct
 }
 
 /* One stage of one image, normalised and scaled, into out[positions * channels]. */
-static void write_stage(const struct draft_tensor *x, const float *linear, float *out)
+static void write_stage(struct draft_graph *g, const struct draft_tensor *x, const float *linear, float *out)
 {
     const int64_t channels = x->dim[3], positions = x->dim[1] * x->dim[2];
-    const float *feature = draft_f32(x);
-    for (int64_t p = 0; p < positions; p++, feature += channels, out += channels) {
+    const float *feature = draft_read(g, x);
+    for (int64_t p = 0; feature != NULL && p < positions; p++, feature += channels, out += channels) {
         double square = 0;
         for (int64_t c = 0; c < channels; c++)
             square += (double)feature[c] * feature[c];
@@ -114,10 +114,10 @@ static bool describe(struct draft_graph *g, const struct draft_lpips *lpips, str
     *length = 0;
     for (int i = 0; i < ALEXNET_STAGES; i++) {
         if (out != NULL)
-            write_stage(stage[i], lpips->linear[i], out + *length);
+            write_stage(g, stage[i], lpips->linear[i], out + *length);
         *length += (size_t)draft_tensor_count(stage[i]);
     }
-    return true;
+    return draft_graph_ok(g);
 }
 
 static double square_distance(const float *a, const float *b, size_t n)
@@ -142,10 +142,9 @@ static bool pairs(struct draft_graph *g, const struct draft_lpips *lpips, struct
     if (n == 0 || !describe(g, lpips, draft_slice_batch(g, images, 0, 1), NULL, &length))
         return draft_graph_ok(g);
     draft_scope_end(g, mark, NULL);
-    struct draft_tensor *vectors = draft_new(g, DRAFT_F32, 2, (const int64_t[]){n, (int64_t)length});
-    if (vectors == NULL)
+    float *row = draft_note(g, (size_t)n * length * sizeof *row); /* vectors [n, length] */
+    if (row == NULL)
         return false;
-    float *row = draft_f32(vectors);
     for (int64_t i = 0; i < n; i++) {
         mark = draft_scope_begin(g);
         if (!describe(g, lpips, draft_slice_batch(g, images, i, 1), row + (size_t)i * length, &length))

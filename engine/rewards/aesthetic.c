@@ -94,9 +94,10 @@ static struct draft_tensor *repeat(struct draft_graph *g, const struct draft_ten
 {
     int64_t width = weight->dim[1];
     struct draft_tensor *rows = draft_new(g, DRAFT_F32, 2, (int64_t[]){n, width});
-    for (int64_t i = 0; rows != NULL && i < n; i++)
-        memcpy(draft_f32(rows) + i * width, weight->data, (size_t)width * sizeof(float));
-    return rows;
+    float *values = draft_write(g, rows);
+    for (int64_t i = 0; values != NULL && i < n; i++)
+        memcpy(values + i * width, weight->data, (size_t)width * sizeof(float));
+    return values != NULL && draft_written(g, rows, values) ? rows : NULL;
 }
 
 static struct draft_tensor *score(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,

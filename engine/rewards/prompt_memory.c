@@ -37,17 +37,20 @@ void draft_prompt_memory_destroy(struct draft_prompt_memory *memory)
 }
 
 static bool remember(struct draft_prompt_memory *memory, struct embedded *slot, const char *prompt,
-                     const struct draft_tensor *embedding, struct draft_error *err)
+                     const struct draft_tensor *embedding, struct draft_graph *g)
 {
+    const float *values = draft_read(g, embedding);
+    if (values == NULL)
+        return false;
     size_t bytes = (size_t)draft_tensor_count(embedding) * sizeof(float);
     char *copy = strdup(prompt);
     float *numbers = malloc(bytes);
     if (copy == NULL || numbers == NULL) {
         free(copy);
         free(numbers);
-        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory for the embedding of a prompt");
+        return draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "out of memory for the embedding of a prompt");
     }
-    memcpy(numbers, embedding->data, bytes);
+    memcpy(numbers, values, bytes);
     free(slot->prompt);
     free(slot->numbers);
     *slot = (struct embedded){copy, numbers};
@@ -65,7 +68,7 @@ static const struct embedded *embed_one(struct draft_prompt_memory *memory, stru
     bool was = draft_no_grad(g);
     struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *embedding = embed(g, context, prompt);
-    bool ok = embedding != NULL && remember(memory, slot, prompt, embedding, &g->error);
+    bool ok = embedding != NULL && remember(memory, slot, prompt, embedding, g);
     draft_scope_end(g, mark, NULL);
     g->recording = was;
     return ok ? slot : NULL;
@@ -76,18 +79,19 @@ struct draft_tensor *draft_prompt_memory_embed(struct draft_prompt_memory *memor
                                                void *context)
 {
     struct draft_tensor *text = NULL;
+    float *values = NULL;
     for (int64_t i = 0; i < n && draft_graph_ok(g); i++) {
         const struct embedded *one = embed_one(memory, g, prompts[i], embed, context);
         if (one == NULL)
             return NULL;
         if (text == NULL)
-            text = draft_new(g, DRAFT_F32, 2, (int64_t[]){n, memory->width});
-        if (text != NULL)
-            memcpy(draft_f32(text) + i * memory->width, one->numbers, (size_t)memory->width * sizeof(float));
+            values = draft_write(g, text = draft_new(g, DRAFT_F32, 2, (int64_t[]){n, memory->width}));
+        if (values != NULL)
+            memcpy(values + i * memory->width, one->numbers, (size_t)memory->width * sizeof(float));
     }
     for (int i = 0; draft_backend_is_dry(g->backend) && i < SLOTS; i++) { /* these mean nothing */
         free(memory->slot[i].prompt);
         memory->slot[i].prompt = NULL;
     }
-    return text;
+    return values != NULL && draft_written(g, text, values) ? text : NULL;
 }

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "ops/ops.h"
 #include "sampler/sampler.h"
 
@@ -50,13 +51,14 @@ bool draft_sampler_history_make(struct draft_graph *g, const struct draft_sample
         struct draft_tensor *slot = draft_new(g, DRAFT_F32, x->rank, x->dim);
         if (!slot)
             return false;
-        memset(slot->data, 0, (size_t)draft_tensor_count(slot) * sizeof(float));
+        if (!draft_backend_fill(g->backend, draft_f32(slot), draft_tensor_count(slot), 0, &g->error))
+            return false;
         history->past[k] = slot;
     }
     return true;
 }
 
-static void keep(const struct draft_graph *g, const struct draft_sampler_plan *plan, struct draft_tensor *value,
+static void keep(struct draft_graph *g, const struct draft_sampler_plan *plan, struct draft_tensor *value,
                  struct draft_sampler_history *history)
 {
     int last = plan->sampler->past - 1;
@@ -68,7 +70,7 @@ static void keep(const struct draft_graph *g, const struct draft_sampler_plan *p
         history->past[k] = history->past[k - 1];
     history->past[0] = g->recording ? value : oldest;
     if (!g->recording)
-        memcpy(oldest->data, value->data, (size_t)draft_tensor_count(value) * sizeof(float));
+        draft_copy_values(g, oldest, value);
 }
 
 /* A weighted sum, two terms at a time. */

@@ -147,7 +147,8 @@ static struct draft_tensor *mixed(struct draft_graph *g, const struct draft_pipe
     if (kl && tuned) {
         struct draft_tensor *d = draft_mean_square_difference(g, draft_sampler_epsilon(g, step, x, tuned),
                                                               draft_sampler_epsilon(g, step, x, frozen));
-        *kl += d ? draft_f32(d)[0] : 0;
+        const float *value = draft_read(g, d);
+        *kl += value ? *value : 0;
     }
     if (w >= 1)
         return tuned;

@@ -86,17 +86,22 @@ static struct draft_tensor *divergence(const struct part *part, const struct dra
 static bool count(struct part *part, const struct draft_tensor *image, const struct draft_tensor *rewards,
                   struct draft_tensor *const *term, const struct draft_tensor *kl)
 {
+    struct draft_graph *g = part->dp->graph;
     struct sums *sums = part->sums;
-    for (int i = 0; i < part->n; i++) {
-        double r = draft_f32(rewards)[i];
+    const float *reward = draft_read(g, rewards), *divergence_of_part = draft_read(g, kl);
+    for (int i = 0; reward && i < part->n; i++) {
+        double r = reward[i];
         sums->reward += r;
         sums->reward_squared += r * r;
-        for (int t = 0; t < part->dp->scoring->terms; t++)
-            sums->term[t] += draft_f32(term[t])[i];
     }
-    if (kl)
-        sums->kl += part->n * (double)draft_f32(kl)[0];
-    return draft_score_measures(part->dp->scoring, image, sums->measure, &part->dp->graph->error);
+    for (int t = 0; t < part->dp->scoring->terms; t++) {
+        const float *value = draft_read(g, term[t]);
+        for (int i = 0; value && i < part->n; i++)
+            sums->term[t] += value[i];
+    }
+    if (divergence_of_part)
+        sums->kl += part->n * (double)*divergence_of_part;
+    return draft_graph_ok(g) && draft_score_measures(part->dp->scoring, g, image, sums->measure);
 }
 
 /* `copy` 0 is the sampled picture; 1 .. lv_copies are DRaFT-LV's. kl NULL: none. */
@@ -210,8 +215,8 @@ static bool micro_batch(struct part *part)
     /* 4. to 6. */
     if (!score_and_backpropagate(part, x0, kl, 0))
         return false;
-    if (stopped)
-        memcpy(stopped->data, x0->data, (size_t)draft_tensor_count(stopped) * sizeof(float));
+    if (stopped && !draft_copy_values(g, stopped, x0))
+        return false;
     for (int copy = 1; copy <= dp->lv_copies; copy++) {
         draft_graph_reset(g, &mark);
         if (!lv_copy(part, stopped, copy))

@@ -33,12 +33,16 @@ static size_t latent_numbers(const struct draft_evaluation *e)
 static void add_rewards(const struct draft_evaluation *e, const struct draft_tensor *rewards,
                         struct draft_tensor *const *term, struct sums *sums)
 {
-    for (int64_t i = 0; i < rewards->dim[0]; i++) {
-        double r = draft_f32(rewards)[i];
+    const float *reward = draft_read(e->graph, rewards);
+    for (int64_t i = 0; reward && i < rewards->dim[0]; i++) {
+        double r = reward[i];
         sums->reward += r;
         sums->reward_squared += r * r;
-        for (int t = 0; t < e->scoring->terms; t++)
-            sums->term[t] += draft_f32(term[t])[i];
+    }
+    for (int t = 0; t < e->scoring->terms; t++) {
+        const float *value = draft_read(e->graph, term[t]);
+        for (int64_t i = 0; value && i < rewards->dim[0]; i++)
+            sums->term[t] += value[i];
     }
 }
 
@@ -91,10 +95,11 @@ static bool some_pictures(const struct draft_evaluation *e, int p, int first, in
     if (!draft_graph_ok(g))
         return false;
     add_rewards(e, rewards, term, sums);
-    if (b->pictures)
-        memcpy(b->pictures + (size_t)first * picture_numbers(e), image->data,
+    const float *pixels = b->pictures ? draft_read(g, image) : NULL;
+    if (pixels)
+        memcpy(b->pictures + (size_t)first * picture_numbers(e), pixels,
                (size_t)n * picture_numbers(e) * sizeof(float));
-    return draft_score_measures(e->scoring, image, sums->measure, &g->error);
+    return draft_graph_ok(g) && draft_score_measures(e->scoring, g, image, sums->measure);
 }
 
 static bool add_diversity(const struct draft_evaluation *e, struct buffers *b, struct sums *sums)
@@ -103,12 +108,13 @@ static bool add_diversity(const struct draft_evaluation *e, struct buffers *b, s
     int64_t factor = e->pipeline->vae_info.factor;
     struct draft_tensor *images =
         draft_new(g, DRAFT_F32, 4, (int64_t[]){e->seeds, e->height * factor, e->width * factor, 3});
-    if (!images)
+    float *pixels = draft_write(g, images);
+    if (!pixels)
         return false;
     size_t count = (size_t)e->seeds * picture_numbers(e);
     for (size_t i = 0; i < count; i++)
-        draft_f32(images)[i] = 2 * b->pictures[i] - 1;
-    if (!draft_lpips_pairs(g, e->lpips, images, b->distance))
+        pixels[i] = 2 * b->pictures[i] - 1;
+    if (!draft_written(g, images, pixels) || !draft_lpips_pairs(g, e->lpips, images, b->distance))
         return false;
     sums->lpips += draft_lpips_mean_pairwise(b->distance, e->seeds);
     return true;

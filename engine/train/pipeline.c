@@ -198,7 +198,8 @@ static const float *encode(struct draft_graph *g, struct draft_pipeline *p, cons
     struct draft_tensor *ids = draft_new(g, DRAFT_I32, 2, (int64_t[]){1, p->context_tokens});
     if (ids && draft_tokenize(p->tokenizer, prompt, p->context_tokens, ids->data, NULL, &g->error)) {
         struct draft_tensor *hidden = draft_clip_text_forward(g, p->text, ids);
-        if (hidden && !(kept = cache_keep(p->contexts, prompt, draft_f32(hidden))))
+        const float *values = draft_read(g, hidden);
+        if (values && !(kept = cache_keep(p->contexts, prompt, values)))
             draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "no memory to keep the context of a prompt");
     }
     draft_scope_end(g, mark, NULL);
@@ -212,31 +213,32 @@ struct draft_tensor *draft_prompt_contexts(struct draft_graph *g, struct draft_p
     size_t numbers = (size_t)p->context_tokens * (size_t)p->unet_info.context_width;
     struct draft_tensor *out =
         draft_new(g, DRAFT_F32, 3, (int64_t[]){n, p->context_tokens, p->unet_info.context_width});
-    for (int i = 0; out && i < n; i++) {
+    float *values = draft_write(g, out);
+    for (int i = 0; values && i < n; i++) {
         const float *context = cache_find(p->contexts, prompts[i]);
         if (!context)
             context = encode(g, p, prompts[i]);
         if (!context)
             return NULL;
-        memcpy(draft_f32(out) + (size_t)i * numbers, context, numbers * sizeof(float));
+        memcpy(values + (size_t)i * numbers, context, numbers * sizeof(float));
     }
     if (draft_backend_is_dry(g->backend))
         cache_clear(p->contexts); /* these mean nothing */
-    return out;
+    return values && draft_written(g, out, values) ? out : NULL;
 }
 
 struct draft_tensor *draft_latents_from_nchw(struct draft_graph *g, const float *noise, int64_t n, int64_t h, int64_t w,
                                              int64_t c)
 {
     struct draft_tensor *x = draft_new(g, DRAFT_F32, 4, (int64_t[]){n, h, w, c});
-    if (!x)
+    float *out = draft_write(g, x);
+    if (!out)
         return NULL;
-    float *out = draft_f32(x);
     for (int64_t b = 0; b < n; b++)
         for (int64_t i = 0; i < h * w; i++)
             for (int64_t k = 0; k < c; k++)
                 out[(b * h * w + i) * c + k] = noise[(b * c + k) * h * w + i];
-    return x;
+    return draft_written(g, x, out) ? x : NULL;
 }
 
 struct draft_tensor *draft_decode_image(struct draft_graph *g, const struct draft_pipeline *p,

@@ -63,8 +63,9 @@ static bool draw(struct draft_graph *g, struct draft_pipeline *p, struct draft_s
         .plan = &w->plan, .count = count, .fresh = &fresh, .tuned = w->tuned, .progress = progress};
     x = draft_sample_latents(g, p, &conditions, &sampling, x, NULL);
     struct draft_tensor *image = draft_decode_image(g, p, x, NULL);
-    struct draft_tensor *reward = draft_score(scoring, g, image, &request->prompt, NULL);
-    if (!draft_graph_ok(g))
+    const float *reward = draft_read(g, draft_score(scoring, g, image, &request->prompt, NULL));
+    const float *pixels = draft_read(g, image);
+    if (!reward || !pixels)
         return false;
 
     *picture = (struct draft_picture){
@@ -74,8 +75,8 @@ static bool draw(struct draft_graph *g, struct draft_pipeline *p, struct draft_s
     if (!picture->rgb)
         return draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "no memory for a picture of %d x %d", picture->width,
                           picture->height);
-    memcpy(picture->rgb, image->data, bytes);
-    picture->reward = draft_f32(reward)[0];
+    memcpy(picture->rgb, pixels, bytes);
+    picture->reward = *reward;
     return true;
 }
 

@@ -67,9 +67,11 @@ struct draft_tensor *draft_score(struct draft_scoring *s, struct draft_graph *g,
     return draft_graph_ok(g) ? sum : NULL;
 }
 
-bool draft_score_measures(struct draft_scoring *s, const struct draft_tensor *images, double *sum,
-                          struct draft_error *err)
+bool draft_score_measures(struct draft_scoring *s, struct draft_graph *g, const struct draft_tensor *images,
+                          double *sum)
 {
+    struct draft_error *err = &g->error;
+    const float *pixels = NULL;
     int n = (int)images->dim[0];
     double *value = NULL;
     bool ok = true;
@@ -78,8 +80,10 @@ bool draft_score_measures(struct draft_scoring *s, const struct draft_tensor *im
             continue;
         if (!value && !(value = malloc((size_t)n * sizeof *value)))
             return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the measures of %d pictures", n);
-        ok = s->term[i]->kind->measure(s->term[i], draft_f32(images), n, (int)images->dim[1], (int)images->dim[2],
-                                       value, err);
+        if (!pixels)
+            pixels = draft_read(g, images);
+        ok = pixels &&
+             s->term[i]->kind->measure(s->term[i], pixels, n, (int)images->dim[1], (int)images->dim[2], value, err);
         for (int j = 0; ok && j < n; j++)
             sum[i] += value[j];
     }

@@ -24,7 +24,7 @@ struct draft_tensor *draft_score(struct draft_scoring *scoring, struct draft_gra
                                  const char *const *prompts, struct draft_tensor **term);
 
 /* Adds the sums over the pictures of each true measure to sum[terms]; terms without one are left alone. */
-bool draft_score_measures(struct draft_scoring *scoring, const struct draft_tensor *images, double *sum,
-                          struct draft_error *err);
+bool draft_score_measures(struct draft_scoring *scoring, struct draft_graph *g, const struct draft_tensor *images,
+                          double *sum);
 
 #endif
