@@ -237,21 +237,19 @@ static struct phase phase_of(int64_t phase, int64_t stride, int64_t pad, int64_t
 /* Offset of a phase's packed weights: phases one after another, row-major. */
 struct backward_form {
     const struct draft_conv_shape *shape;
-    bool thin;
+    bool thin, pairs; /* pairs: of neighbouring output channels of a tap */
 };
 
-static int64_t phase_floats(const struct draft_backend *backend, const struct draft_conv_shape *s, int64_t taps,
-                            bool thin)
+static int64_t phase_floats(const struct draft_backend *backend, const struct backward_form *form, int64_t taps)
 {
-    int64_t depth = taps * s->o;
-    return thin ? depth * s->c : draft_packed_size(backend, depth, s->c);
+    int64_t depth = taps * form->shape->o, c = form->shape->c;
+    return form->thin ? depth * c : draft_packed_size(backend, form->pairs ? depth / 2 : depth, c);
 }
 
 struct phase_rows {
-    struct draft_backend *backend;
-    const struct draft_conv_shape *shape;
+    const struct draft_kernels *kernels;
+    const struct backward_form *of;
     struct phase py, px;
-    bool thin;
     float *form;
 };
 
@@ -259,20 +257,25 @@ struct phase_rows {
 static void pack_phase(void *context, int64_t first, int64_t count, const float *values)
 {
     const struct phase_rows *r = context;
-    const struct draft_conv_shape *s = r->shape;
-    int64_t nr = r->backend->kernels->nr, row = s->kh * s->kw * s->c, depth = r->py.count * r->px.count * s->o;
+    const struct draft_conv_shape *s = r->of->shape;
+    bool thin = r->of->thin, pairs = r->of->pairs;
+    int64_t nr = r->kernels->nr, row = s->kh * s->kw * s->c, depth = r->py.count * r->px.count * s->o;
     for (int64_t ty = 0; ty < r->py.count; ty++)
         for (int64_t tx = 0; tx < r->px.count; tx++) {
             int64_t ky = r->py.first + s->stride * (r->py.count - 1 - ty),
                     kx = r->px.first + s->stride * (r->px.count - 1 - tx);
             int64_t at = (ty * r->px.count + tx) * s->o + first; /* row of the right matrix */
             const float *tap = values + (ky * s->kw + kx) * s->c;
-            for (int64_t o = 0; r->thin && o < count; o++)
+            for (int64_t o = 0; thin && o < count; o++)
                 for (int64_t c = 0; c < s->c; c++)
                     r->form[c * depth + at + o] = tap[o * row + c];
-            for (int64_t c = 0; !r->thin && c < s->c; c += nr)
-                r->backend->kernels->pack_panel(count, least(nr, s->c - c), tap + c, row, false,
-                                                r->form + c * depth + at * nr);
+            for (int64_t c = 0; !thin && c < s->c; c += nr) {
+                int64_t columns = least(nr, s->c - c);
+                if (pairs)
+                    r->kernels->pair_rows(count, columns, tap + c, row, r->form + (c * depth + at * nr) / 2, nr, nr);
+                else
+                    r->kernels->pack_panel(count, columns, tap + c, row, false, r->form + c * depth + at * nr);
+            }
         }
 }
 
@@ -284,15 +287,14 @@ static bool make_phases(struct draft_backend *backend, const struct draft_tensor
     float *form = memory;
     for (int64_t y = 0; y < s->stride; y++)
         for (int64_t x = 0; x < s->stride; x++) {
-            struct phase_rows rows = {.backend = backend,
-                                      .shape = s,
+            struct phase_rows rows = {.kernels = backend->kernels,
+                                      .of = b,
                                       .py = phase_of(y, s->stride, s->pad_top, s->kh, s->h),
                                       .px = phase_of(x, s->stride, s->pad_left, s->kw, s->w),
-                                      .thin = b->thin,
                                       .form = form};
             if (!draft_weight_pieces(backend, w, backend->kernels->nr, pack_phase, &rows, err))
                 return false;
-            form += phase_floats(backend, s, rows.py.count * rows.px.count, b->thin);
+            form += phase_floats(backend, b, rows.py.count * rows.px.count);
         }
     return true;
 }
@@ -309,14 +311,15 @@ bool draft_cpu_conv2d_dx(struct draft_backend *backend, const struct draft_conv_
         return draft_patch_dx(backend, shape, dy, w, dx, accumulate, err);
     const struct draft_conv_shape *s = shape;
     struct backward_form form = {.shape = s, .thin = draft_is_thin(backend, s->c, s->o)};
+    form.pairs = draft_has_pairs(backend) && !form.thin && s->o % 2 == 0; /* else a pair would straddle two taps */
     int64_t floats = 0;
     for (int64_t y = 0; y < s->stride; y++)
         for (int64_t x = 0; x < s->stride; x++)
-            floats += phase_floats(backend, s,
+            floats += phase_floats(backend, &form,
                                    phase_of(y, s->stride, s->pad_top, s->kh, s->h).count *
-                                       phase_of(x, s->stride, s->pad_left, s->kw, s->w).count,
-                                   form.thin);
-    struct draft_recipe recipe = {DRAFT_FORM_BACKWARD, (size_t)floats * sizeof(float), make_phases, &form};
+                                       phase_of(x, s->stride, s->pad_left, s->kw, s->w).count);
+    struct draft_recipe recipe = {form.pairs ? DRAFT_FORM_BACKWARD_PAIRS : DRAFT_FORM_BACKWARD,
+                                  (size_t)floats * sizeof(float), make_phases, &form};
     const float *packed = draft_form_of(backend, w, &recipe, err);
     if (!packed)
         return false;
@@ -341,6 +344,7 @@ bool draft_cpu_conv2d_dx(struct draft_backend *backend, const struct draft_conv_
                                        .n = s->c,
                                        .packed = packed,
                                        .thin = form.thin,
+                                       .pairs = form.pairs,
                                        .accumulate = accumulate,
                                        .out = dx,
                                        .out_h = s->h,
@@ -348,7 +352,7 @@ bool draft_cpu_conv2d_dx(struct draft_backend *backend, const struct draft_conv_
                                        .out_step = s->stride,
                                        .out_top = py.begin,
                                        .out_left = px.begin};
-            packed += phase_floats(backend, s, py.count * px.count, form.thin);
+            packed += phase_floats(backend, &form, py.count * px.count);
             if (py.pixels == 0 || px.pixels == 0)
                 continue;
             if (!cut(&tasks, err))
