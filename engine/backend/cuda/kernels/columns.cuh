@@ -36,6 +36,10 @@ struct column_layout {
 
 enum { COLUMN_BLOCK = 256, GROUP_BLOCK = 128 };
 
+/* Chunks are what keeps memory busy: a large picture needs many blocks at once. Parts of groups are few numbers, parts
+ * of columns are as many as a row is wide, and one thread adds up a column's. */
+enum { GROUP_CHUNKS = 1024, COLUMN_CHUNKS = 128 };
+
 inline column_layout columns_of(int64_t rows, int64_t c, int width, int64_t rows_per_lane, int64_t most_chunks)
 {
     column_layout l;
@@ -49,20 +53,20 @@ inline column_layout columns_of(int64_t rows, int64_t c, int width, int64_t rows
     return l;
 }
 
-/* Enough chunks to fill any device, few enough that adding them up costs nothing. Never none: an empty sum is a sum. */
-inline column_layout sum_columns_of(int64_t rows, int64_t c, int width)
+/* Never no chunk: an empty sum is a sum. */
+inline column_layout sum_columns_of(int64_t rows, int64_t c, int width, int64_t most_chunks)
 {
-    column_layout l = columns_of(rows, c, width, 4, 128);
+    column_layout l = columns_of(rows, c, width, 4, most_chunks);
     l.chunks = l.chunks > 0 ? l.chunks : 1;
     return l;
 }
 
 /* The most chunks, whatever the vector width turns out to be: for sizes of scratch. */
-inline size_t most_chunks_of(int64_t rows, int64_t c)
+inline size_t most_chunks_of(int64_t rows, int64_t c, int64_t most_chunks)
 {
     size_t most = 1;
     for (int width : {1, 4, 8}) {
-        const column_layout l = sum_columns_of(rows, c, width);
+        const column_layout l = sum_columns_of(rows, c, width, most_chunks);
         most = l.chunks > most ? l.chunks : most;
     }
     return most;
@@ -155,13 +159,15 @@ __global__ void __launch_bounds__(COLUMN_BLOCK)
     }
 }
 
+/* How it was cut, for whoever adds the parts up. */
 template <int W, class F>
-void run_column_sums(cudaStream_t stream, int64_t n, int64_t rows, int64_t c, F f, typename F::sum *of_column,
-                     typename F::sum *of_group, int64_t group)
+column_layout run_column_sums(cudaStream_t stream, int64_t n, int64_t rows, int64_t c, F f, typename F::sum *of_column,
+                              typename F::sum *of_group, int64_t group)
 {
-    const column_layout l = sum_columns_of(rows, c, W);
+    const column_layout l = sum_columns_of(rows, c, W, of_column ? COLUMN_CHUNKS : GROUP_CHUNKS);
     launch(column_sums<W, F>, l.grid(n), l.block(), sizeof(typename F::sum) * l.block() * W, stream, f, rows, c, l.tile,
            of_column, of_group, int(group));
+    return l;
 }
 
 /* finish(n, g, sum of the group's parts). Grid (groups, n). */

@@ -180,12 +180,13 @@ struct group_norm_scratch {
 
     explicit group_norm_scratch(const struct draft_group_norm_shape *s)
     {
-        const int64_t chunks = int64_t(most_chunks_of(s->positions, s->c));
-        const int64_t groups = s->n * chunks * sum_columns_of(s->positions, s->c, 1).tiles * s->groups;
+        const size_t group_parts =
+            most_chunks_of(s->positions, s->c, GROUP_CHUNKS) * columns_of(1, s->c, 1, 1, 1).tiles;
+        const size_t column_parts = most_chunks_of(s->positions, s->c, COLUMN_CHUNKS);
         means = 0;
         of_group = means + size_t(s->n * s->groups) * sizeof(gradient_sums);
-        of_column = of_group + size_t(groups) * sizeof(moments);
-        all = of_column + size_t(s->n * chunks * s->c) * sizeof(gradient_sums);
+        of_column = of_group + size_t(s->n * s->groups) * group_parts * sizeof(moments);
+        all = of_column + size_t(s->n * s->c) * column_parts * sizeof(gradient_sums);
     }
 };
 
@@ -218,10 +219,10 @@ void draft_cuda_group_norm(draft_cuda_stream stream, enum draft_dtype type, cons
     with_vectors(type, {s->c}, {x, y}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
         constexpr int W = WIDTH_OF(w);
-        run_column_sums<W>(stream, s->n, s->positions, s->c, group_moments<T, W>{as<T>(x), s->positions, s->c}, nullptr,
-                           parts, norm.group);
-        run_group_totals(stream, s->n, norm.groups, parts, sum_columns_of(s->positions, s->c, W),
-                         group_statistics{of_group, norm.groups, s->eps});
+        const column_layout l =
+            run_column_sums<W>(stream, s->n, s->positions, s->c, group_moments<T, W>{as<T>(x), s->positions, s->c},
+                               nullptr, parts, norm.group);
+        run_group_totals(stream, s->n, norm.groups, parts, l, group_statistics{of_group, norm.groups, s->eps});
         run_column_each<W>(stream, s->n, s->positions, s->c, group_norm_forward<T, W>{norm, as<T>(x), as<T>(y)});
     });
 }
@@ -244,9 +245,9 @@ void draft_cuda_group_norm_backward(draft_cuda_stream stream, enum draft_dtype t
     with_vectors(type, {s->c}, {x, dy, dx.to}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
         constexpr int W = WIDTH_OF(w);
-        const column_layout l = sum_columns_of(s->positions, s->c, W);
         group_norm_gradient<T, W> f{norm, as<T>(x), as<T>(dy), nullptr, means, dx.accumulate};
-        run_column_sums<W>(stream, s->n, s->positions, s->c, f, parameters ? of_column : nullptr, of_group, norm.group);
+        const column_layout l = run_column_sums<W>(stream, s->n, s->positions, s->c, f,
+                                                   parameters ? of_column : nullptr, of_group, norm.group);
         if (dx.to) {
             run_group_totals(stream, s->n, norm.groups, of_group, l,
                              group_means{means, norm.groups, float(s->positions) * float(norm.group)});

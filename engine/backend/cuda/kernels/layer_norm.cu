@@ -103,7 +103,7 @@ unsigned blocks(int64_t rows)
 
 size_t draft_cuda_layer_norm_scratch(int64_t rows, int64_t c)
 {
-    return most_chunks_of(rows, c) * size_t(c) * sizeof(gradient_sums);
+    return most_chunks_of(rows, c, COLUMN_CHUNKS) * size_t(c) * sizeof(gradient_sums);
 }
 
 void draft_cuda_layer_norm(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t c, float eps,
@@ -128,9 +128,10 @@ void draft_cuda_layer_norm_backward(draft_cuda_stream stream, enum draft_dtype t
         constexpr int W = WIDTH_OF(w);
         if (dgamma.to || dbeta.to) {
             gradient_sums *parts = static_cast<gradient_sums *>(scratch);
-            run_column_sums<W>(stream, 1, rows, c, layer_norm_sums<T, W>{as<T>(x), as<T>(dy), of_row, c}, parts,
-                               static_cast<gradient_sums *>(nullptr), 1);
-            run_each(stream, c, parameter_gradients{parts, sum_columns_of(rows, c, W).chunks, c, dgamma, dbeta});
+            const column_layout l =
+                run_column_sums<W>(stream, 1, rows, c, layer_norm_sums<T, W>{as<T>(x), as<T>(dy), of_row, c}, parts,
+                                   static_cast<gradient_sums *>(nullptr), 1);
+            run_each(stream, c, parameter_gradients{parts, l.chunks, c, dgamma, dbeta});
         }
         if (dx.to)
             launch(layer_norm_gradient<T, W>, blocks(rows), ROWS * WARP, 0, stream, as<T>(x), gamma, of_row, as<T>(dy),

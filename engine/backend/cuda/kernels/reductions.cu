@@ -185,7 +185,7 @@ __global__ void __launch_bounds__(LONG_BLOCK)
 
 size_t draft_cuda_sum_rows_scratch(const struct draft_cuda_rows *r)
 {
-    return size_t(r->b) * most_chunks_of(r->rows, r->c) * size_t(r->c) * sizeof(float);
+    return size_t(r->b) * most_chunks_of(r->rows, r->c, COLUMN_CHUNKS) * size_t(r->c) * sizeof(float);
 }
 
 void draft_cuda_sum_rows(draft_cuda_stream stream, enum draft_dtype type, enum draft_dtype sum_type,
@@ -195,10 +195,10 @@ void draft_cuda_sum_rows(draft_cuda_stream stream, enum draft_dtype type, enum d
     int64_t chunks = 0;
     with_vectors(type, {r->c, r->x_stride, r->b_stride}, {x}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
-        chunks = sum_columns_of(r->rows, r->c, WIDTH_OF(w)).chunks;
-        run_column_sums<WIDTH_OF(w)>(stream, r->b, r->rows, r->c,
-                                     row_sums<T, WIDTH_OF(w)>{as<T>(x), r->x_stride, r->b_stride}, parts,
-                                     static_cast<float *>(nullptr), 1);
+        const column_layout l = run_column_sums<WIDTH_OF(w)>(
+            stream, r->b, r->rows, r->c, row_sums<T, WIDTH_OF(w)>{as<T>(x), r->x_stride, r->b_stride}, parts,
+            static_cast<float *>(nullptr), 1);
+        chunks = l.chunks;
     });
     with_type(sum_type, [&](auto t) {
         using T = TYPE_OF(t);

@@ -78,6 +78,7 @@ static void test_cuda_norms__group_norm_and_its_gradients(void **state)
         {.name = "odd group", .n = 1, .positions = 129, .c = 33, .groups = 1, .scale = 1},
         {.name = "two tiles", .n = 1, .positions = 5, .c = 2560, .groups = 32, .silu = true, .scale = 1},
         {.name = "tall", .n = 1, .positions = 4099, .c = 32, .groups = 4, .scale = 1, .accumulate = true},
+        {.name = "many chunks", .n = 1, .positions = 520, .c = 1024, .groups = 32, .scale = 1, .frozen = true},
         {.name = "in place",
          .n = 2,
          .positions = 35,
