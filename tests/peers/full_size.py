@@ -3,7 +3,7 @@
 
     python full_size.py OUT [--build DIR] [--only NAME ...] [--side N] [--keep]
 
-For each model: tests/tools/random_model.py makes its folder under OUT (SD 1.5, SD 2.1, CLIP-L, CLIP-H: 12 GB together in
+For each model: tests/tools/random_model.py makes its folder under OUT (SD 1.5, SD 2.1, CLIP-L, CLIP-H: 8 GB together in
 float16), PyTorch computes results and gradients from the same weights, `golden_check --full-size` compares: relative L2 of
 each tensor, at most 5e-5 forward and 5e-4 for gradients. A UNet gets a LoRA of rank 8 on the layers that a job trains,
 both matrices random; its gradients are those of the latents, of the context and of every matrix. --side: of the latents
