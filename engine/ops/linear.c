@@ -43,15 +43,15 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     const float *x = draft_f32(call->in[X]);
     float *y = draft_f32(call->out);
     const float *bias = call->in[B] != NULL ? draft_f32(call->in[B]) : NULL;
-    if (!draft_cpu_linear(g->backend, a->m, x, call->in[W], bias, y, false, &g->error))
-        return false;
     if (call->in[DOWN] == NULL)
-        return true;
+        return draft_cpu_linear(g->backend, a->m, x, call->in[W], bias, NULL, y, false, &g->error);
     struct draft_mark mark = draft_graph_mark(g);
     struct draft_tensor *down = draft_new(g, DRAFT_F32, 2, (int64_t[]){a->m, a->r});
     if (down == NULL ||
-        !product(g, a->m, a->r, a->k, x, false, draft_f32(call->in[DOWN]), true, 1, draft_f32(down), false) ||
-        !product(g, a->m, a->o, a->r, draft_f32(down), false, draft_f32(call->in[UP]), true, a->scale, y, true))
+        !product(g, a->m, a->r, a->k, x, false, draft_f32(call->in[DOWN]), true, 1, draft_f32(down), false))
+        return false;
+    struct draft_low_rank lora = {a->r, a->scale, draft_f32(down), draft_f32(call->in[UP]), true};
+    if (!draft_cpu_linear(g->backend, a->m, x, call->in[W], bias, &lora, y, false, &g->error))
         return false;
     if (call->out->needs_grad && call->in[UP]->needs_grad)
         call->saved[SAVED_DOWN] = down;
@@ -60,47 +60,49 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-static bool lora_backward(struct draft_graph *g, struct draft_call *call, const float *dy, float *dx)
+/* dB, dA, and s dy B [m, r] for dx. */
+static bool lora_backward(struct draft_graph *g, struct draft_call *call, const float *dy, float *dy_up, float *d_down,
+                          bool add_down, float *d_up, bool add_up)
 {
     const struct draft_linear_args *a = call->args;
-    bool add_down = false, add_up = false;
-    float *d_down = draft_grad(g, call->in[DOWN], &add_down);
-    float *d_up = draft_grad(g, call->in[UP], &add_up);
     if (d_up != NULL &&
         !product(g, a->o, a->r, a->m, dy, true, draft_f32(call->saved[SAVED_DOWN]), false, a->scale, d_up, add_up))
         return false;
-    if (dx == NULL && d_down == NULL)
-        return true;
-    struct draft_mark mark = draft_graph_mark(g);
-    float *dy_up = draft_temporary(g, (size_t)(a->m * a->r) * sizeof *dy_up);
-    bool done = dy_up != NULL &&
-                product(g, a->m, a->r, a->o, dy, false, draft_f32(call->in[UP]), false, a->scale, dy_up, false);
-    if (done && d_down != NULL)
-        done = product(g, a->r, a->k, a->m, dy_up, true, draft_f32(call->in[X]), false, 1, d_down, add_down);
-    if (done && dx != NULL)
-        done = product(g, a->m, a->k, a->r, dy_up, false, draft_f32(call->in[DOWN]), false, 1, dx, true);
-    draft_graph_release(g, mark);
-    return done;
+    if (dy_up != NULL &&
+        !product(g, a->m, a->r, a->o, dy, false, draft_f32(call->in[UP]), false, a->scale, dy_up, false))
+        return false;
+    return d_down == NULL ||
+           product(g, a->r, a->k, a->m, dy_up, true, draft_f32(call->in[X]), false, 1, d_down, add_down);
 }
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_linear_args *a = call->args;
     const float *dy = call->out->grad;
-    bool add_x = false, add_w = false, add_b = false;
+    bool add_x = false, add_w = false, add_b = false, add_down = false, add_up = false;
     float *dx = draft_grad(g, call->in[X], &add_x);
     float *dw = draft_grad(g, call->in[W], &add_w);
     float *db = draft_grad(g, call->in[B], &add_b);
+    float *d_down = draft_grad(g, call->in[DOWN], &add_down);
+    float *d_up = draft_grad(g, call->in[UP], &add_up);
     if (!draft_graph_ok(g))
         return false;
-    if (dx != NULL && !draft_cpu_linear_dx(g->backend, a->m, dy, call->in[W], dx, add_x, &g->error))
+    struct draft_mark mark = draft_graph_mark(g);
+    float *dy_up = NULL;
+    if (call->in[DOWN] != NULL && (dx != NULL || d_down != NULL) &&
+        !(dy_up = draft_temporary(g, (size_t)(a->m * a->r) * sizeof *dy_up)))
         return false;
+    if (call->in[DOWN] != NULL && !lora_backward(g, call, dy, dy_up, d_down, add_down, d_up, add_up))
+        return false;
+    struct draft_low_rank lora = {a->r, 1, dy_up, dy_up != NULL ? draft_f32(call->in[DOWN]) : NULL, false};
+    if (dx != NULL &&
+        !draft_cpu_linear_dx(g->backend, a->m, dy, call->in[W], dy_up != NULL ? &lora : NULL, dx, add_x, &g->error))
+        return false;
+    draft_graph_release(g, mark);
     if (dw != NULL &&
         !draft_cpu_linear_dw(g->backend, a->m, a->o, a->k, draft_f32(call->in[X]), dy, dw, add_w, &g->error))
         return false;
-    if (db != NULL && !draft_cpu_sum_rows(g->backend, 1, a->m, a->o, dy, db, add_b, &g->error))
-        return false;
-    return call->in[DOWN] == NULL || lora_backward(g, call, dy, dx);
+    return db == NULL || draft_cpu_sum_rows(g->backend, 1, a->m, a->o, dy, db, add_b, &g->error);
 }
 
 const struct draft_op draft_op_linear = {

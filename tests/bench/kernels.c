@@ -88,13 +88,13 @@ struct linear {
 static void linear_forward(void *context)
 {
     struct linear *l = context;
-    must(draft_cpu_linear(backend, l->m, l->x, &l->w, NULL, l->y, false, NULL));
+    must(draft_cpu_linear(backend, l->m, l->x, &l->w, NULL, NULL, l->y, false, NULL));
 }
 
 static void linear_dx(void *context)
 {
     struct linear *l = context;
-    must(draft_cpu_linear_dx(backend, l->m, l->y, &l->w, l->x, false, NULL));
+    must(draft_cpu_linear_dx(backend, l->m, l->y, &l->w, NULL, l->x, false, NULL));
 }
 
 static void linear_dw(void *context)

@@ -42,12 +42,23 @@ void *draft_scratch_of(struct draft_backend *backend, int thread);
 
 /* --- Matrix products ---------------------------------------------------------------------------------------------- */
 
-/* y[m, n] = x[m, k] w^T (+ bias[n]) (+ y).  w [n, ...] with k = its count / n. bias may be NULL. */
+/* A term of low rank, added while the rows of a product are still in the cache: scale left[m, r] right, where right is
+ * [r, n], or stored as [n, r] with trans_right. The second half of a LoRA, in float always. */
+struct draft_low_rank {
+    int64_t r;
+    float scale;
+    const float *left, *right;
+    bool trans_right;
+};
+
+/* y[m, n] = x[m, k] w^T (+ bias[n]) (+ the term) (+ y).  w [n, ...] with k = its count / n. bias and term may be NULL.
+ */
 bool draft_cpu_linear(struct draft_backend *backend, int64_t m, const float *x, struct draft_tensor *w,
-                      const float *bias, float *y, bool accumulate, struct draft_error *err);
-/* dx[m, k] = dy[m, n] w (+ dx) */
-bool draft_cpu_linear_dx(struct draft_backend *backend, int64_t m, const float *dy, struct draft_tensor *w, float *dx,
-                         bool accumulate, struct draft_error *err);
+                      const float *bias, const struct draft_low_rank *term, float *y, bool accumulate,
+                      struct draft_error *err);
+/* dx[m, k] = dy[m, n] w (+ the term) (+ dx) */
+bool draft_cpu_linear_dx(struct draft_backend *backend, int64_t m, const float *dy, struct draft_tensor *w,
+                         const struct draft_low_rank *term, float *dx, bool accumulate, struct draft_error *err);
 /* dw[n, k] = dy[m, n]^T x[m, k] (+ dw) */
 bool draft_cpu_linear_dw(struct draft_backend *backend, int64_t m, int64_t n, int64_t k, const float *x,
                          const float *dy, float *dw, bool accumulate, struct draft_error *err);

@@ -29,17 +29,28 @@ static void run_product_task(void *context, int64_t task, int thread)
     block.b += matrix * product->stride_b + column / tasks->nr * block.b_panel;
     block.c += matrix * product->stride_c + row * block.ldc + column;
     block.bias = block.bias ? block.bias + column : NULL;
-    if (!product->pairs) {
+    if (product->pairs) {
+        float *pairs = draft_scratch_of(tasks->backend, thread);
+        int64_t step = draft_pairs_step(block.k);
+        kernels->pair_columns(block.m, block.k, block.a, block.a_row, pairs, step);
+        block.a = pairs;
+        block.a_row = step;
+        block.k = draft_pairs_of(block.k);
+        kernels->block_pairs(&block);
+    } else {
         kernels->block(&block);
-        return;
     }
-    float *pairs = draft_scratch_of(tasks->backend, thread);
-    int64_t step = draft_pairs_step(block.k);
-    kernels->pair_columns(block.m, block.k, block.a, block.a_row, pairs, step);
-    block.a = pairs;
-    block.a_row = step;
-    block.k = draft_pairs_of(block.k);
-    kernels->block_pairs(&block);
+    if (!product->plus)
+        return;
+    struct draft_block plus = *product->plus;
+    plus.m = block.m;
+    plus.n = block.n;
+    plus.a += row * plus.a_row;
+    plus.b += column / tasks->nr * plus.b_panel;
+    plus.c = block.c;
+    plus.ldc = block.ldc;
+    plus.accumulate = true;
+    kernels->block(&plus);
 }
 
 bool draft_product_reserve(struct draft_backend *backend, const struct draft_product *product, struct draft_error *err)
@@ -142,22 +153,47 @@ static void run_thin(struct draft_backend *backend, const struct draft_block *bl
 struct form_product {
     int64_t m, n, k;
     const float *x, *bias;
+    const struct draft_low_rank *term;
     float *y;
     bool accumulate;
 };
+
+/* The right matrix of a term: packed into `scratch`, or as it is where its rows are whole panels. */
+static struct draft_block term_block(struct draft_backend *backend, const struct draft_low_rank *term, int64_t n,
+                                     float *scratch)
+{
+    int64_t nr = backend->kernels->nr;
+    bool plain = !term->trans_right && n % nr == 0;
+    if (!plain)
+        draft_pack(backend, term->r, n, term->right, term->trans_right ? term->r : n, term->trans_right, scratch);
+    return (struct draft_block){.k = term->r,
+                                .a = term->left,
+                                .a_row = term->r,
+                                .a_col = 1,
+                                .b = plain ? term->right : scratch,
+                                .b_panel = plain ? nr : term->r * nr,
+                                .b_row = plain ? n : nr,
+                                .alpha = term->scale};
+}
 
 static bool run_form_product(struct draft_backend *backend, const struct form_product *p, struct draft_tensor *w,
                              const struct draft_recipe *recipe, struct draft_error *err)
 {
     int64_t nr = backend->kernels->nr;
     bool pairs = draft_is_pairs(recipe->form);
+    size_t form_bytes = draft_prepared_scratch(backend, w, recipe);
+    size_t term_bytes = p->term ? (size_t)draft_packed_size(backend, p->term->r, p->n) * sizeof(float) : 0;
+    if (!draft_scratch_reserve(backend, form_bytes + term_bytes, 0, err))
+        return false;
+    char *scratch = draft_scratch_shared(backend);
+    struct draft_block plus;
     struct draft_product product = {.block = {.m = p->m,
                                               .n = p->n,
                                               .k = p->k,
                                               .a = p->x,
                                               .a_row = p->k,
                                               .a_col = 1,
-                                              .b = draft_form_of(backend, w, recipe, err),
+                                              .b = draft_prepared_get(backend, w, recipe, scratch, err),
                                               .b_row = nr,
                                               .b_panel = (pairs ? draft_pairs_of(p->k) : p->k) * nr,
                                               .c = p->y,
@@ -169,6 +205,10 @@ static bool run_form_product(struct draft_backend *backend, const struct form_pr
                                     .pairs = pairs};
     if (!product.block.b || !draft_product_reserve(backend, &product, err))
         return false;
+    if (p->term) {
+        plus = term_block(backend, p->term, p->n, (float *)(void *)(scratch + form_bytes));
+        product.plus = &plus;
+    }
     draft_product_run(backend, &product);
     return true;
 }
@@ -197,22 +237,43 @@ static bool run_thin_linear(struct draft_backend *backend, const struct form_pro
     return true;
 }
 
+/* y += the term, on its own. */
+static bool add_term(struct draft_backend *backend, int64_t m, int64_t n, const struct draft_low_rank *term, float *y,
+                     struct draft_error *err)
+{
+    struct draft_gemm gemm = {.batch = 1,
+                              .m = m,
+                              .n = n,
+                              .k = term->r,
+                              .trans_b = term->trans_right,
+                              .alpha = term->scale,
+                              .beta = 1.0f,
+                              .a = term->left,
+                              .b = term->right,
+                              .c = y,
+                              .lda = term->r,
+                              .ldb = term->trans_right ? term->r : n,
+                              .ldc = n};
+    return draft_cpu_gemm(backend, &gemm, err);
+}
+
 bool draft_cpu_linear(struct draft_backend *backend, int64_t m, const float *x, struct draft_tensor *w,
-                      const float *bias, float *y, bool accumulate, struct draft_error *err)
+                      const float *bias, const struct draft_low_rank *term, float *y, bool accumulate,
+                      struct draft_error *err)
 {
     int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
-    struct form_product product = {m, n, k, x, bias, y, accumulate};
+    struct form_product product = {m, n, k, x, bias, term, y, accumulate};
     if (draft_is_thin(backend, n, k))
-        return run_thin_linear(backend, &product, w, err);
+        return run_thin_linear(backend, &product, w, err) && (!term || add_term(backend, m, n, term, y, err));
     struct draft_recipe recipe = draft_forward_product_recipe(backend, w);
     return run_form_product(backend, &product, w, &recipe, err);
 }
 
-bool draft_cpu_linear_dx(struct draft_backend *backend, int64_t m, const float *dy, struct draft_tensor *w, float *dx,
-                         bool accumulate, struct draft_error *err)
+bool draft_cpu_linear_dx(struct draft_backend *backend, int64_t m, const float *dy, struct draft_tensor *w,
+                         const struct draft_low_rank *term, float *dx, bool accumulate, struct draft_error *err)
 {
     int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
-    struct form_product product = {m, k, n, dy, NULL, dx, accumulate};
+    struct form_product product = {m, k, n, dy, NULL, term, dx, accumulate};
     struct draft_recipe recipe = draft_backward_product_recipe(backend, w);
     return run_form_product(backend, &product, w, &recipe, err);
 }

@@ -129,6 +129,8 @@ struct draft_product {
     struct draft_block block;
     int64_t batch, stride_a, stride_b, stride_c;
     bool pairs;
+    /* NULL, or a second product, of floats, that is added to the same c (batch 1): its a, b, k and alpha count. */
+    const struct draft_block *plus;
 };
 bool draft_product_reserve(struct draft_backend *backend, const struct draft_product *product, struct draft_error *err);
 void draft_product_run(struct draft_backend *backend, const struct draft_product *product);

@@ -8,18 +8,30 @@ struct linear_case {
     bool bias, accumulate, trained;
     float *x, *dy, *b;
     struct draft_tensor w;
+    const struct draft_low_rank *y_term, *dx_term;
 };
 
 static void run_linear(struct draft_backend *backend, void *context, struct output *out)
 {
     struct linear_case *c = context;
     struct draft_error err = {0};
-    assert_true(draft_cpu_linear(backend, c->m, c->x, &c->w, c->bias ? c->b : NULL, out[0].got, c->accumulate, &err));
-    assert_true(draft_cpu_linear_dx(backend, c->m, c->dy, &c->w, out[1].got, c->accumulate, &err));
+    assert_true(draft_cpu_linear(backend, c->m, c->x, &c->w, c->bias ? c->b : NULL, c->y_term, out[0].got,
+                                 c->accumulate, &err));
+    assert_true(draft_cpu_linear_dx(backend, c->m, c->dy, &c->w, c->dx_term, out[1].got, c->accumulate, &err));
     assert_true(draft_cpu_linear_dw(backend, c->m, c->n, c->k, c->x, c->dy, out[2].got, c->accumulate, &err));
     assert_true(draft_cpu_sum_rows(backend, 1, c->m, c->n, c->dy, out[3].got, c->accumulate, &err));
 }
 
+/* want[m, n] += scale left right */
+static void add_term(int64_t m, int64_t n, const struct draft_low_rank *term, double *want)
+{
+    for (int64_t i = 0; i < m * n; i++)
+        for (int64_t p = 0; p < term->r; p++)
+            want[i] += (double)term->scale * (double)term->left[i / n * term->r + p] *
+                       (double)term->right[term->trans_right ? i % n * term->r + p : p * n + i % n];
+}
+
+/* The bits of `variant`: a bias, accumulating, a trained weight, terms of low rank. */
 static void check_linear(int64_t m, int64_t n, int64_t k, int variant)
 {
     struct linear_case c = {m, n, k, .bias = variant & 1, .accumulate = variant & 2, .trained = variant & 4};
@@ -41,6 +53,14 @@ static void check_linear(int64_t m, int64_t n, int64_t k, int variant)
             y[i * n + j] = sum;
             db[j] += g;
         }
+    struct draft_low_rank y_term = {5, 0.5f, numbers(5 * m, 1), numbers(5 * n, 1), true};
+    struct draft_low_rank dx_term = {5, 2.0f, numbers(5 * m, 1), numbers(5 * k, 1), false};
+    if (variant & 8) {
+        c.y_term = &y_term;
+        c.dx_term = &dx_term;
+        add_term(m, n, &y_term, y);
+        add_term(m, k, &dx_term, dx);
+    }
     struct output out[4] = {{"y", m * n, y, c.accumulate ? y0 : NULL, NULL},
                             {"dx", m * k, dx, c.accumulate ? dx0 : NULL, NULL},
                             {"dw", n * k, dw, c.accumulate ? dw0 : NULL, NULL},
@@ -56,6 +76,7 @@ static void check_linear(int64_t m, int64_t n, int64_t k, int variant)
     bf16_bound = 0;
     for (int o = 0; o < 4; o++)
         free(want[o]);
+    free((void *)y_term.left), free((void *)y_term.right), free((void *)dx_term.left), free((void *)dx_term.right);
     free(c.x), free(c.dy), free(c.b), free(w), free(y0), free(dx0), free(dw0), free(db0);
 }
 
@@ -66,7 +87,7 @@ static void test_kernels_gemm__linear_layers_match_double(void **state)
                                         {64, 128, 96}, {100, 4, 128},  {97, 8, 320}, {61, 129, 8}, {77, 48, 770},
                                         {256, 3, 432}, {300, 36, 400}, {5, 1000, 20}};
     for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++)
-        for (int variant = 0; variant < 8; variant++)
+        for (int variant = 0; variant < 16; variant++)
             check_linear(shapes[s][0], shapes[s][1], shapes[s][2], variant);
 }
 
@@ -76,7 +97,7 @@ static void test_kernels_gemm__bf16_numbers_are_multiplied_exactly(void **state)
     static const int64_t shapes[][3] = {{5, 31, 4}, {97, 40, 321}, {61, 129, 9}, {130, 33, 770}};
     bf16_numbers = true;
     for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++)
-        for (int variant = 0; variant < 8; variant++)
+        for (int variant = 0; variant < 16; variant++)
             check_linear(shapes[s][0], shapes[s][1], shapes[s][2], variant);
     bf16_numbers = false;
 }

@@ -1,5 +1,6 @@
-/* Weights without values: every product of one, from its file, is bit for bit that of the same weight in memory, whether
- * its forms are kept or made anew, on any number of threads; and what happens when the file changes under it. */
+/* Weights without values: every product of one, from its file, is bit for bit that of the same weight in memory,
+ * whether its forms are kept or made anew, on any number of threads; and what happens when the file changes under it.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,7 +28,8 @@ static const struct {
     const char *name;
     int rank;
     int64_t dim[4];
-} shapes[] = {{"filter", 4, {O, C, 3, 3}}, {"matrix", 2, {O, C, 0, 0}}, {"patch", 4, {O, 3, 4, 4}}, {"thin", 2, {3, C, 0, 0}}};
+} shapes[] = {
+    {"filter", 4, {O, C, 3, 3}}, {"matrix", 2, {O, C, 0, 0}}, {"patch", 4, {O, 3, 4, 4}}, {"thin", 2, {3, C, 0, 0}}};
 enum { FILTER, MATRIX, PATCH, THIN, SHAPES };
 
 static float *wave(int64_t n)
@@ -74,10 +76,9 @@ static struct draft_tensor *take(int shape)
     struct draft_error err = {0};
     struct draft_weights *weights = draft_weights_open(folder, "model", arena, &err);
     const int64_t *d = shapes[shape].dim;
-    struct draft_tensor *w =
-        shapes[shape].rank == 2
-            ? draft_weights_take_lazy(weights, shapes[shape].name, 2, d, &err)
-            : draft_weights_take_lazy_conv(weights, shapes[shape].name, d[0], d[1], d[2], d[3], &err);
+    struct draft_tensor *w = shapes[shape].rank == 2 ? draft_weights_take_lazy(weights, shapes[shape].name, 2, d, &err)
+                                                     : draft_weights_take_lazy_conv(weights, shapes[shape].name, d[0],
+                                                                                    d[1], d[2], d[3], &err);
     draft_weights_close(weights);
     assert_non_null(w);
     assert_null(w->data);
@@ -108,8 +109,8 @@ static bool products(struct draft_backend *backend, int shape, int64_t side, str
     float *x = wave(n);
     bool ok;
     if (shapes[shape].rank == 2) {
-        ok = draft_cpu_linear(backend, side * side, x, w, NULL, out, false, err) &&
-             draft_cpu_linear_dx(backend, side * side, x, w, out + outputs, false, err);
+        ok = draft_cpu_linear(backend, side * side, x, w, NULL, NULL, out, false, err) &&
+             draft_cpu_linear_dx(backend, side * side, x, w, NULL, out + outputs, false, err);
     } else {
         struct draft_conv_shape s = {.n = 1, .h = side, .w = side, .c = d[1], .o = d[0], .kh = d[2], .kw = d[3]};
         s.stride = shape == PATCH ? 4 : 1;
@@ -134,7 +135,8 @@ static void test_lazy__every_product_is_that_of_the_weight_in_memory(void **stat
                 size_t n = (size_t)(side * side * (O + C));
                 float *expected = calloc(2 * n, sizeof *expected), *got = expected + n;
                 struct draft_backend_options options = {.threads = threads};
-                struct draft_backend *one = draft_backend_create_cpu(&(struct draft_backend_options){.threads = 1}, &err);
+                struct draft_backend *one =
+                    draft_backend_create_cpu(&(struct draft_backend_options){.threads = 1}, &err);
                 struct draft_backend *backend = draft_backend_create_cpu(&options, &err);
                 struct draft_tensor *whole = take(shape), *lazy = take(shape);
                 assert_true(draft_weight_materialize(whole, &err));
@@ -193,7 +195,6 @@ static void test_lazy__a_file_that_changes_is_an_error_not_a_fault(void **state)
     draft_backend_destroy(backend);
     free(out);
 }
-
 
 int main(void)
 {
