@@ -16,6 +16,8 @@
  * 16-byte aligned, contents undefined. A launch that fails stays in cudaGetLastError(), for whoever runs ops to ask
  * once.
  *
+ * Sizes: at most 65535 samples (n), and 16 million elements from one row to the next.
+ *
  * Thread: any, one at a time per stream. No CUDA header is needed to include this one.
  */
 #ifndef DRAFT_BACKEND_CUDA_CUDA_H

@@ -113,6 +113,7 @@ __global__ void __launch_bounds__(COLUMN_BLOCK)
 template <int W, class F> void run_column_each(cudaStream_t stream, int64_t n, int64_t rows, int64_t c, F f)
 {
     const column_layout l = each_columns_of(rows, c, W);
+    assert(n <= 65535 && l.tiles <= 65535); /* what the other two dimensions of a grid hold */
     launch(column_each<W, F>, l.grid(n), l.block(), 0, stream, f, rows, c, l.tile);
 }
 

@@ -91,6 +91,17 @@ template <int W, class T> static __device__ __forceinline__ void load(const T *f
         v[k] = widen(p.element[k]);
 }
 
+/* W floats, 16 bytes at a time: what goes with W activations of either type (gamma, beta). */
+template <int W> static __device__ __forceinline__ void load_floats(const float *from, float (&v)[W])
+{
+    constexpr int N = W % 4 == 0 ? 4 : 1;
+    for (int k = 0; k < W; k += N) {
+        const packed<float, N> p = *reinterpret_cast<const packed<float, N> *>(from + k);
+        for (int i = 0; i < N; i++)
+            v[k + i] = p.element[i];
+    }
+}
+
 template <int W, class T> static __device__ __forceinline__ void store(T *to, const float (&v)[W])
 {
     packed<T, W> p;

@@ -75,12 +75,12 @@ template <int W> struct norm_channel {
 
     __device__ norm_channel(const norm_numbers &norm, int64_t n, int64_t column)
     {
+        load_floats<W>(norm.gamma + column, gamma);
+        load_floats<W>(norm.beta + column, beta);
         for (int k = 0; k < W; k++) {
             const float2 s = norm.stats[n * norm.groups + int(column + k) / norm.group];
             mean[k] = s.x;
             rstd[k] = s.y;
-            gamma[k] = norm.gamma[column + k];
-            beta[k] = norm.beta[column + k];
         }
     }
 };
@@ -216,7 +216,7 @@ void draft_cuda_group_norm(draft_cuda_stream stream, enum draft_dtype type, cons
     float2 *of_group = reinterpret_cast<float2 *>(stats);
     const norm_numbers norm = numbers(s, gamma, beta, of_group);
     moments *parts = reinterpret_cast<moments *>(static_cast<char *>(scratch) + group_norm_scratch(s).of_group);
-    with_vectors(type, {s->c}, {x, y}, [&](auto t, auto w) {
+    with_vectors(type, {s->c}, {x, y, gamma, beta}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
         constexpr int W = WIDTH_OF(w);
         const column_layout l =
@@ -242,7 +242,7 @@ void draft_cuda_group_norm_backward(draft_cuda_stream stream, enum draft_dtype t
     gradient_sums *of_group = reinterpret_cast<gradient_sums *>(bytes + at.of_group);
     gradient_sums *of_column = reinterpret_cast<gradient_sums *>(bytes + at.of_column);
     const bool parameters = dgamma.to || dbeta.to;
-    with_vectors(type, {s->c}, {x, dy, dx.to}, [&](auto t, auto w) {
+    with_vectors(type, {s->c}, {x, dy, dx.to, gamma, beta}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
         constexpr int W = WIDTH_OF(w);
         group_norm_gradient<T, W> f{norm, as<T>(x), as<T>(dy), nullptr, means, dx.accumulate};

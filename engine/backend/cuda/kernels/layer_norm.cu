@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(ROWS *WARP)
     const int64_t begin = threadIdx.x % WARP * W, step = WARP * W;
     if (row >= rows)
         return;
-    float v[W], sum = 0, square = 0;
+    float v[W], scale[W], shift[W], sum = 0, square = 0;
     for (int64_t i = begin; i < c; i += step) {
         load<W>(x + row * c + i, v);
         for (int k = 0; k < W; k++)
@@ -35,8 +35,10 @@ __global__ void __launch_bounds__(ROWS *WARP)
         stats[row] = make_float2(mean, rstd);
     for (int64_t i = begin; i < c; i += step) {
         load<W>(x + row * c + i, v);
+        load_floats<W>(gamma + i, scale);
+        load_floats<W>(beta + i, shift);
         for (int k = 0; k < W; k++)
-            v[k] = (v[k] - mean) * rstd * gamma[i + k] + beta[i + k];
+            v[k] = (v[k] - mean) * rstd * scale[k] + shift[k];
         store<W>(y + row * y_stride + i, v);
     }
 }
@@ -52,12 +54,13 @@ __global__ void __launch_bounds__(ROWS *WARP)
     if (row >= rows)
         return;
     const float2 s = stats[row];
-    float z[W], du[W], sum = 0, sum_z = 0;
+    float z[W], du[W], scale[W], sum = 0, sum_z = 0;
     for (int64_t i = begin; i < c; i += step) {
         load<W>(x + row * c + i, z);
         load<W>(dy + row * c + i, du);
+        load_floats<W>(gamma + i, scale);
         for (int k = 0; k < W; k++) {
-            const float weighed = gamma[i + k] * du[k];
+            const float weighed = scale[k] * du[k];
             sum += weighed;
             sum_z += weighed * ((z[k] - s.x) * s.y);
         }
@@ -66,8 +69,9 @@ __global__ void __launch_bounds__(ROWS *WARP)
     for (int64_t i = begin; i < c; i += step) {
         load<W>(x + row * c + i, z);
         load<W>(dy + row * c + i, du);
+        load_floats<W>(gamma + i, scale);
         for (int k = 0; k < W; k++)
-            du[k] = s.y * (gamma[i + k] * du[k] - mean - (z[k] - s.x) * s.y * mean_z);
+            du[k] = s.y * (scale[k] * du[k] - mean - (z[k] - s.x) * s.y * mean_z);
         put<W>(dx + row * c + i, accumulate, du);
     }
 }
@@ -110,7 +114,7 @@ void draft_cuda_layer_norm(draft_cuda_stream stream, enum draft_dtype type, int6
                            const void *x, const float *gamma, const float *beta, void *y, int64_t y_stride,
                            float *stats)
 {
-    with_vectors(type, {c, y_stride}, {x, y}, [&](auto t, auto w) {
+    with_vectors(type, {c, y_stride}, {x, y, gamma, beta}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
         launch(layer_norm_forward<T, WIDTH_OF(w)>, blocks(rows), ROWS * WARP, 0, stream, as<T>(x), gamma, beta,
                as<T>(y), reinterpret_cast<float2 *>(stats), rows, c, y_stride, eps);
@@ -123,7 +127,7 @@ void draft_cuda_layer_norm_backward(draft_cuda_stream stream, enum draft_dtype t
                                     struct draft_cuda_gradient dbeta, void *scratch)
 {
     const float2 *of_row = reinterpret_cast<const float2 *>(stats);
-    with_vectors(type, {c}, {x, dy, dx.to}, [&](auto t, auto w) {
+    with_vectors(type, {c}, {x, dy, dx.to, gamma}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
         constexpr int W = WIDTH_OF(w);
         if (dgamma.to || dbeta.to) {
