@@ -20,34 +20,24 @@ void draft_clip_load_text(struct draft_loader *loader, struct draft_clip_text *t
     draft_load_layer_norm(loader, &text->final_layer_norm, width, config->tower.eps, "text_model.final_layer_norm");
 }
 
-/* Configuration and weights, from a folder or a single file. */
-static struct draft_weights *open_part(const char *path, struct clip_text_config *config, struct draft_arena *arena,
-                                       struct draft_error *err)
+static bool read_config(void *config, const char *path, struct draft_error *err)
 {
-    char name[4096];
-    if (draft_is_single_file(path)) {
-        struct draft_weights *weights = draft_weights_open_ldm(path, DRAFT_LDM_TEXT, arena, err);
-        char *text = weights != NULL ? draft_part_config(weights, DRAFT_LDM_TEXT, err) : NULL;
-        if (text != NULL && draft_clip_text_config_parse(config, text, path, err)) {
-            free(text);
-            return weights;
-        }
-        free(text);
-        draft_weights_close(weights);
-        return NULL;
-    }
-    if (snprintf(name, sizeof name, "%s/config.json", path) >= (int)sizeof name) {
-        draft_fail(err, DRAFT_INVALID_ARGUMENT, "the text encoder's folder has too long a name");
-        return NULL;
-    }
-    return draft_clip_text_config_read(config, name, err) ? draft_weights_open(path, "model", arena, err) : NULL;
+    return draft_clip_text_config_read(config, path, err);
 }
+
+static bool parse_config(void *config, const char *text, const char *shown, struct draft_error *err)
+{
+    return draft_clip_text_config_parse(config, text, shown, err);
+}
+
+static const struct draft_part PART = {
+    .part = DRAFT_LDM_TEXT, .stem = "model", .title = "the text encoder", .read = read_config, .parse = parse_config};
 
 struct draft_clip_text *draft_clip_text_open(const char *path, struct draft_arena *arena, struct draft_error *err)
 {
     static const char *const INERT[] = {"position_ids", NULL};
     struct clip_text_config config;
-    struct draft_weights *weights = open_part(path, &config, arena, err);
+    struct draft_weights *weights = draft_part_open(path, &PART, &config, arena, err);
     if (weights == NULL)
         return NULL;
     struct draft_loader loader;

@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 enum { HEAD = 64, HEADS_SD1 = 8, GROUPS = 32, VAE_FACTOR = 8, WIDTH_OPEN_CLIP = 1024 };
@@ -172,6 +173,32 @@ char *draft_part_config(const struct draft_weights *weights, enum draft_ldm_part
     if (text == NULL && !shapes.failed)
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a configuration");
     return text;
+}
+
+static struct draft_weights *open_single_file(const char *path, const struct draft_part *part, void *config,
+                                              struct draft_arena *arena, struct draft_error *err)
+{
+    struct draft_weights *weights = draft_weights_open_ldm(path, part->part, arena, err);
+    char *text = weights != NULL ? draft_part_config(weights, part->part, err) : NULL;
+    bool ok = text != NULL && part->parse(config, text, path, err);
+    free(text);
+    if (ok)
+        return weights;
+    draft_weights_close(weights);
+    return NULL;
+}
+
+struct draft_weights *draft_part_open(const char *path, const struct draft_part *part, void *config,
+                                      struct draft_arena *arena, struct draft_error *err)
+{
+    char name[4096];
+    if (draft_is_single_file(path))
+        return open_single_file(path, part, config, arena, err);
+    if (snprintf(name, sizeof name, "%s/config.json", path) >= (int)sizeof name) {
+        draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s's folder has too long a name", part->title);
+        return NULL;
+    }
+    return part->read(config, name, err) ? draft_weights_open(path, part->stem, arena, err) : NULL;
 }
 
 char *draft_single_file_scheduler(const struct draft_safetensors *file)

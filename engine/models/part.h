@@ -13,6 +13,17 @@ bool draft_is_single_file(const char *path); /* a file, whatever is in it */
 
 struct draft_weights *draft_part_weights(const char *path, const char *stem, enum draft_ldm_part part,
                                          struct draft_arena *arena, struct draft_error *err);
+/* How a part's configuration is read, from config.json of its folder or from the text inferred of a single file. */
+struct draft_part {
+    enum draft_ldm_part part;
+    const char *stem;  /* of the folder's weight files */
+    const char *title; /* "the UNet" */
+    bool (*read)(void *config, const char *path, struct draft_error *err);
+    bool (*parse)(void *config, const char *text, const char *shown, struct draft_error *err);
+};
+/* Configuration, then weights. NULL with a sentence; draft_weights_close() otherwise. */
+struct draft_weights *draft_part_open(const char *path, const struct draft_part *part, void *config,
+                                      struct draft_arena *arena, struct draft_error *err);
 /* The configuration of a part of a single file, as the JSON of diffusers' or transformers' config.json; the caller
  * frees. NULL with a sentence when tensors are missing that every such model has. */
 char *draft_part_config(const struct draft_weights *weights, enum draft_ldm_part part, struct draft_error *err);

@@ -22,36 +22,28 @@ static void load(struct draft_loader *loader, struct draft_unet *unet)
     unet->weights = loader->first;
 }
 
-/* Configuration and weights, from a folder or a single file. */
-static struct draft_weights *open_part(const char *path, struct unet_config *config, struct draft_arena *arena,
-                                       struct draft_error *err)
+static bool read_config(void *config, const char *path, struct draft_error *err)
 {
-    char name[4096];
-    if (draft_is_single_file(path)) {
-        struct draft_weights *weights = draft_weights_open_ldm(path, DRAFT_LDM_UNET, arena, err);
-        char *text = weights != NULL ? draft_part_config(weights, DRAFT_LDM_UNET, err) : NULL;
-        if (text != NULL && draft_unet_config_parse(config, text, path, err)) {
-            free(text);
-            return weights;
-        }
-        free(text);
-        draft_weights_close(weights);
-        return NULL;
-    }
-    if (snprintf(name, sizeof name, "%s/config.json", path) >= (int)sizeof name) {
-        draft_fail(err, DRAFT_INVALID_ARGUMENT, "the UNet's folder has too long a name");
-        return NULL;
-    }
-    return draft_unet_config_read(config, name, err) ? draft_weights_open(path, "diffusion_pytorch_model", arena, err)
-                                                     : NULL;
+    return draft_unet_config_read(config, path, err);
 }
+
+static bool parse_config(void *config, const char *text, const char *shown, struct draft_error *err)
+{
+    return draft_unet_config_parse(config, text, shown, err);
+}
+
+static const struct draft_part PART = {.part = DRAFT_LDM_UNET,
+                                       .stem = "diffusion_pytorch_model",
+                                       .title = "the UNet",
+                                       .read = read_config,
+                                       .parse = parse_config};
 
 struct draft_unet *draft_unet_open(const char *path, struct draft_arena *arena, struct draft_adapter *adapter,
                                    struct draft_error *err)
 {
     static const char *const INERT[] = {NULL};
     struct unet_config config;
-    struct draft_weights *weights = open_part(path, &config, arena, err);
+    struct draft_weights *weights = draft_part_open(path, &PART, &config, arena, err);
     if (weights == NULL)
         return NULL;
     struct draft_loader loader;

@@ -25,33 +25,23 @@ static bool pass_on(const struct draft_error *error, struct draft_error *err)
     return error->code == DRAFT_OK || draft_fail(err, error->code, "%s", error->message);
 }
 
-/* Configuration and weights, from a folder or a single file. */
-static struct draft_weights *open_part(const char *path, struct vae_config *config, struct draft_arena *arena,
-                                       struct draft_error *err)
+static bool read_config(void *config, const char *path, struct draft_error *err)
 {
-    char name[4096];
-    if (draft_is_single_file(path)) {
-        struct draft_weights *weights = draft_weights_open_ldm(path, DRAFT_LDM_VAE, arena, err);
-        char *text = weights != NULL ? draft_part_config(weights, DRAFT_LDM_VAE, err) : NULL;
-        if (text != NULL && draft_vae_config_parse(config, text, path, err)) {
-            free(text);
-            return weights;
-        }
-        free(text);
-        draft_weights_close(weights);
-        return NULL;
-    }
-    if (snprintf(name, sizeof name, "%s/config.json", path) >= (int)sizeof name) {
-        draft_fail(err, DRAFT_INVALID_ARGUMENT, "the VAE's folder has too long a name");
-        return NULL;
-    }
-    return draft_vae_config_read(config, name, err) ? draft_weights_open(path, STEM, arena, err) : NULL;
+    return draft_vae_config_read(config, path, err);
 }
+
+static bool parse_config(void *config, const char *text, const char *shown, struct draft_error *err)
+{
+    return draft_vae_config_parse(config, text, shown, err);
+}
+
+static const struct draft_part PART = {
+    .part = DRAFT_LDM_VAE, .stem = STEM, .title = "the VAE", .read = read_config, .parse = parse_config};
 
 struct draft_vae *draft_vae_open(const char *path, struct draft_arena *arena, struct draft_error *err)
 {
     struct vae_config config;
-    struct draft_weights *weights = open_part(path, &config, arena, err);
+    struct draft_weights *weights = draft_part_open(path, &PART, &config, arena, err);
     if (weights == NULL)
         return NULL;
     struct draft_loader loader;
