@@ -44,8 +44,11 @@ static bool open_machine(struct draft_engine *e, struct draft_error *err)
     if (!(e->backend = draft_backend_create_cpu(&options, err)))
         return options.bf16 ? blame(err, "spec.precision") : false;
     if (!(e->weights = draft_arena_create("engine", limit, err)) ||
-        !(e->step = draft_arena_create("step", limit, err)) || !draft_graph_init(&e->graph, e->backend, e->step, err))
+        !(e->step = draft_arena_create("step", limit, err)) ||
+        !(e->gradients = draft_arena_create("gradient", limit, err)) ||
+        !draft_graph_init(&e->graph, e->backend, e->step, err))
         return false;
+    e->graph.gradients = e->gradients;
     e->graph.keep_going = draft_progress_keep_going;
     e->graph.context = &e->progress;
     return true;
@@ -209,6 +212,7 @@ void draft_engine_close(struct draft_engine *e)
     draft_pipeline_close(&e->pipeline);
     draft_graph_finish(&e->graph);
     draft_backend_destroy(e->backend);
+    draft_arena_destroy(e->gradients);
     draft_arena_destroy(e->step);
     draft_arena_destroy(e->base);
     draft_arena_destroy(e->weights);
@@ -286,7 +290,8 @@ static void put_memory(struct draft_report *report, struct draft_engine *e)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    put(report, (double)draft_arena_high_water(e->step), "memory/step_arena_bytes");
+    put(report, (double)(draft_arena_high_water(e->step) + draft_arena_high_water(e->gradients)),
+        "memory/step_arena_bytes");
     put(report, (double)draft_arena_live(e->weights), "memory/engine_arena_bytes");
     put(report, (double)draft_backend_prepared_bytes(e->backend), "memory/prepared_bytes");
     put(report, (double)draft_progress_peak_memory(&e->progress), "memory/peak_bytes");

@@ -119,13 +119,15 @@ static bool measure(struct draft_engine *e, const struct setting *s, uint64_t *b
     size_t standing = standing_bytes(e);
     struct draft_graph graph = {0};
     struct draft_arena *arena = draft_arena_create("trial", ENDLESS, err);
-    struct draft_backend *dry = arena ? draft_backend_create_cpu(&options, err) : NULL;
+    struct draft_arena *gradients = arena ? draft_arena_create("trial's gradients", ENDLESS, err) : NULL;
+    struct draft_backend *dry = gradients ? draft_backend_create_cpu(&options, err) : NULL;
     bool ok = dry && draft_graph_init(&graph, dry, arena, err);
     if (ok) {
+        graph.gradients = gradients;
         draft_backend_keep(dry, s->keep);
         ok = dry_step(e, s, &graph, err);
         *bytes = standing + evaluation_bytes(e, s) + draft_arena_high_water(arena) +
-                 draft_arena_high_water(graph.notes) + draft_backend_prepared_bytes(dry) +
+                 draft_arena_high_water(gradients) + draft_arena_high_water(graph.notes) + draft_backend_prepared_bytes(dry) +
                  draft_backend_scratch_bytes(dry);
     }
     if (!ok)
@@ -133,6 +135,7 @@ static bool measure(struct draft_engine *e, const struct setting *s, uint64_t *b
     if (dry)
         draft_graph_finish(&graph);
     draft_backend_destroy(dry);
+    draft_arena_destroy(gradients);
     draft_arena_destroy(arena);
     return ok;
 }

@@ -23,6 +23,7 @@ struct draft_engine {
     struct draft_arena *weights; /* the engine's life: weights, adapter, gradients, moments */
     struct draft_arena *base;    /* of pipeline.base, while there is one */
     struct draft_arena *step;    /* a step's: activations */
+    struct draft_arena *gradients; /* and their gradients */
     struct draft_graph graph;
     struct draft_adapter *adapter; /* NULL: the UNet's own weights are trained */
     struct draft_trained trained;

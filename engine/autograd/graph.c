@@ -46,13 +46,16 @@ void draft_graph_finish(struct draft_graph *g)
 
 struct draft_mark draft_graph_mark(const struct draft_graph *g)
 {
-    return (struct draft_mark){draft_arena_mark(g->step), draft_arena_mark(g->notes)};
+    return (struct draft_mark){draft_arena_mark(g->step), draft_arena_mark(g->notes),
+                               g->gradients != NULL ? draft_arena_mark(g->gradients) : 0};
 }
 
 void draft_graph_release(struct draft_graph *g, struct draft_mark mark)
 {
     draft_arena_release(g->step, mark.step);
     draft_arena_release(g->notes, mark.notes);
+    if (g->gradients != NULL)
+        draft_arena_release(g->gradients, mark.gradients);
 }
 
 void draft_graph_reset(struct draft_graph *g, const struct draft_mark *mark)
@@ -172,7 +175,7 @@ bool draft_tape_record(struct draft_graph *g, const struct draft_call *call)
     struct draft_tape_node *node = draft_note(g, sizeof *node + call->args_size);
     if (node == NULL)
         return false;
-    *node = (struct draft_tape_node){.previous = g->tape->last, .call = *call};
+    *node = (struct draft_tape_node){.previous = g->tape->last, .end = draft_arena_mark(g->step), .call = *call};
     if (call->args_size > 0)
         node->call.args = memcpy(node + 1, call->args, call->args_size);
     g->tape->last = node;
@@ -228,7 +231,10 @@ struct draft_tensor *draft_scope_end(struct draft_graph *g, struct draft_mark ma
     }
     struct draft_tensor old = *keep;
     size_t bytes = bytes_of(&old);
-    void *data = draft_arena_slide(g->step, mark.step, old.data, bytes);
+    if (draft_backend_is_dry(g->backend)) /* nothing is there to be moved */
+        draft_arena_release(g->step, mark.step);
+    void *data = draft_backend_is_dry(g->backend) ? draft_arena_alloc(g->step, bytes)
+                                                  : draft_arena_slide(g->step, mark.step, old.data, bytes);
     if (data == NULL) {
         draft_arena_fail(g->step, bytes, &g->error);
         return NULL;

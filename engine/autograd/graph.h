@@ -18,7 +18,8 @@
  * Memory: the values of forward activations are bumped in the step arena, which is memory of the backend; tensors'
  * structs, the tape and ops' arguments are in a second arena, always on the host. Both are marked and released
  * together. draft_scope_* frees the temporaries of no-gradient work at once. draft_recompute() keeps a block's output
- * only and runs the block again in the backward pass. After a backward pass the step arena holds the activations only.
+ * only and runs the block again in the backward pass. After a backward pass the step arena holds the activations
+ * only, or nothing that was recorded, where gradients have an arena of their own.
  *
  * Thread: one graph, one thread; kernels use the backend's pool inside.
  */
@@ -37,6 +38,9 @@ struct draft_graph {
     struct draft_backend *backend;
     struct draft_arena *step;  /* values of activations and gradients, where the backend computes; lent */
     struct draft_arena *notes; /* structs, tape, arguments: host memory; the graph's own */
+    /* Lent, of the same memory as `step`: gradients of activations are put here, and the backward pass gives activations
+     * back as it passes them, so that none may be read after it. NULL: gradients are in `step`, activations stay. */
+    struct draft_arena *gradients;
     struct draft_tape *tape;
     bool recording;           /* false: no-gradient mode */
     struct draft_error error; /* the first failure */
@@ -89,9 +93,9 @@ bool draft_graph_init(struct draft_graph *g, struct draft_backend *backend, stru
                       struct draft_error *err);
 void draft_graph_finish(struct draft_graph *g);
 
-/* How far both arenas are filled. */
+/* How far the arenas are filled. */
 struct draft_mark {
-    size_t step, notes;
+    size_t step, notes, gradients;
 };
 struct draft_mark draft_graph_mark(const struct draft_graph *g);
 /* Forgets what was allocated since the mark; for op files: a model says it with draft_scope_end(). */

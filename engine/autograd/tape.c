@@ -30,15 +30,20 @@ static bool reserve_leaf(struct draft_graph *g, struct draft_tensor *x)
     return true;
 }
 
+static struct draft_arena *gradient_arena(const struct draft_graph *g)
+{
+    return g->gradients != NULL ? g->gradients : g->step;
+}
+
 static struct draft_gradient_block *new_block(struct draft_graph *g, size_t bytes)
 {
     struct draft_gradient_block *block = draft_note(g, sizeof *block);
     if (block == NULL)
         return NULL;
-    *block = (struct draft_gradient_block){.bytes = bytes, .offset = draft_arena_mark(g->step)};
-    block->values = draft_arena_alloc(g->step, bytes);
+    *block = (struct draft_gradient_block){.bytes = bytes, .offset = draft_arena_mark(gradient_arena(g))};
+    block->values = draft_arena_alloc(gradient_arena(g), bytes);
     if (block->values == NULL) {
-        draft_arena_fail(g->step, bytes, &g->error);
+        draft_arena_fail(gradient_arena(g), bytes, &g->error);
         return NULL;
     }
     return block;
@@ -130,8 +135,9 @@ static void drop_above(struct draft_gradient_block **link, size_t offset)
 
 void draft_tape_drop_buffers(struct draft_graph *g, struct draft_mark mark)
 {
-    drop_above(&g->tape->spare, mark.step);
-    drop_above(&g->tape->used, mark.step);
+    size_t offset = g->gradients != NULL ? mark.gradients : mark.step;
+    drop_above(&g->tape->spare, offset);
+    drop_above(&g->tape->used, offset);
 }
 
 bool draft_tape_keep_going(struct draft_graph *g)
@@ -146,7 +152,7 @@ bool draft_tape_walk(struct draft_graph *g)
     int nodes = 0;
     while (g->tape->last != NULL) {
         struct draft_call *call = &g->tape->last->call;
-        g->tape->last = g->tape->last->previous;
+        struct draft_tape_node *previous = g->tape->last = g->tape->last->previous;
         /* Not written: nothing that the root depends on has read it. */
         if (call->out->grad_written) {
             if (++nodes % ASK_EVERY == 0 && !draft_tape_keep_going(g))
@@ -158,6 +164,9 @@ bool draft_tape_walk(struct draft_graph *g)
             }
         }
         release_gradient(g->tape, call->out);
+        /* The nodes still to come were recorded before this one's output was made, and read nothing made since. */
+        if (g->gradients != NULL && previous != NULL)
+            draft_arena_release(g->step, previous->end);
     }
     return true;
 }
@@ -194,6 +203,8 @@ bool draft_graph_backward(struct draft_graph *g, struct draft_tensor *root, cons
     g->tape->level = 0;
     g->tape->spare = g->tape->used = NULL;
     /* All that was allocated since are gradients of activations, and those have been used. */
+    if (mark.step > draft_arena_mark(g->step))
+        mark.step = draft_arena_mark(g->step);
     if (done)
         draft_graph_release(g, mark);
     return done;

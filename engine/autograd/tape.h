@@ -9,6 +9,7 @@
 
 struct draft_tape_node {
     struct draft_tape_node *previous;
+    size_t end; /* of the step arena when it was recorded: what came later, no node up to here has seen */
     struct draft_call call;
 };
 
@@ -17,7 +18,7 @@ struct draft_tape_node {
 struct draft_gradient_block {
     float *values;
     size_t bytes;
-    size_t offset; /* of the step arena when it was made: blocks above a mark go with it */
+    size_t offset; /* of its arena when it was made: blocks above a mark go with it */
     struct draft_gradient_block *next;
 };
 

@@ -44,7 +44,7 @@ void draft_checksum_finish(struct draft_checksum *sum, char *hex)
 static bool read_all(int descriptor, const char *path, struct draft_checksum *sum, uint64_t *total,
                      struct draft_error *err)
 {
-    enum { PIECE = 1 << 20 };
+    enum { PIECE = 1 << 17 }; /* within the second cache, and still few calls */
     unsigned char *piece = malloc(PIECE);
     if (piece == NULL)
         return draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory while reading %s", path);

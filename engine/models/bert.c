@@ -72,7 +72,7 @@ void draft_bert_load(struct draft_loader *loader, struct bert *bert, const struc
     char name[160];
     bert->config = *config;
     snprintf(name, sizeof name, "%sembeddings.word_embeddings.weight", prefix);
-    bert->word = draft_load_tensor(loader, name, 2, (int64_t[]){config->vocabulary, config->width});
+    bert->word = draft_load_table(loader, name, config->vocabulary, config->width);
     snprintf(name, sizeof name, "%sembeddings.position_embeddings.weight", prefix);
     bert->position = draft_load_tensor(loader, name, 2, (int64_t[]){config->positions, config->width});
     draft_load_layer_norm(loader, &bert->norm, config->width, config->eps, "%sembeddings.LayerNorm", prefix);

@@ -76,6 +76,11 @@ struct draft_tensor *draft_load_tensor(struct draft_loader *loader, const char *
     return remember(loader, draft_weights_take(loader->weights, key, rank, dim, &loader->error));
 }
 
+struct draft_tensor *draft_load_table(struct draft_loader *loader, const char *key, int64_t rows, int64_t width)
+{
+    return load_matrix(loader, key, rows, width);
+}
+
 void draft_load_shape(struct draft_loader *loader, const char *key, int rank, const char *expected, int64_t *dim)
 {
     int found_rank;

@@ -47,6 +47,9 @@ void *draft_load_alloc(struct draft_loader *loader, size_t bytes);
 /* One tensor by its full key, with its values. */
 struct draft_tensor *draft_load_tensor(struct draft_loader *loader, const char *key, int rank, const int64_t *dim);
 
+/* A table [rows, width] that only draft_embedding() reads, a few rows at a time: they stay in the file. */
+struct draft_tensor *draft_load_table(struct draft_loader *loader, const char *key, int64_t rows, int64_t width);
+
 /* For a model whose configuration is its tensors: the shape of one that must be there with this rank, each side at
  * least 1. `expected` as in "[width, 3, patch, patch]". dim is left as it is once loading has failed. */
 void draft_load_shape(struct draft_loader *loader, const char *key, int rank, const char *expected, int64_t *dim);

@@ -203,8 +203,7 @@ static void load_text(struct draft_loader *loader, struct draft_clip *clip, cons
     const struct clip_text_config *c = &config->text;
     const int64_t width = c->tower.width;
     clip->text.config = *c;
-    clip->text.token_embedding =
-        draft_load_tensor(loader, "token_embedding.weight", 2, (int64_t[]){c->vocabulary, width});
+    clip->text.token_embedding = draft_load_table(loader, "token_embedding.weight", c->vocabulary, width);
     clip->text.position_embedding =
         draft_load_tensor(loader, "positional_embedding", 2, (int64_t[]){c->positions, width});
     load_blocks(loader, &clip->text.encoder, &c->tower, TEXT_BLOCKS);

@@ -1,8 +1,10 @@
 /*
- * embedding: y[.., c] = table[ids[..], c], table [v, c], ids I32 [n, s] -> y [n, s, c]
+ * embedding: y[.., c] = table[ids[..], c], table [v, c], ids I32 [n, s] -> y [n, s, c]. A table without values is read
+ * from its file, row by row.
  *   dtable[id] = sum of dy where that id stands, zero for ids that do not occur
  */
 #include "ops/op.h"
+#include "tensor/weight_source.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -11,12 +13,12 @@ enum { TABLE, IDS };
 
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
-    (void)g;
     const int32_t *ids = call->in[IDS]->data;
     int64_t c = draft_last(call->in[TABLE]);
     for (int64_t i = 0; i < draft_tensor_count(call->in[IDS]); i++)
-        memcpy(draft_f32(call->out) + i * c, draft_f32(call->in[TABLE]) + ids[i] * c, (size_t)c * sizeof(float));
-    return true;
+        if (!draft_weight_rows(call->in[TABLE], ids[i], 1, draft_f32(call->out) + i * c, &g->error))
+            return false;
+    return draft_weight_unchanged(call->in[TABLE], &g->error);
 }
 
 static bool backward(struct draft_graph *g, struct draft_call *call)

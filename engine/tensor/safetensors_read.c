@@ -410,7 +410,7 @@ static bool all_finite(const uint32_t *bits, size_t n)
 
 bool draft_safetensors_check_finite(const struct draft_safetensors_entry *entry, struct draft_error *err)
 {
-    enum { PIECE = 1 << 16 };
+    enum { PIECE = 1 << 14 }; /* numbers: within the second cache */
     union {
         float value[PIECE];
         uint32_t bits[PIECE];

@@ -213,9 +213,9 @@ static bool micro_batch(struct part *part)
     }
 
     /* 4. to 6. */
-    if (!score_and_backpropagate(part, x0, kl, 0))
+    if (stopped && x0 && !draft_copy_values(g, stopped, x0)) /* gone after the backward pass */
         return false;
-    if (stopped && !draft_copy_values(g, stopped, x0))
+    if (!score_and_backpropagate(part, x0, kl, 0))
         return false;
     for (int copy = 1; copy <= dp->lv_copies; copy++) {
         draft_graph_reset(g, &mark);

@@ -162,6 +162,30 @@ static void test_arena__hides_released_memory_from_the_address_sanitizer(void **
 #endif
 }
 
+static char released[8];
+
+static void note_release(void *name)
+{
+    strcat(released, name);
+}
+
+static void test_arena__what_it_owns_dies_with_the_blocks_before_it(void **state)
+{
+    (void)state;
+    struct draft_arena *arena = draft_arena_create("test", 1 << 20, NULL);
+    released[0] = '\0';
+    assert_true(draft_arena_own(arena, note_release, "a"));
+    assert_non_null(draft_arena_alloc(arena, 64));
+    size_t mark = draft_arena_mark(arena);
+    assert_true(draft_arena_own(arena, note_release, "b"));
+    assert_non_null(draft_arena_alloc(arena, 64));
+    assert_true(draft_arena_own(arena, note_release, "c"));
+    draft_arena_release(arena, mark);
+    assert_string_equal(released, "cb");
+    draft_arena_destroy(arena);
+    assert_string_equal(released, "cba");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +197,7 @@ int main(void)
         cmocka_unit_test(test_arena__lends_memory_that_is_not_its_own),
         cmocka_unit_test(test_arena__copies_strings),
         cmocka_unit_test(test_arena__hides_released_memory_from_the_address_sanitizer),
+        cmocka_unit_test(test_arena__what_it_owns_dies_with_the_blocks_before_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -154,6 +154,36 @@ static void test_tape__has_flat_memory_and_repeats_its_addresses(void **state)
     }
 }
 
+static void test_tape__gives_activations_back_where_gradients_have_an_arena(void **state)
+{
+    struct op_test *t = *state;
+    struct draft_graph *g = &t->g;
+    struct draft_tensor *x = GIVEN(t, 8, 16), *w1 = GIVEN(t, 32, 16), *w2 = GIVEN(t, 16, 32);
+    float gradient[2][2][512];
+    struct draft_mark mark = draft_graph_mark(g);
+    struct draft_arena *gradients = draft_arena_create("gradients", 1 << 20, NULL);
+    for (int apart = 0; apart < 2; apart++) {
+        g->gradients = apart ? gradients : NULL;
+        w1->grad = gradient[apart][0];
+        w2->grad = gradient[apart][1];
+        w1->grad_written = w2->grad_written = false;
+        struct draft_tensor *h = x;
+        for (int i = 0; i < 12; i++)
+            h = residual(g, h, w1, w2);
+        struct draft_tensor *loss = draft_mean(g, h);
+        size_t forward = draft_arena_live(t->arena) - mark.step;
+        assert_true(draft_graph_backward(g, loss, NULL));
+        size_t left = draft_arena_live(t->arena) - mark.step;
+        assert_true(apart ? left < forward / 12 : left == forward);
+        draft_graph_reset(g, &mark);
+    }
+    assert_memory_equal(gradient[0], gradient[1], sizeof gradient[0]);
+    assert_int_equal(draft_arena_live(gradients), 0);
+    assert_true(draft_arena_high_water(gradients) > 0);
+    g->gradients = NULL;
+    draft_arena_destroy(gradients);
+}
+
 static void test_tape__keeps_the_first_error_and_takes_null_after_it(void **state)
 {
     struct op_test *t = *state;
@@ -273,6 +303,7 @@ int main(void)
         op_test_case(test_tape__passes_nothing_through_a_detached_tensor),
         op_test_case(test_tape__leaves_out_what_the_root_does_not_depend_on),
         op_test_case(test_tape__has_flat_memory_and_repeats_its_addresses),
+        op_test_case(test_tape__gives_activations_back_where_gradients_have_an_arena),
         op_test_case(test_tape__keeps_the_first_error_and_takes_null_after_it),
         op_test_case(test_tape__refuses_to_record_an_op_without_gradient_before_it_runs),
         op_test_case(test_tape__says_which_op_ran_out_of_memory),
