@@ -130,7 +130,7 @@ static bool resolve_trained(struct draft_job_config *config, struct draft_error 
 
 static bool resolve_optimizer(struct draft_job_config *config, struct draft_error *err)
 {
-    default_real(&config->learning_rate, 1e-4);
+    default_real(&config->learning_rate, config->train == DRAFT_TRAIN_FULL ? 1e-5 : 1e-4);
     default_real(&config->beta1, 0.9);
     default_real(&config->beta2, 0.999);
     default_real(&config->epsilon, 1e-8);

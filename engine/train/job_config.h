@@ -46,7 +46,7 @@ struct draft_job_config {
     double lora_alpha;      /* 0: rank */
     double ema_decay;       /* of an average of the trained weights; 0: none */
 
-    double learning_rate;         /* 0: 1e-4 */
+    double learning_rate;         /* 0: 1e-4, or 1e-5 where every weight is trained */
     double beta1, beta2, epsilon; /* 0: 0.9, 0.999, 1e-8 */
     double weight_decay;
     int warmup_steps;     /* < 0: 10 */

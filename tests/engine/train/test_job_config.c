@@ -40,6 +40,19 @@ static void test_job_config__fills_the_reference_defaults(void **state)
     assert_int_equal(draft_job_config_total_steps(&c), 7);
 }
 
+static void test_job_config__every_weight_learns_slower_and_has_no_rank(void **state)
+{
+    (void)state;
+    struct draft_error err = {0};
+    struct draft_job_config c = demo_job();
+    c.train = DRAFT_TRAIN_FULL;
+    c.lora_rank = 0;
+    c.learning_rate = 0;
+    for (int i = 0; i < 2; i++) /* a resolved one may be resolved again */
+        assert_true(draft_job_config_resolve(&c, &err));
+    assert_true(c.learning_rate == 1e-5 && c.lora_rank == 0 && c.lora_alpha == 0);
+}
+
 static void test_job_config__keeps_what_was_given(void **state)
 {
     (void)state;
@@ -126,6 +139,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_job_config__fills_the_reference_defaults),
+        cmocka_unit_test(test_job_config__every_weight_learns_slower_and_has_no_rank),
         cmocka_unit_test(test_job_config__keeps_what_was_given),
         cmocka_unit_test(test_job_config__counts_epochs_in_whole_updates),
         cmocka_unit_test(test_job_config__refuses_absurd_numbers_by_field),
