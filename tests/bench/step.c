@@ -3,7 +3,8 @@
  * `draft_plus.py --bench`, so that tests/bench/run puts the two side by side.
  *
  *   bench_step PIPELINE REWARD [--steps N] [--warm N] [--batch N] [--micro N] [--T N] [--K N] [--lv N] [--cfg W]
- *              [--kl C] [--rank R] [--size PIXELS] [--precision fp32|bf16] [--threads N] [--isa NAME] [--recompute]
+ *              [--kl C] [--rank R] [--size PIXELS] [--precision fp32|bf16] [--memory fast|low]
+ *              [--threads N] [--isa NAME] [--recompute]
  *
  * REWARD: a CLIPModel folder, or a reward as a job names it ("jpeg"). --steps 0: only opens, and says how long it took.
  */
@@ -47,15 +48,23 @@ static int fail(const struct draft_error *err)
 static bool parse(int argc, char **argv, struct draft_job_config *config, struct length *length)
 {
     static const struct option options[] = {
-        {"steps", required_argument, NULL, 's'},   {"warm", required_argument, NULL, 'w'},
-        {"batch", required_argument, NULL, 'b'},   {"micro", required_argument, NULL, 'm'},
-        {"T", required_argument, NULL, 'T'},       {"K", required_argument, NULL, 'K'},
-        {"lv", required_argument, NULL, 'l'},      {"cfg", required_argument, NULL, 'c'},
-        {"kl", required_argument, NULL, 'k'},      {"rank", required_argument, NULL, 'r'},
-        {"size", required_argument, NULL, 'S'},    {"precision", required_argument, NULL, 'p'},
+        {"steps", required_argument, NULL, 's'},
+        {"warm", required_argument, NULL, 'w'},
+        {"batch", required_argument, NULL, 'b'},
+        {"micro", required_argument, NULL, 'm'},
+        {"T", required_argument, NULL, 'T'},
+        {"K", required_argument, NULL, 'K'},
+        {"lv", required_argument, NULL, 'l'},
+        {"cfg", required_argument, NULL, 'c'},
+        {"kl", required_argument, NULL, 'k'},
+        {"rank", required_argument, NULL, 'r'},
+        {"size", required_argument, NULL, 'S'},
+        {"precision", required_argument, NULL, 'p'},
         {"memory", required_argument, NULL, 'M'},
-        {"threads", required_argument, NULL, 't'}, {"isa", required_argument, NULL, 'i'},
-        {"recompute", no_argument, NULL, 'R'},     {NULL, 0, NULL, 0},
+        {"threads", required_argument, NULL, 't'},
+        {"isa", required_argument, NULL, 'i'},
+        {"recompute", no_argument, NULL, 'R'},
+        {NULL, 0, NULL, 0},
     };
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (o) {
@@ -98,7 +107,9 @@ static bool parse(int argc, char **argv, struct draft_job_config *config, struct
             config->precision = optarg[0] == 'b' ? DRAFT_PRECISION_BF16 : DRAFT_PRECISION_FP32;
             break;
         case 'M':
-            config->recompute = strcmp(optarg, "low") == 0;
+            config->memory = strcmp(optarg, "low") == 0    ? DRAFT_MEMORY_LOW
+                             : strcmp(optarg, "fast") == 0 ? DRAFT_MEMORY_FAST
+                                                           : DRAFT_MEMORY_AUTO;
             break;
         case 't':
             config->threads = atoi(optarg);
@@ -148,12 +159,14 @@ static bool run(struct draft_engine *engine, const struct length *length, double
     return true;
 }
 
-static void print(const double *seconds, int steps, int batch, double open_seconds, const struct draft_report *mean)
+static void print(const double *seconds, int steps, int batch, double open_seconds, bool low,
+                  const struct draft_report *mean)
 {
     static double sorted[MAX_STEPS];
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("{\"open_seconds\": %.3f, \"peak_mib\": %.1f", open_seconds, (double)usage.ru_maxrss / 1024);
+    printf("{\"open_seconds\": %.3f, \"memory\": \"%s\", \"peak_mib\": %.1f", open_seconds, low ? "low" : "fast",
+           (double)usage.ru_maxrss / 1024);
     if (steps > 0) {
         memcpy(sorted, seconds, (size_t)steps * sizeof *seconds);
         qsort(sorted, (size_t)steps, sizeof *sorted, ascending);
@@ -207,7 +220,8 @@ int main(int argc, char **argv)
     double open_seconds = now() - start;
     if (!engine || (length.steps > 0 && !run(engine, &length, seconds, &mean, &err)))
         return fail(&err);
+    bool low = draft_engine_config(engine)->memory == DRAFT_MEMORY_LOW;
     draft_engine_close(engine);
-    print(seconds, length.steps, config.global_batch, open_seconds, &mean);
+    print(seconds, length.steps, config.global_batch, open_seconds, low, &mean);
     return 0;
 }
