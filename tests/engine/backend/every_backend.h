@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "backend/cpu/cpu.h"
+#include "engine/backend/uniform.h"
 
 #if defined(__x86_64__)
 enum { ISAS = 4, THREADS = 3 };
@@ -54,16 +55,6 @@ static int destroy_backends(void **state)
         for (int t = 0; t < THREADS; t++)
             draft_backend_destroy(backends[i][t]);
     return 0;
-}
-
-static uint64_t random_state = 88172645463325252u;
-
-static inline double uniform(void) /* (0, 1) */
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return ((double)(random_state >> 11) + 0.5) / 9007199254740992.0;
 }
 
 /* numbers() makes such as bf16 has: then bf16 products are as exact as fp32's, and held to the same bounds. */

@@ -19,6 +19,7 @@
 
 #include "backend/cuda/cuda.h"
 #include "emulation.h"
+#include "engine/backend/uniform.h"
 #include "tensor/half.h"
 
 static const double BOUND[] = {[DRAFT_F32] = 1e-5, [DRAFT_BF16] = 2e-2};
@@ -52,16 +53,6 @@ static inline void free_all(void)
 {
     while (allocations > 0)
         free(allocated[--allocations]);
-}
-
-static uint64_t random_state = 88172645463325252u;
-
-static inline double uniform(void) /* (0, 1) */
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return ((double)(random_state >> 11) + 0.5) / 9007199254740992.0;
 }
 
 /* Normal numbers that the type holds exactly, so that CPU and device start from the same. */
