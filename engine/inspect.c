@@ -70,6 +70,10 @@ bool draft_inspect(const struct draft_job_config *config, const struct draft_wat
     inspection->memory_bytes = e->memory_bytes;
     bool ok = look_at_prompts(e, inspection, err) && draft_memory_check(e, err);
     look_at_size(e, inspection);
+    if (e->fast_bytes)
+        warn(inspection,
+             "memory is \"low\": fast would need %.1f GiB or more, which is over 70 %% of what this machine has",
+             (double)e->fast_bytes / (1 << 30));
     if (ok && e->config.global_batch > e->config.prompt_count && e->config.prompt_count > 1)
         warn(inspection, "a step of %d samples runs through the %d prompts more than once", e->config.global_batch,
              e->config.prompt_count);

@@ -165,6 +165,7 @@ bool draft_memory_plan(struct draft_engine *e, struct draft_error *err)
         if (!measure(e, &s, &e->memory_bytes, err))
             return false;
         low = c->memory == DRAFT_MEMORY_AUTO && e->memory_bytes > comfortable;
+        e->fast_bytes = low ? e->memory_bytes : 0;
         s.keep = e->memory_bytes < comfortable ? comfortable - e->memory_bytes : 0;
     }
     if (low)

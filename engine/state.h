@@ -40,6 +40,7 @@ struct draft_engine {
     int evaluation_prompt_count;
     uint64_t base_parameters;
     uint64_t memory_bytes; /* estimate of the peak; 0: none was made */
+    uint64_t fast_bytes;   /* of memory "fast", where auto became low because of it; else 0 */
 
     int64_t step_count; /* done, skipped ones included */
     int bad_steps;      /* skipped in a row, up to now */

@@ -72,6 +72,12 @@ static void test_memory__the_estimate_is_within_a_tenth_of_the_peak(void **state
     }
 }
 
+static void assert_says(const char *message, const char *part)
+{
+    if (!strstr(message, part))
+        fail_msg("\"%s\" does not say \"%s\"", message, part);
+}
+
 static struct draft_engine *open_with(struct draft_job_config config, enum draft_memory memory, size_t limit)
 {
     struct draft_error err = {0};
@@ -103,6 +109,12 @@ static void test_memory__auto_is_fast_while_that_is_comfortable(void **state)
     assert_true(e->config.recompute);
     assert_true(e->memory_bytes < all / 3);
     draft_engine_close(e);
+
+    struct draft_error err = {0};
+    struct draft_inspection found;
+    config.memory_limit = 100 << 20;
+    assert_true(draft_inspect(&config, NULL, &found, &err));
+    assert_says(found.warnings, "memory is \"low\": fast would need 0.1 GiB or more");
 }
 
 static void test_memory__both_modes_compute_the_same_numbers(void **state)
@@ -134,12 +146,6 @@ static const char *refusal(struct draft_job_config config, enum draft_memory mem
     assert_int_equal(err.code, DRAFT_OUT_OF_MEMORY);
     assert_string_equal(err.field, "spec.memory");
     return err.message;
-}
-
-static void assert_says(const char *message, const char *part)
-{
-    if (!strstr(message, part))
-        fail_msg("\"%s\" does not say \"%s\"", message, part);
 }
 
 static void test_memory__what_cannot_fit_is_refused_with_what_would(void **state)
