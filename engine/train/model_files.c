@@ -1,6 +1,8 @@
 #include "train/model_files.h"
 
+#include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -133,6 +135,57 @@ static bool is_stable_diffusion(const char *folder, struct draft_error *err)
     return ok && known;
 }
 
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int is_checkpoint(const struct dirent *entry)
+{
+    const char *dot = strrchr(entry->d_name, '.');
+    return dot != NULL && strcmp(dot, ".safetensors") == 0;
+}
+
+/* A folder of something else: what it may have been meant for. */
+static bool refuse_folder(const char *folder, struct draft_error *err)
+{
+    if (is_there(folder, "config.json"))
+        return draft_fail(
+            err, DRAFT_INVALID_ARGUMENT,
+            "%s is one part of a model; give the folder that holds unet/, vae/, text_encoder/, tokenizer/ "
+            "and scheduler/",
+            folder);
+    struct dirent **entry = NULL;
+    int count = scandir(folder, &entry, is_checkpoint, by_name);
+    if (count > 0)
+        draft_fail(err, DRAFT_INVALID_ARGUMENT,
+                   "%s has no unet/ and is no diffusers folder; to open the checkpoint in it give the file itself: "
+                   "%s/%.200s",
+                   folder, folder, entry[0]->d_name);
+    else
+        draft_fail(
+            err, DRAFT_NOT_FOUND,
+            "%s holds no model: expected a diffusers folder (unet/, vae/, text_encoder/, tokenizer/, scheduler/) "
+            "or a .safetensors file",
+            folder);
+    for (int i = 0; i < count; i++)
+        free(entry[i]);
+    free(entry);
+    return false;
+}
+
+static bool has_every_part(const char *folder, struct draft_error *err)
+{
+    static const char *const parts[] = {"unet", "vae", "text_encoder", "tokenizer", "scheduler"};
+    if (!is_there(folder, "unet"))
+        return refuse_folder(folder, err);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!is_there(folder, parts[i]))
+            return draft_fail(err, DRAFT_NOT_FOUND, "%s has no %s/, which a Stable Diffusion folder needs", folder,
+                              parts[i]);
+    return true;
+}
+
 bool draft_model_locate(struct draft_model_files *files, const char *model, struct draft_error *err)
 {
     *files = (struct draft_model_files){.single = draft_is_single_file(model)};
@@ -140,7 +193,8 @@ bool draft_model_locate(struct draft_model_files *files, const char *model, stru
         return locate_single(files, model, err);
     if (access(model, F_OK) != 0)
         return draft_fail_errno(err, "cannot open the model %s", model);
-    return is_stable_diffusion(model, err) && put(files->tokenizer, model, "tokenizer", err) &&
-           put(files->text, model, "text_encoder", err) && put(files->unet, model, "unet", err) &&
-           put(files->vae, model, "vae", err) && put(files->scheduler, model, "scheduler/scheduler_config.json", err);
+    return is_stable_diffusion(model, err) && has_every_part(model, err) &&
+           put(files->tokenizer, model, "tokenizer", err) && put(files->text, model, "text_encoder", err) &&
+           put(files->unet, model, "unet", err) && put(files->vae, model, "vae", err) &&
+           put(files->scheduler, model, "scheduler/scheduler_config.json", err);
 }

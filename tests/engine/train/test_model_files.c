@@ -7,35 +7,55 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "train/model_files.h"
 
-static char folder[] = "/tmp/draft-model-files-XXXXXX";
+static char folder[40];
+
+static const char *const parts[] = {"unet", "vae", "text_encoder", "tokenizer", "scheduler"};
+
+static const char *inside(const char *name)
+{
+    static char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
 
 static int make_folder(void **state)
 {
     (void)state;
-    return mkdtemp(folder) == NULL;
+    strcpy(folder, "/tmp/draft-model-files-XXXXXX");
+    bool ok = mkdtemp(folder) != NULL;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        ok = ok && mkdir(inside(parts[i]), 0700) == 0;
+    return !ok;
 }
 
 static int remove_folder(void **state)
 {
     (void)state;
-    char path[64];
-    snprintf(path, sizeof path, "%s/model_index.json", folder);
-    unlink(path);
-    return rmdir(folder);
+    char command[80];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    return system(command);
 }
 
-static void write_index(const char *text)
+static void write_file(const char *name, const char *text)
 {
-    char path[64];
-    snprintf(path, sizeof path, "%s/model_index.json", folder);
-    FILE *file = fopen(path, "w");
+    FILE *file = fopen(inside(name), "w");
     assert_non_null(file);
     fputs(text, file);
     fclose(file);
+}
+
+static void refused(const char *words)
+{
+    struct draft_model_files files;
+    struct draft_error err = {0};
+    assert_false(draft_model_locate(&files, folder, &err));
+    if (strstr(err.message, words) == NULL || strstr(err.message, folder) == NULL)
+        fail_msg("\"%s\" does not say \"%s\"", err.message, words);
 }
 
 static void test_model_files__takes_the_parts_of_a_stable_diffusion_folder(void **state)
@@ -46,12 +66,12 @@ static void test_model_files__takes_the_parts_of_a_stable_diffusion_folder(void 
         "{\"_class_name\": \"StableDiffusionImg2ImgPipeline\"}",
         "{\"_diffusers_version\": \"0.42.1\"}",
     };
-    char expected[64];
+    char expected[128];
     snprintf(expected, sizeof expected, "%s/scheduler/scheduler_config.json", folder);
     for (size_t i = 0; i < sizeof indices / sizeof *indices; i++) {
         struct draft_model_files files;
         struct draft_error err = {0};
-        write_index(indices[i]);
+        write_file("model_index.json", indices[i]);
         if (!draft_model_locate(&files, folder, &err))
             fail_msg("%s", err.message);
         assert_false(files.single);
@@ -74,14 +94,22 @@ static void test_model_files__other_pipelines_are_named(void **state)
         {"{\"_class_name\": ", "model_index.json is not JSON"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct draft_model_files files;
-        struct draft_error err = {0};
-        write_index(rows[i].text);
-        assert_false(draft_model_locate(&files, folder, &err));
-        assert_int_equal(err.code, DRAFT_INVALID_ARGUMENT);
-        if (strstr(err.message, rows[i].words) == NULL || strstr(err.message, folder) == NULL)
-            fail_msg("\"%s\" does not say \"%s\"", err.message, rows[i].words);
+        write_file("model_index.json", rows[i].text);
+        refused(rows[i].words);
     }
+}
+
+static void test_model_files__a_folder_that_is_no_model_says_what_to_give(void **state)
+{
+    (void)state;
+    assert_int_equal(rmdir(inside("tokenizer")), 0);
+    refused("has no tokenizer/, which a Stable Diffusion folder needs");
+    assert_int_equal(rmdir(inside("unet")), 0);
+    refused("holds no model: expected a diffusers folder (unet/, vae/, ");
+    write_file("v1-5.safetensors", "");
+    refused("to open the checkpoint in it give the file itself: ");
+    write_file("config.json", "{}");
+    refused("is one part of a model; give the folder that holds unet/, ");
 }
 
 static void test_model_files__a_model_that_is_not_there_is_named(void **state)
@@ -94,12 +122,15 @@ static void test_model_files__a_model_that_is_not_there_is_named(void **state)
     assert_non_null(strstr(err.message, "/nowhere/sd15"));
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model_files__takes_the_parts_of_a_stable_diffusion_folder),
-        cmocka_unit_test(test_model_files__other_pipelines_are_named),
-        cmocka_unit_test(test_model_files__a_model_that_is_not_there_is_named),
+        TEST(test_model_files__takes_the_parts_of_a_stable_diffusion_folder),
+        TEST(test_model_files__other_pipelines_are_named),
+        TEST(test_model_files__a_folder_that_is_no_model_says_what_to_give),
+        TEST(test_model_files__a_model_that_is_not_there_is_named),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
