@@ -121,7 +121,7 @@ def main():
     p.add_argument("--demo", action="store_true")
     p.add_argument("--size", type=int, default=256)
     p.add_argument("--sampling-steps", type=int, default=4)
-    p.add_argument("--steps", type=int, default=4)
+    p.add_argument("--steps", type=int, default=6)  # enough to be disturbed four times before the last
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     for old in ("state", "base", "tuned", "midway", "merged"):
