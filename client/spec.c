@@ -82,12 +82,13 @@ const struct draft_option draft_spec_options[] = {
     OPTION("checkpoint-every", 0, INT, "N", "checkpoint_every", "save every N steps (default 50)"),
     OPTION("checkpoint-keep", 0, INT, "N", "checkpoint_keep", "newest checkpoints kept (default 3; 2 of --train full)"),
     OPTION("recompute", 0, NONE, NULL, "recompute", "gradient checkpointing: less memory, more arithmetic"),
-    OPTION("memory", 0, STRING, "MODE", "memory",
-           "fast: weights are kept in every form that steps use; low: as few as possible, and recompute, for a model that "
-           "would not fit; auto (default): fast where it needs at most 70 % of the machine's memory"),
+    OPTION(
+        "memory", 0, STRING, "MODE", "memory",
+        "fast: weights are kept in every form that steps use; low: as few as possible, and recompute, for a model that "
+        "would not fit; auto (default): fast where it needs at most 70 % of the machine's memory"),
     OPTION("precision", 0, STRING, "NAME", "precision",
            "fp32 (default) or bf16: 16-bit products, summed in 32 bits: faster, less exact"),
-    OPTION("device", 0, STRING, "NAME", "device", "\"auto\" (default) or \"cpu\""),
+    OPTION("device", 0, STRING, "NAME", "device", "auto (default): a GPU where there is one; cpu, cuda:0, cuda:1 ..."),
     OPTION("threads", 0, INT, "N", "threads", "processor threads (default: all)"),
     OPTION("max-retries", 0, INT, "N", "max_retries", "restarts after a crash (default 2; -1: none)"),
     {.name = NULL},

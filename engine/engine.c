@@ -36,16 +36,42 @@ static bool loading(struct draft_engine *e, int done, struct draft_error *err)
     return draft_fail(err, DRAFT_CANCELLED, "loading was stopped on request");
 }
 
+/* What the CUDA backend does not do yet. */
+static bool fits_gpu(const struct draft_job_config *c, struct draft_error *err)
+{
+    const char *field = c->precision == DRAFT_PRECISION_BF16 ? "spec.precision"
+                        : c->train == DRAFT_TRAIN_FULL       ? "spec.train"
+                        : c->ema_decay > 0                   ? "spec.ema_decay"
+                                                             : NULL;
+    return !field || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field,
+                                      "on a GPU a job trains a LoRA in fp32, without an average; leave %s out, or use "
+                                      "--device cpu",
+                                      strchr(field, '.') + 1);
+}
+
+/* "auto" takes a GPU only for what it can do. */
+static const char *device_of(const struct draft_job_config *c)
+{
+    bool automatic = !c->device || !c->device[0] || strcmp(c->device, "auto") == 0;
+    return !automatic ? c->device : fits_gpu(c, NULL) ? "auto" : "cpu";
+}
+
 static bool open_machine(struct draft_engine *e, struct draft_error *err)
 {
     struct draft_backend_options options = {
         .threads = e->config.threads, .isa = e->config.isa, .bf16 = e->config.precision == DRAFT_PRECISION_BF16};
     size_t limit = draft_memory_limit();
-    if (!(e->backend = draft_backend_create_cpu(&options, err)))
-        return options.bf16 ? blame(err, "spec.precision") : false;
+    const char *device = device_of(&e->config);
+    if (!(e->backend = draft_backend_open(device, getenv("DRAFT_CUDA_LIBRARIES"), &options, &draft_services, err)))
+        return blame(err, options.bf16 && strcmp(device, "cpu") == 0 ? "spec.precision" : "spec.device");
+    if (!draft_backend_on_host(e->backend) &&
+        (!fits_gpu(&e->config, err) ||
+         !(e->parameters = draft_backend_arena(e->backend, "parameter", SIZE_MAX / 4, err))))
+        return false;
+    size_t step_limit = draft_backend_on_host(e->backend) ? limit : SIZE_MAX / 4;
     if (!(e->weights = draft_arena_create("engine", limit, err)) ||
-        !(e->step = draft_arena_create("step", limit, err)) ||
-        !(e->gradients = draft_arena_create("gradient", limit, err)) ||
+        !(e->step = draft_backend_arena(e->backend, "step", step_limit, err)) ||
+        !(e->gradients = draft_backend_arena(e->backend, "gradient", step_limit, err)) ||
         !draft_graph_init(&e->graph, e->backend, e->step, err))
         return false;
     e->graph.gradients = e->gradients;
@@ -211,9 +237,10 @@ void draft_engine_close(struct draft_engine *e)
     draft_scoring_close(&e->scoring);
     draft_pipeline_close(&e->pipeline);
     draft_graph_finish(&e->graph);
-    draft_backend_destroy(e->backend);
     draft_arena_destroy(e->gradients);
     draft_arena_destroy(e->step);
+    draft_arena_destroy(e->parameters);
+    draft_backend_destroy(e->backend);
     draft_arena_destroy(e->base);
     draft_arena_destroy(e->weights);
     free(e->evaluation_prompts);
@@ -373,6 +400,10 @@ bool draft_engine_step(struct draft_engine *e, struct draft_report *report, stru
         if (e->ema)
             draft_ema_update(e->ema);
         e->bad_steps = 0;
+    }
+    if (e->opt->error.code != DRAFT_OK) {
+        draft_fail(err, e->opt->error.code, "step %" PRId64 ": optimizer: %s", e->step_count, e->opt->error.message);
+        return false;
     }
     double end = draft_clock_seconds();
     report->seconds = end - start;

@@ -155,8 +155,8 @@ bool draft_memory_plan(struct draft_engine *e, struct draft_error *err)
     struct draft_job_config *c = &e->config;
     size_t comfortable = (size_t)(COMFORTABLE * (double)limit_of(e));
     struct setting s = setting_of(e);
-    if (c->sample_only || !draft_backend_on_host(e->backend)) {
-        if (c->memory == DRAFT_MEMORY_LOW)
+    if (c->sample_only || !draft_backend_on_host(e->backend)) { /* a GPU's memory is not planned */
+        if (c->memory == DRAFT_MEMORY_LOW && draft_backend_on_host(e->backend))
             draft_backend_keep(e->backend, 0);
         return true;
     }

@@ -2,7 +2,7 @@
 #ifndef DRAFT_STATE_H
 #define DRAFT_STATE_H
 
-#include "backend/backend.h"
+#include "backend/open.h"
 #include "base/checksum.h"
 #include "engine.h"
 #include "models/lpips.h"
@@ -20,10 +20,11 @@ struct draft_engine {
     struct draft_progress progress;
 
     struct draft_backend *backend;
-    struct draft_arena *weights; /* the engine's life: weights, adapter, gradients, moments */
-    struct draft_arena *base;    /* of pipeline.base, while there is one */
-    struct draft_arena *step;    /* a step's: activations */
-    struct draft_arena *gradients; /* and their gradients */
+    struct draft_arena *weights;    /* the engine's life: weights, adapter, gradients, moments */
+    struct draft_arena *base;       /* of pipeline.base, while there is one */
+    struct draft_arena *step;       /* a step's: activations, where the backend computes */
+    struct draft_arena *gradients;  /* and their gradients */
+    struct draft_arena *parameters; /* NULL on the CPU; else what is trained, and its gradients and moments */
     struct draft_graph graph;
     struct draft_adapter *adapter; /* NULL: the UNet's own weights are trained */
     struct draft_trained trained;

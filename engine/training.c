@@ -13,7 +13,9 @@ bool draft_engine_open_trained(struct draft_engine *e, struct draft_error *err)
     const struct draft_job_config *c = &e->config;
     bool listed = e->adapter ? draft_trained_adapter(&e->trained, e->adapter, e->weights, err)
                              : draft_trained_unet(&e->trained, e->pipeline.unet, e->weights, err);
-    if (!listed || (c->ema_decay > 0 && !(e->ema = draft_ema_create(&e->trained, c->ema_decay, e->weights, err))))
+    if (!listed || !draft_trained_move(&e->trained, e->backend, e->parameters, err))
+        return false;
+    if (c->ema_decay > 0 && !(e->ema = draft_ema_create(&e->trained, c->ema_decay, e->weights, err)))
         return false;
     if (c->sample_only)
         return true;

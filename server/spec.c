@@ -281,15 +281,24 @@ static bool check_choice(const char *name, const char *const *names, size_t coun
     return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "\"%s\" is not known here; use %s", shown, list);
 }
 
+/* Whether there is such a GPU, its worker says. */
+static bool check_device(const char *device, struct draft_error *err)
+{
+    static const char *const names[] = {"auto", "cpu", "cuda", "cuda:0"};
+    size_t digits = strncmp(device, "cuda:", 5) == 0 ? strspn(device + 5, "0123456789") : 0;
+    if (digits >= 1 && digits <= 3 && !device[5 + digits])
+        return true;
+    return check_choice(device, names, COUNT(names), "spec.device", err);
+}
+
 static bool check_choices(const Draftd__V1__JobSpec *spec, struct draft_error *err)
 {
     static const char *const memory[] = {"auto", "fast", "low"};
-    static const char *const train[] = {"lora", "full"}, *const precision[] = {"fp32", "bf16"},
-                             *const device[] = {"auto", "cpu"};
+    static const char *const train[] = {"lora", "full"}, *const precision[] = {"fp32", "bf16"};
     return check_choice(spec->train, train, COUNT(train), "spec.train", err) &&
            check_choice(spec->memory, memory, COUNT(memory), "spec.memory", err) &&
            check_choice(spec->precision, precision, COUNT(precision), "spec.precision", err) &&
-           check_choice(spec->device, device, COUNT(device), "spec.device", err);
+           check_device(spec->device, err);
 }
 
 size_t draftd_spec_checkpoints_kept(const Draftd__V1__JobSpec *spec)

@@ -62,3 +62,15 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     set_tests_properties(golden.isa-${isa} PROPERTIES LABELS "engine;golden" TIMEOUT 600 SKIP_RETURN_CODE 77)
   endforeach()
 endif()
+
+# The same numbers from the CUDA backend's code, over fakes (libdraft_cuda_host.so).
+if(TARGET draft_cuda_host)
+  add_dependencies(golden_check draft_cuda_host)
+  add_test(NAME cuda-host.golden COMMAND golden_check --device cuda ${golden}/unet_demo ${golden}/vae ${golden}/clip_l
+    ${golden}/clip_h ${golden}/lpips.safetensors ${golden}/resize_bicubic_antialias.safetensors
+    ${golden}/samplers.safetensors)
+  add_test(NAME cuda-host.golden-sd15 COMMAND golden_check --device cuda ${golden}/unet_sd15)
+  set_tests_properties(cuda-host.golden cuda-host.golden-sd15 PROPERTIES TIMEOUT 600
+    ENVIRONMENT "DRAFT_CUDA_PLUGIN=$<TARGET_FILE:draft_cuda_host>" LABELS "engine;golden;cuda-host")
+  set_tests_properties(cuda-host.golden-sd15 PROPERTIES LABELS "engine;golden;cuda-host;slow")
+endif()

@@ -71,6 +71,18 @@ bool draft_backend_axpby(struct draft_backend *backend, int64_t n, float alpha, 
     return draft_backend_kind(backend)->axpby(backend, n, alpha, a, y, accumulate, err);
 }
 
+bool draft_backend_gradient_norm(struct draft_backend *backend, int64_t n, const float *gradient, double *norm,
+                                 struct draft_error *err)
+{
+    return draft_backend_kind(backend)->gradient_norm(backend, n, gradient, norm, err);
+}
+
+bool draft_backend_adamw(struct draft_backend *backend, int64_t n, const struct draft_update *update,
+                         const float *gradient, float *parameter, float *m, float *v, struct draft_error *err)
+{
+    return draft_backend_kind(backend)->adamw(backend, n, update, gradient, parameter, m, v, err);
+}
+
 void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *weight)
 {
     draft_backend_kind(backend)->forget(backend, weight);

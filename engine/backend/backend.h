@@ -31,12 +31,21 @@ struct draft_backend_options {
     bool dry;
 };
 
+/* One update by AdamW, its numbers rounded as train/adamw.c rounds them. */
+struct draft_update {
+    double max_norm;                  /* gradients are scaled down to it */
+    float keep;                       /* 1 - learning rate * weight decay */
+    float step;                       /* learning rate / (1 - beta1^t) */
+    float root2;                      /* sqrt(1 - beta2^t) */
+    float epsilon, beta2, new1, new2; /* new: 1 - beta */
+};
+
 /* What each backend fills in; the functions below say what they mean. */
 struct draft_backend_kind {
-    const char *name;                  /* "cpu", "cuda" */
+    const char *name;                         /* "cpu", "cuda" */
     const struct draft_op_column *const *ops; /* in the order of ops.def; NULL: the ops' own descriptors' functions */
     void (*destroy)(struct draft_backend *backend);
-    /* NULL: values live in host memory, and the next five are not asked for either */
+    /* NULL: values live in host memory, and the next seven, axpby apart, are not asked for either */
     bool (*region)(struct draft_backend *backend, size_t limit, struct draft_arena_region *out,
                    struct draft_error *err);
     void *(*alloc)(struct draft_backend *backend, size_t bytes, struct draft_error *err);
@@ -46,6 +55,10 @@ struct draft_backend_kind {
     bool (*fill)(struct draft_backend *backend, float *at, int64_t n, float value, struct draft_error *err);
     bool (*axpby)(struct draft_backend *backend, int64_t n, float alpha, const float *a, float *y, bool accumulate,
                   struct draft_error *err);
+    bool (*gradient_norm)(struct draft_backend *backend, int64_t n, const float *gradient, double *norm,
+                          struct draft_error *err);
+    bool (*adamw)(struct draft_backend *backend, int64_t n, const struct draft_update *update, const float *gradient,
+                  float *parameter, float *m, float *v, struct draft_error *err);
     void (*forget)(struct draft_backend *backend, struct draft_tensor *weight);
     size_t (*prepared_bytes)(const struct draft_backend *backend);
     void (*keep)(struct draft_backend *backend, size_t bytes); /* NULL: this backend plans by itself */
@@ -101,6 +114,16 @@ bool draft_backend_fill(struct draft_backend *backend, float *at, int64_t n, flo
 /* y = alpha a (+ y), n numbers: how the tape seeds and hands on gradients. */
 bool draft_backend_axpby(struct draft_backend *backend, int64_t n, float alpha, const float *a, float *y,
                          bool accumulate, struct draft_error *err);
+
+/* --- The optimizer, where values do not live on the host: n parameters in one buffer, their gradients in another ----
+ */
+
+/* The gradients' norm, summed in double; not finite when any number is not. Waits. */
+bool draft_backend_gradient_norm(struct draft_backend *backend, int64_t n, const float *gradient, double *norm,
+                                 struct draft_error *err);
+/* Clips, then updates; leaves everything as it is when the norm is not finite. */
+bool draft_backend_adamw(struct draft_backend *backend, int64_t n, const struct draft_update *update,
+                         const float *gradient, float *parameter, float *m, float *v, struct draft_error *err);
 
 /* --- Prepared weights ------------------------------------------------------------------------------------------------
  */

@@ -37,7 +37,7 @@ static bool fail_to_load(struct draft_error *err)
     return draft_fail(
         err, DRAFT_FAILED_PRECONDITION,
         "the CUDA backend cannot be loaded: %s; it needs NVIDIA's cuBLAS for CUDA 13: install it, or name "
-        "its folder in cuda.libraries, or use --device cpu",
+        "its folder in DRAFT_CUDA_LIBRARIES, or use --device cpu",
         dlerror());
 }
 
@@ -116,6 +116,19 @@ int draft_devices(const char *libraries, struct draft_device *list, int room, st
 /* --- The backend ----------------------------------------------------------------------------------------------------
  */
 
+/* Why there is none is no matter to who leaves the choice to us. Without a driver nothing large is loaded. */
+static bool has_gpu(const char *libraries)
+{
+    const char *plugin = getenv("DRAFT_CUDA_PLUGIN");
+    void *driver = plugin != NULL && plugin[0] ? NULL : dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (driver == NULL && (plugin == NULL || !plugin[0]))
+        return false;
+    if (driver != NULL)
+        dlclose(driver);
+    struct draft_error unseen = {0};
+    return draft_devices(libraries, NULL, 0, &unseen) > 0;
+}
+
 struct draft_backend *draft_backend_open(const char *device, const char *libraries,
                                          const struct draft_backend_options *options,
                                          const struct draft_services *services, struct draft_error *err)
@@ -123,9 +136,8 @@ struct draft_backend *draft_backend_open(const char *device, const char *librari
     struct draft_device_choice choice;
     if (!draft_device_parse(device, &choice, err))
         return NULL;
-    struct draft_error unseen = {0}; /* why there is no GPU is no matter to who leaves the choice to us */
-    if (choice.automatic && draft_devices(libraries, NULL, 0, &unseen) < 1)
-        choice.cpu = true;
+    if (choice.automatic)
+        choice.cpu = !has_gpu(libraries);
     if (choice.cpu)
         return draft_backend_create_cpu(options, err);
     const struct draft_plugin *plugin = load(libraries, err);

@@ -10,11 +10,15 @@ struct draft_adamw *draft_adamw_create(const struct draft_trained *trained, stru
         draft_arena_fail(arena, sizeof *opt, err);
         return NULL;
     }
-    *opt = (struct draft_adamw){.count = trained->count, .param = trained->tensor};
+    *opt = (struct draft_adamw){
+        .count = trained->count, .param = trained->tensor, .backend = trained->backend, .max_norm = INFINITY};
+    size_t before = trained->backend ? draft_arena_live(trained->values) : 0;
     float **grad = draft_trained_zeros(trained, arena, err);
     if (!grad || !(opt->m = draft_trained_zeros(trained, arena, err)) ||
         !(opt->v = draft_trained_zeros(trained, arena, err)))
         return NULL;
+    if (trained->backend) /* gradients and both moments */
+        opt->numbers = (int64_t)((draft_arena_live(trained->values) - before) / sizeof(float) / 3);
     for (int i = 0; i < opt->count; i++) {
         opt->param[i]->grad = grad[i];
         opt->param[i]->grad_written = false;
@@ -28,8 +32,24 @@ void draft_adamw_zero_grad(struct draft_adamw *opt)
         opt->param[i]->grad_written = false;
 }
 
-double draft_adamw_grad_norm(const struct draft_adamw *opt)
+/* Of parameters that nothing was read from this step, the device sees zeros. */
+static double norm_on_device(struct draft_adamw *opt)
 {
+    double norm = NAN;
+    bool ok = true;
+    for (int i = 0; ok && i < opt->count; i++)
+        if (!opt->param[i]->grad_written)
+            ok = draft_backend_fill(opt->backend, opt->param[i]->grad, draft_tensor_count(opt->param[i]), 0,
+                                    &opt->error);
+    if (ok)
+        draft_backend_gradient_norm(opt->backend, opt->numbers, opt->param[0]->grad, &norm, &opt->error);
+    return norm;
+}
+
+double draft_adamw_grad_norm(struct draft_adamw *opt)
+{
+    if (opt->backend && opt->count > 0)
+        return norm_on_device(opt);
     double sum = 0;
     for (int i = 0; i < opt->count; i++) {
         const struct draft_tensor *p = opt->param[i];
@@ -43,7 +63,8 @@ double draft_adamw_grad_norm(const struct draft_adamw *opt)
 void draft_adamw_clip(struct draft_adamw *opt, double norm, double max_norm)
 {
     double factor = max_norm / (norm + 1e-6);
-    if (factor >= 1)
+    opt->max_norm = max_norm;
+    if (factor >= 1 || opt->backend)
         return;
     for (int i = 0; i < opt->count; i++) {
         struct draft_tensor *p = opt->param[i];
@@ -62,6 +83,12 @@ void draft_adamw_step(struct draft_adamw *opt, const struct draft_adamw_options 
     float step = (float)(o->learning_rate / correction1);
     float root2 = (float)sqrt(correction2), epsilon = (float)o->epsilon;
     float beta2 = (float)o->beta2, new1 = (float)(1 - o->beta1), new2 = (float)(1 - o->beta2);
+    if (opt->backend && opt->count > 0) {
+        const struct draft_update update = {opt->max_norm, keep, step, root2, epsilon, beta2, new1, new2};
+        draft_backend_adamw(opt->backend, opt->numbers, &update, opt->param[0]->grad, draft_f32(opt->param[0]),
+                            opt->m[0], opt->v[0], &opt->error);
+        return;
+    }
     for (int i = 0; i < opt->count; i++) {
         struct draft_tensor *p = opt->param[i];
         if (!p->grad_written)

@@ -7,13 +7,18 @@
 #ifndef DRAFT_TRAIN_ADAMW_H
 #define DRAFT_TRAIN_ADAMW_H
 
+#include "base/error.h"
 #include "train/trained.h"
 
 struct draft_adamw {
     int count;
-    struct draft_tensor **param; /* the list's */
-    float **m, **v;              /* first and second moments, shapes as param's */
-    int64_t updates;             /* Adam's t: steps that were not skipped */
+    struct draft_tensor **param;   /* the list's */
+    float **m, **v;                /* first and second moments, shapes as param's */
+    int64_t updates;               /* Adam's t: steps that were not skipped */
+    struct draft_backend *backend; /* NULL: on the host */
+    int64_t numbers;               /* else: of all, each one's padding included; they begin at those of param[0] */
+    double max_norm;               /* to clip to with the next step */
+    struct draft_error error;      /* of the device; asked after a step */
 };
 
 struct draft_adamw *draft_adamw_create(const struct draft_trained *trained, struct draft_arena *arena,
@@ -22,7 +27,7 @@ struct draft_adamw *draft_adamw_create(const struct draft_trained *trained, stru
 /* Forgets all gradients: the next backward pass overwrites them. */
 void draft_adamw_zero_grad(struct draft_adamw *opt);
 /* sqrt of the sum of squares of all gradients; not finite when any of them is not. */
-double draft_adamw_grad_norm(const struct draft_adamw *opt);
+double draft_adamw_grad_norm(struct draft_adamw *opt);
 /* torch's clip_grad_norm_: gradients *= min(1, max_norm / (norm + 1e-6)). */
 void draft_adamw_clip(struct draft_adamw *opt, double norm, double max_norm);
 

@@ -121,16 +121,25 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct draft_safetensors_item *)a)->name, ((const struct draft_safetensors_item *)b)->name);
 }
 
-/* Everything to be written, in name order; the data stays where it is. */
+/* Everything to be written, in name order; the data stays where it is, or is copied into `room` where that is not the
+ * host. */
 static bool gather(const struct draft_checkpoint_state *state, struct draft_safetensors_item *item,
-                   char (*name)[MAX_NAME], struct draft_error *err)
+                   char (*name)[MAX_NAME], float *room, struct draft_error *err)
 {
+    struct draft_backend *backend = state->trained->backend;
     int count = 0;
     for (int i = 0; i < state->trained->count; i++)
         for (int part = 0; part < parts_of(state); part++, count++) {
             const struct draft_tensor *shape = state->trained->tensor[i];
             const float *values = values_of(state, i, (enum part)part);
             name_of(state, i, (enum part)part, name[count]);
+            if (backend) {
+                int64_t n = draft_tensor_count(shape);
+                if (!draft_backend_download(backend, room, values, (size_t)n * sizeof *room, err))
+                    return false;
+                values = room;
+                room += n;
+            }
             item[count] = (struct draft_safetensors_item){
                 .name = name[count], .dtype = DRAFT_F32, .rank = shape->rank, .data = values};
             memcpy(item[count].dim, shape->dim, (size_t)shape->rank * sizeof *shape->dim);
@@ -189,13 +198,16 @@ bool draft_checkpoint_save(const char *path, const struct draft_checkpoint_info 
     int count = state->trained->count * parts_of(state);
     struct draft_safetensors_item *item = calloc((size_t)count + 1, sizeof *item);
     char(*name)[MAX_NAME] = calloc((size_t)count + 1, sizeof *name);
-    bool ok = item && name;
+    size_t copied = state->trained->backend ? (size_t)(draft_trained_numbers(state->trained) * parts_of(state)) : 0;
+    float *room = malloc((copied + 1) * sizeof *room);
+    bool ok = item && name && room;
     if (!ok)
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the table of a checkpoint");
-    ok =
-        ok && gather(state, item, name, err) && fits(path, item, count, err) && write_all(path, info, item, count, err);
+    ok = ok && gather(state, item, name, room, err) && fits(path, item, count, err) &&
+         write_all(path, info, item, count, err);
     free(item);
     free(name);
+    free(room);
     if (!ok)
         return false;
 
@@ -345,6 +357,20 @@ static const struct draft_safetensors_entry *find(const struct draft_checkpoint 
     return NULL;
 }
 
+/* `backend` NULL: `to` is on the host. */
+static bool take(struct draft_backend *backend, const struct draft_safetensors_entry *e, float *to,
+                 struct draft_error *err)
+{
+    if (!backend)
+        return draft_safetensors_to_f32(e, to, err);
+    size_t bytes = (size_t)numbers(e->rank, e->dim) * sizeof *to;
+    float *read = malloc(bytes + 1);
+    bool ok = read || draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory to read a checkpoint");
+    ok = ok && draft_safetensors_to_f32(e, read, err) && draft_backend_upload(backend, to, read, bytes, err);
+    free(read);
+    return ok;
+}
+
 bool draft_checkpoint_take(const struct draft_checkpoint *c, const struct draft_checkpoint_state *state,
                            struct draft_error *err)
 {
@@ -358,7 +384,7 @@ bool draft_checkpoint_take(const struct draft_checkpoint *c, const struct draft_
             enum part part = (enum part)(i % parts);
             const struct draft_safetensors_entry *e = find(c, state, i / parts, part, err);
             float *to = values_of(state, i / parts, part);
-            if (!e || (pass == 1 && to && !draft_safetensors_to_f32(e, to, err)))
+            if (!e || (pass == 1 && to && !take(state->trained->backend, e, to, err)))
                 return false;
         }
     if (state->opt)

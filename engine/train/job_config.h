@@ -73,6 +73,7 @@ struct draft_job_config {
     enum draft_precision precision; /* of products; sums, trained weights and optimizer are fp32 */
     bool sample_only;               /* pictures alone: no gradients, no optimizer */
     size_t memory_limit;            /* bytes the engine may count on; 0: what the machine, or its control group, has */
+    const char *device;             /* NULL: "auto"; names as in backend/open.h */
     int threads;                    /* 0: all */
     const char *isa;                /* NULL: best */
 };

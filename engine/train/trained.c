@@ -70,18 +70,52 @@ int64_t draft_trained_numbers(const struct draft_trained *trained)
     return n;
 }
 
+/* The numbers behind the last one of an array are zero as well: one call of the backend works on all of them. */
+static float *zeros_of(const struct draft_trained *trained, int64_t n, struct draft_arena *arena,
+                       struct draft_error *err)
+{
+    size_t bytes = (size_t)n * sizeof(float), before;
+    if (!trained->backend) {
+        float *zeros = draft_arena_alloc(arena, bytes);
+        return zeros ? memset(zeros, 0, bytes) : NULL;
+    }
+    before = draft_arena_live(trained->values);
+    float *zeros = draft_arena_alloc(trained->values, bytes);
+    int64_t whole = (int64_t)((draft_arena_live(trained->values) - before) / sizeof(float));
+    return zeros && draft_backend_fill(trained->backend, zeros, whole, 0, err) ? zeros : NULL;
+}
+
 float **draft_trained_zeros(const struct draft_trained *trained, struct draft_arena *arena, struct draft_error *err)
 {
     size_t bytes = ((size_t)trained->count + 1) * sizeof(float *);
     float **zeros = draft_arena_alloc(arena, bytes);
     for (int i = 0; zeros && i < trained->count; i++) {
-        bytes = (size_t)draft_tensor_count(trained->tensor[i]) * sizeof(float);
-        if (!(zeros[i] = draft_arena_alloc(arena, bytes)))
+        int64_t n = draft_tensor_count(trained->tensor[i]);
+        bytes = (size_t)n * sizeof(float);
+        if (!(zeros[i] = zeros_of(trained, n, arena, err)))
             zeros = NULL;
-        else
-            memset(zeros[i], 0, bytes);
     }
     if (!zeros)
-        draft_arena_fail(arena, bytes, err);
+        draft_arena_fail(trained->backend ? trained->values : arena, bytes, err);
     return zeros;
+}
+
+bool draft_trained_move(struct draft_trained *trained, struct draft_backend *backend, struct draft_arena *values,
+                        struct draft_error *err)
+{
+    if (draft_backend_on_host(backend))
+        return true;
+    trained->backend = backend;
+    trained->values = values;
+    for (int i = 0; i < trained->count; i++) {
+        struct draft_tensor *p = trained->tensor[i];
+        int64_t n = draft_tensor_count(p);
+        float *to = zeros_of(trained, n, NULL, err);
+        if (!to)
+            return draft_arena_fail(values, (size_t)n * sizeof *to, err);
+        if (!draft_backend_upload(backend, to, p->data, (size_t)n * sizeof *to, err))
+            return false;
+        p->data = to;
+    }
+    return true;
 }

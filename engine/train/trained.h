@@ -7,14 +7,17 @@
 #ifndef DRAFT_TRAIN_TRAINED_H
 #define DRAFT_TRAIN_TRAINED_H
 
+#include "backend/backend.h"
 #include "models/lora.h"
 #include "models/unet.h"
 
 struct draft_trained {
     const char *group; /* of names in checkpoints: "lora" or "unet" */
     int count;
-    struct draft_tensor **tensor; /* F32 */
-    const char **name;            /* in checkpoints: "<module>.down", "<module>.up"; or the weight's own key */
+    struct draft_tensor **tensor;  /* F32 */
+    const char **name;             /* in checkpoints: "<module>.down", "<module>.up"; or the weight's own key */
+    struct draft_backend *backend; /* NULL: values are on the host */
+    struct draft_arena *values;    /* else: where they are, and all arrays beside them */
 };
 
 /* down, up, down, up ... in the adapter's order. */
@@ -25,7 +28,13 @@ bool draft_trained_unet(struct draft_trained *trained, struct draft_unet *unet, 
                         struct draft_error *err);
 int64_t draft_trained_numbers(const struct draft_trained *trained);
 
-/* New float arrays of the parameters' shapes, one each, zero. NULL when memory is out. */
+/* Takes the values to where the backend computes, one behind the other, into `values`, an arena of the backend's, which
+ * outlives the list. Nothing happens where that is the host. */
+bool draft_trained_move(struct draft_trained *trained, struct draft_backend *backend, struct draft_arena *values,
+                        struct draft_error *err);
+
+/* New float arrays of the parameters' shapes, one each, zero. Pointers in
+ * `arena`, numbers beside the values. NULL when memory is out. */
 float **draft_trained_zeros(const struct draft_trained *trained, struct draft_arena *arena, struct draft_error *err);
 
 #endif

@@ -144,9 +144,6 @@ static bool check_rest(const Draftd__V1__JobSpec *spec, struct draft_error *err)
     if (spec->checkpoint_every < 0)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.checkpoint_every",
                                 "checkpoint_every is %d; it must be 0 (the default) or more", spec->checkpoint_every);
-    if (spec->device[0] && strcmp(spec->device, "auto") != 0 && strcmp(spec->device, "cpu") != 0)
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.device",
-                                "there is no device \"%.60s\"; use \"auto\" or \"cpu\"", spec->device);
     return absolute(spec->model, "spec.model", err) &&
            absolute(spec->lora ? spec->lora->continue_from : "", "spec.lora.continue_from", err);
 }
@@ -162,6 +159,7 @@ bool draftd_spec_to_config(const Draftd__V1__JobSpec *spec, char *const *prompts
         .seed = spec->seed_opt_case == DRAFTD__V1__JOB_SPEC__SEED_OPT_SEED ? spec->seed : 0,
         .recompute = spec->recompute,
         .ema_decay = spec->ema_decay,
+        .device = spec->device,
         .threads = spec->threads,
     };
     if (spec->n_rewards > DRAFT_MAX_TERMS)

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "backend/backend.h"
+#include "backend/open.h"
 #include "golden.h"
 
 static const size_t ARENA_BYTES = (size_t)16 << 30; /* address space, not memory */
@@ -29,10 +29,14 @@ bool golden_open(struct golden *t, const struct golden_options *options, const c
         t->gradient_bound = 2e-1; /* up to 0.12, where a gradient is a small difference */
     }
     struct draft_backend_options how = {.threads = options->threads, .isa = options->isa};
-    t->backend = draft_backend_create_cpu(&how, &t->error);
+    const char *device = options->device ? options->device : "cpu";
+    t->backend = draft_backend_open(device, NULL, &how, &draft_services, &t->error);
+    if (t->backend == NULL)
+        return false;
     t->weights = draft_arena_create("weights", ARENA_BYTES, &t->error);
-    t->step = draft_arena_create("step", ARENA_BYTES, &t->error);
-    if (t->backend == NULL || t->weights == NULL || t->step == NULL)
+    t->step = draft_backend_arena(t->backend, "step", ARENA_BYTES, &t->error);
+    t->parameters = draft_backend_arena(t->backend, "parameters", ARENA_BYTES, &t->error);
+    if (t->weights == NULL || t->step == NULL || t->parameters == NULL)
         return false;
     return draft_graph_init(&t->g, t->backend, t->step, &t->error);
 }
@@ -41,6 +45,7 @@ void golden_close(struct golden *t)
 {
     if (t->g.tape != NULL)
         draft_graph_finish(&t->g);
+    draft_arena_destroy(t->parameters);
     draft_arena_destroy(t->step);
     draft_arena_destroy(t->weights);
     if (t->backend != NULL)

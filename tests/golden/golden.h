@@ -13,8 +13,9 @@
 #include "tensor/safetensors.h"
 
 struct golden_options {
-    const char *with; /* companion folder: a tokenizer's or an LPIPS one, or a demo folder that holds both */
-    const char *isa;  /* NULL: the best this machine has */
+    const char *with;   /* companion folder: a tokenizer's or an LPIPS one, or a demo folder that holds both */
+    const char *isa;    /* NULL: the best this machine has */
+    const char *device; /* NULL: the CPU. Others: over fakes, whose memory the host may read and write */
     const char *pipeline, *reward; /* of recorded runs and pictures; NULL: the demo's */
     int threads;                   /* 0: all */
     int micro_batch;               /* of recorded runs; 0: the whole batch */
@@ -26,7 +27,7 @@ struct golden_options {
 struct golden {
     const struct golden_options *options;
     struct draft_backend *backend;
-    struct draft_arena *weights, *step;
+    struct draft_arena *weights, *step, *parameters;
     struct draft_graph g;
     double forward_bound, gradient_bound;
     double worst_forward, worst_gradient;

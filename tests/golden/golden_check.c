@@ -26,7 +26,9 @@ static const char USAGE[] =
     "\n"
     "PATH: a folder or file made by tests/peers/make.py, draft_plus.py or pictures.py, or a folder of them.\n"
     "  --with FOLDER    the companion: a tokenizer folder, an LPIPS folder (default: the demo's)\n"
-    "  --isa NAME       x86-64, x86-64-v3, x86-64-v4 (default: the best here) or x86-64-v4-bf16 (bounds 3e-2 and 2e-1)\n"
+    "  --device NAME    cpu (default) or cuda, over the plugin of fakes in DRAFT_CUDA_PLUGIN\n"
+    "  --isa NAME       x86-64, x86-64-v3, x86-64-v4 (default: the best here) or x86-64-v4-bf16 (bounds 3e-2 and "
+    "2e-1)\n"
     "  --threads N      (default: all)\n"
     "  --micro-batch N  of recorded runs (default: the whole batch)\n"
     "  --recompute      recorded runs with gradient checkpointing\n"
@@ -280,6 +282,7 @@ enum {
     OPTION_RECOMPUTE,
     OPTION_FULL_SIZE,
     OPTION_DRAFT_PLUS,
+    OPTION_DEVICE,
     OPTION_PICTURE
 };
 
@@ -288,6 +291,7 @@ static bool parse(int count, char **argument, struct golden_options *options, in
     static const struct option LONG[] = {
         {"with", required_argument, NULL, OPTION_WITH},
         {"isa", required_argument, NULL, OPTION_ISA},
+        {"device", required_argument, NULL, OPTION_DEVICE},
         {"threads", required_argument, NULL, OPTION_THREADS},
         {"verbose", no_argument, NULL, OPTION_VERBOSE},
         {"draft-plus", no_argument, NULL, OPTION_DRAFT_PLUS},
@@ -304,6 +308,8 @@ static bool parse(int count, char **argument, struct golden_options *options, in
             options->with = optarg;
         else if (option == OPTION_ISA)
             options->isa = optarg;
+        else if (option == OPTION_DEVICE)
+            options->device = optarg;
         else if (option == OPTION_THREADS)
             options->threads = atoi(optarg);
         else if (option == OPTION_VERBOSE)

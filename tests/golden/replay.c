@@ -117,6 +117,8 @@ static bool open_run(struct replay *r)
     snprintf(spec.path, sizeof spec.path, "%s", reward);
     if (!draft_scoring_open(&r->scoring, &spec, 1, t->weights, &t->error))
         return false;
+    if (!draft_trained_move(&r->trained, t->backend, t->parameters, &t->error))
+        return false;
     r->opt = draft_adamw_create(&r->trained, t->weights, &t->error);
     r->batch = (int)setting(r, "batch", 4);
     r->lr = setting(r, "lr", 1e-3);

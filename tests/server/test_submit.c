@@ -137,8 +137,8 @@ static void test_submit__fields_are_checked_and_named(void **state)
     spec->n_rewards = 0;
     expect_refusal(f, spec, DRAFT_INVALID_ARGUMENT, "spec.rewards", "at least one");
     spec = fixture_spec(f, "", 5);
-    draftd_message_string(&spec->device, "cuda:0");
-    expect_refusal(f, spec, DRAFT_INVALID_ARGUMENT, "spec.device", "cuda:0");
+    draftd_message_string(&spec->device, "cuda:x");
+    expect_refusal(f, spec, DRAFT_INVALID_ARGUMENT, "spec.device", "cuda:x");
     spec = fixture_spec(f, "", 5);
     spec->threads = 5000;
     expect_refusal(f, spec, DRAFT_INVALID_ARGUMENT, "spec.threads", "5000");

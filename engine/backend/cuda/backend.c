@@ -163,6 +163,8 @@ static const struct draft_backend_kind CUDA = {.name = "cuda",
                                                .download = download,
                                                .fill = fill,
                                                .axpby = axpby,
+                                               .gradient_norm = draft_cuda_measure_gradient,
+                                               .adamw = draft_cuda_update,
                                                .forget = draft_cuda_weight_forget,
                                                .prepared_bytes = draft_cuda_weight_bytes};
 

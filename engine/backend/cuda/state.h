@@ -51,7 +51,6 @@ struct draft_backend {
 
 enum { DRAFT_CUDA_WORKSPACE = 32 << 20 };
 
-
 /* True when status is success; else err says what was being done and why it failed, with the remedy where there is one.
  * After a sticky error it says that the process cannot go on. */
 bool draft_cuda_ok(cudaError_t status, const char *doing, struct draft_error *err);
@@ -73,6 +72,14 @@ size_t draft_cuda_weight_bytes(const struct draft_backend *backend);
 
 struct draft_cuda_constants *draft_cuda_constants_create(struct draft_error *err);
 void draft_cuda_constants_destroy(struct draft_cuda_constants *constants);
+
+/* --- optimizer.c ----------------------------------------------------------------------------------------------------
+ */
+
+bool draft_cuda_measure_gradient(struct draft_backend *backend, int64_t n, const float *gradient, double *norm,
+                                 struct draft_error *err);
+bool draft_cuda_update(struct draft_backend *backend, int64_t n, const struct draft_update *update,
+                       const float *gradient, float *parameter, float *m, float *v, struct draft_error *err);
 
 /* --- product.c ------------------------------------------------------------------------------------------------------
  */

@@ -72,7 +72,7 @@ static void test_open__says_what_a_plugin_lacks(void **state)
     struct draft_error err = {0};
     assert_null(draft_backend_open("cuda", "/nowhere", &ONE_THREAD, &NONE, &err));
     assert_non_null(strstr(err.message, "/nowhere/libcublasLt.so.13: cannot open shared object file"));
-    assert_non_null(strstr(err.message, "cuda.libraries"));
+    assert_non_null(strstr(err.message, "DRAFT_CUDA_LIBRARIES"));
 }
 
 static void test_open__says_why_there_is_no_gpu_and_computes_on_the_cpu_when_it_may(void **state)

@@ -114,7 +114,6 @@ static void test_worker_spec__refuses_by_field(void **state)
     make(&s), s.reward.options = longer, assert_refused(&s, "spec.rewards[0].options");
     make(&s), s.job.n_rewards = 100, assert_refused(&s, "spec.rewards");
     make(&s), s.job.model = "relative", assert_refused(&s, "spec.model");
-    make(&s), s.job.device = "cuda:0", assert_refused(&s, "spec.device");
     make(&s), s.job.train = "unet", assert_refused(&s, "spec.train");
     make(&s), s.job.memory = "little", assert_refused(&s, "spec.memory");
     make(&s), s.job.precision = "fp16", assert_refused(&s, "spec.precision");
