@@ -93,7 +93,7 @@ static bool submit(struct draft_bench *bench, const Draftd__V1__JobSpec *spec, s
     draft_request_id(request_id);
     request.spec = (Draftd__V1__JobSpec *)(uintptr_t)spec;
     request.request_id = request_id;
-    Draftd__V1__CreateJobResponse *reply = draft_rpc_create_job(bench->rpc, &request, st);
+    Draftd__V1__CreateJobResponse *reply = draft_create_job(bench->rpc, &request, &bench->cx->err, st);
     if (!reply && draft_interrupted() && !bench->own) {
         struct draft_status again = {0};
         draft_interrupt_clear();

@@ -53,13 +53,7 @@ static int submit(struct draft_context *cx, const struct draft_arguments *argume
     request.spec = spec;
     request.request_id = (char *)(uintptr_t)draft_arguments_string(arguments, "request-id", id);
     request.validate_only = draft_arguments_has(arguments, "validate-only");
-    struct draft_rpc *rpc = draft_connect(cx);
-    struct draft_block wait = {.terminal = &cx->err};
-    char line[1][DRAFT_BLOCK_BYTES] = {"checking model, rewards and prompts; a large model takes a minute or so"};
-    if (cx->err.tty)
-        draft_block_draw(&wait, line, 1);
-    Draftd__V1__CreateJobResponse *reply = draft_rpc_create_job(rpc, &request, &st);
-    draft_block_clear(&wait);
+    Draftd__V1__CreateJobResponse *reply = draft_create_job(draft_connect(cx), &request, &cx->err, &st);
     if (!reply) {
         name_flag(st.field, st.message, sizeof st.message);
         return draft_report(cx, &st);

@@ -74,6 +74,18 @@ double draft_job_kl_coeff(const draft_job *job)
                : 1.0;
 }
 
+Draftd__V1__CreateJobResponse *draft_create_job(struct draft_rpc *rpc, const Draftd__V1__CreateJobRequest *request,
+                                                const struct draft_terminal *messages, struct draft_status *st)
+{
+    struct draft_block wait = {.terminal = messages};
+    char line[1][DRAFT_BLOCK_BYTES] = {"checking model, rewards and prompts; a large model takes a minute or so"};
+    if (messages->tty)
+        draft_block_draw(&wait, line, 1);
+    Draftd__V1__CreateJobResponse *reply = draft_rpc_create_job(rpc, request, st);
+    draft_block_clear(&wait);
+    return reply;
+}
+
 draft_job *draft_get_job(struct draft_rpc *rpc, const char *id, struct draft_status *st)
 {
     Draftd__V1__GetJobRequest request = DRAFTD__V1__GET_JOB_REQUEST__INIT;

@@ -25,6 +25,9 @@ const char *draft_job_title(const draft_job *job);
 /* "0.25", "vanilla" for 0: the curve's label in a sweep is the KL weight. */
 double draft_job_kl_coeff(const draft_job *job);
 
+/* CreateJob; on a terminal `messages` says meanwhile what is waited for. On the heap; NULL: st says why. */
+Draftd__V1__CreateJobResponse *draft_create_job(struct draft_rpc *rpc, const Draftd__V1__CreateJobRequest *request,
+                                                const struct draft_terminal *messages, struct draft_status *st);
 draft_job *draft_get_job(struct draft_rpc *rpc, const char *id, struct draft_status *st); /* on the heap */
 
 /* Callbacks of draft_follow_job; NULL ones are skipped. */
