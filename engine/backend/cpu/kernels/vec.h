@@ -170,8 +170,8 @@ INLINE vf vector_exp(vf x)
 /* 2^x for x <= 0 within 1e-7, zero below -126; NaN stays NaN. */
 INLINE vf vector_exp2(vf x)
 {
-    vf t = larger((vf){0} - 126.0f, x) + 12582912.0f; /* 1.5 * 2^23, as above */
-    vf r = x - (t - 12582912.0f);
+    vf c = larger((vf){0} - 126.0f, x), t = c + 12582912.0f; /* 1.5 * 2^23, as above */
+    vf r = c - (t - 12582912.0f);
     vf p = r * 1.3264727e-3f + 9.671513e-3f;
     p = p * r + 5.5507336e-2f;
     p = p * r + 2.4022242e-1f;
