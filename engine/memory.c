@@ -126,8 +126,8 @@ static bool measure(struct draft_engine *e, const struct setting *s, uint64_t *b
         graph.gradients = gradients;
         draft_backend_keep(dry, s->keep);
         ok = dry_step(e, s, &graph, err);
-        *bytes = standing + evaluation_bytes(e, s) + draft_arena_high_water(arena) +
-                 draft_arena_high_water(gradients) + draft_arena_high_water(graph.notes) + draft_backend_prepared_bytes(dry) +
+        *bytes = standing + evaluation_bytes(e, s) + draft_arena_high_water(arena) + draft_arena_high_water(gradients) +
+                 draft_arena_high_water(graph.notes) + draft_backend_prepared_bytes(dry) +
                  draft_backend_scratch_bytes(dry);
     }
     if (!ok)

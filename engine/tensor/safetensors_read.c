@@ -443,6 +443,6 @@ bool draft_safetensors_unchanged(const struct draft_safetensors *file, struct dr
     if ((size_t)status.st_size == file->size && status.st_mtim.tv_sec == file->changed.tv_sec &&
         status.st_mtim.tv_nsec == file->changed.tv_nsec)
         return true;
-    return draft_fail(err, DRAFT_DATA_LOSS, "%s was changed while it was in use; start again with the files as they are",
-                      file->path);
+    return draft_fail(err, DRAFT_DATA_LOSS,
+                      "%s was changed while it was in use; start again with the files as they are", file->path);
 }

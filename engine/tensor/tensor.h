@@ -21,15 +21,15 @@ struct draft_tensor {
     enum draft_dtype dtype;
     int rank;
     int64_t dim[DRAFT_MAX_RANK];
-    void *data;             /* NULL: a weight that keeps no values (weight_source.h) */
-    const char *name;       /* checkpoint key of a weight or parameter; NULL for an activation */
-    bool needs_grad;        /* a trained parameter, or an activation that depends on one */
-    float *grad;            /* same shape, F32; NULL until first written (parameters: until the trainer provides it) */
-    bool grad_written;      /* false: the next backward writes (overwrites); true: it adds */
-    void *prepared;         /* the backend's own form of a frozen weight (packed panels); owned by the backend */
+    void *data;        /* NULL: a weight that keeps no values (weight_source.h) */
+    const char *name;  /* checkpoint key of a weight or parameter; NULL for an activation */
+    bool needs_grad;   /* a trained parameter, or an activation that depends on one */
+    float *grad;       /* same shape, F32; NULL until first written (parameters: until the trainer provides it) */
+    bool grad_written; /* false: the next backward writes (overwrites); true: it adds */
+    void *prepared;    /* the backend's own form of a frozen weight (packed panels); owned by the backend */
     const struct draft_weight_source *source; /* of a weight without data */
-    bool every_step;        /* a weight used at every denoising step, many times a training step: worth keeping packed */
-    int tape_level;         /* the tape's: 0 for a leaf (weight, input); else the depth of the tape that recorded it */
+    bool every_step; /* a weight used at every denoising step, many times a training step: worth keeping packed */
+    int tape_level;  /* the tape's: 0 for a leaf (weight, input); else the depth of the tape that recorded it */
 };
 
 static inline int64_t draft_tensor_count(const struct draft_tensor *t)
@@ -45,8 +45,8 @@ static inline float *draft_f32(const struct draft_tensor *t)
     return (float *)t->data; /* the cast is for C++, which the .cu files are */
 }
 
-size_t draft_dtype_size(enum draft_dtype dtype);       /* bytes of an element */
-const char *draft_dtype_name(enum draft_dtype dtype);  /* "F32" as safetensors spells it */
+size_t draft_dtype_size(enum draft_dtype dtype);      /* bytes of an element */
+const char *draft_dtype_name(enum draft_dtype dtype); /* "F32" as safetensors spells it */
 /* "[2, 16, 16, 64]" into a buffer; returns the buffer. */
 const char *draft_shape_text(int rank, const int64_t *dim, char *buffer, size_t size);
 

@@ -39,12 +39,8 @@ struct transform {
 static void transform_panel(const struct transform *t, int64_t panel, float *out)
 {
     int64_t nr = t->kernels->nr, whole = 9 * t->c * nr, first = panel * nr;
-    struct draft_winograd_weights w = {.w = t->packed + panel * whole,
-                                       .in = t->c,
-                                       .in_step = nr,
-                                       .out_step = 1,
-                                       .tap_step = t->c * nr,
-                                       .depth = t->c};
+    struct draft_winograd_weights w = {
+        .w = t->packed + panel * whole, .in = t->c, .in_step = nr, .out_step = 1, .tap_step = t->c * nr, .depth = t->c};
     if (!t->backward) {
         t->kernels->winograd_weights(&w, t->o - first < nr ? t->o - first : nr, out);
         return;
@@ -167,8 +163,7 @@ static struct layout lay_out(const struct winograd_tasks *t, const struct draft_
     size_t source = made ? 0 : kept ? packed->bytes : draft_prepared_scratch(backend, w, packed);
     l.transformed = l.packed + draft_round_up((int64_t)(source / sizeof(float)), 16);
     l.shared = l.transformed + (kept || l.fused ? 0 : (int64_t)(transformed->bytes / sizeof(float)));
-    l.each = t->m_floats + (l.together ? 0 : t->v_floats) +
-             (l.fused ? 36 * t->w.c * backend->kernels->nr : 0);
+    l.each = t->m_floats + (l.together ? 0 : t->v_floats) + (l.fused ? 36 * t->w.c * backend->kernels->nr : 0);
     return l;
 }
 
@@ -215,8 +210,7 @@ bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_s
     if (!l.made && !(transform.packed = l.kept ? draft_prepared_borrow(backend, w, &packed, shared + l.packed, err)
                                                : draft_prepared_get(backend, w, &packed, shared + l.packed, err)))
         return false;
-    if (!l.fused &&
-        !(g->transformed = draft_prepared_get(backend, w, &transformed, shared + l.transformed, err)))
+    if (!l.fused && !(g->transformed = draft_prepared_get(backend, w, &transformed, shared + l.transformed, err)))
         return false;
     tasks.shared_v = shared;
     if (!l.together) {
