@@ -1,0 +1,124 @@
+/* A job on the CUDA backend, over fakes, beside the same job on the CPU: steps, checkpoint, refusals. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine.h"
+#include "train/job_config.h"
+
+static const char *const PROMPTS[] = {"an animal"};
+
+static struct draft_job_config small_job(const char *device)
+{
+    struct draft_job_config c = {.model = DEMO "/emoji-sd",
+                                 .prompts = PROMPTS,
+                                 .prompt_count = 1,
+                                 .reward_count = 1,
+                                 .kl_coeff = 0.1,
+                                 .sampling_steps = 2,
+                                 .guidance = 4,
+                                 .height = 64,
+                                 .width = 64,
+                                 .lora_rank = 4,
+                                 .global_batch = 1,
+                                 .steps = 4,
+                                 .seed = 3,
+                                 .device = device,
+                                 .threads = 2};
+    c.evaluation.every = -1;
+    c.reward[0] = (struct draft_reward_spec){.kind = "clip", .weight = 1};
+    snprintf(c.reward[0].path, sizeof c.reward[0].path, "%s", DEMO "/emoji-clip");
+    return c;
+}
+
+static struct draft_engine *opened(const char *device)
+{
+    struct draft_job_config c = small_job(device);
+    struct draft_error err = {0};
+    struct draft_engine *e = draft_engine_open(&c, NULL, &err);
+    if (!e)
+        fail_msg("%s", err.message);
+    return e;
+}
+
+static double step(struct draft_engine *e, const char *metric)
+{
+    struct draft_error err = {0};
+    struct draft_report report;
+    if (!draft_engine_step(e, &report, &err))
+        fail_msg("%s", err.message);
+    for (int i = 0; i < report.count; i++)
+        if (strcmp(report.metric[i].name, metric) == 0)
+            return report.metric[i].value;
+    fail_msg("no metric %s", metric);
+    return NAN;
+}
+
+static void test_engine_cuda__trains_as_the_cpu_does_and_goes_on_from_its_checkpoint(void **state)
+{
+    (void)state;
+    struct draft_error err = {0};
+    struct draft_saved saved;
+    char path[] = "/tmp/draft_engine_cuda_XXXXXX";
+    int file = mkstemp(path);
+    assert_true(file >= 0);
+    close(file);
+    struct draft_engine *cpu = opened("cpu"), *gpu = opened("cuda:0");
+    assert_true(fabs(step(gpu, "grad_norm") / step(cpu, "grad_norm") - 1) < 1e-4);
+    if (!draft_engine_save(gpu, path, &saved, &err))
+        fail_msg("%s", err.message);
+    double reward = step(gpu, "reward");
+    assert_true(fabs(reward - step(cpu, "reward")) < 1e-4);
+    draft_engine_close(cpu);
+    draft_engine_close(gpu);
+    gpu = opened("cuda:0");
+    if (!draft_engine_restore(gpu, path, &err))
+        fail_msg("%s", err.message);
+    assert_true(step(gpu, "reward") == reward); /* to the bit */
+    draft_engine_close(gpu);
+    unlink(path);
+}
+
+static void refused(struct draft_job_config c, const char *field)
+{
+    struct draft_error err = {0};
+    assert_null(draft_engine_open(&c, NULL, &err));
+    assert_string_equal(err.field, field);
+    assert_non_null(strstr(err.message, "--device cpu"));
+}
+
+static void test_engine_cuda__refuses_what_it_does_not_do_yet(void **state)
+{
+    (void)state;
+    struct draft_job_config c = small_job("cuda");
+    c.ema_decay = 0.9;
+    refused(c, "spec.ema_decay");
+    c = small_job("cuda");
+    c.precision = DRAFT_PRECISION_BF16;
+    refused(c, "spec.precision");
+    setenv("FAKE_CUDA", "no-device", 1);
+    refused(small_job("cuda"), "spec.device");
+    unsetenv("FAKE_CUDA");
+}
+
+int main(void)
+{
+    if (getenv("DRAFT_CUDA_PLUGIN") == NULL) {
+        puts("skipped: no CUDA toolkit");
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_engine_cuda__trains_as_the_cpu_does_and_goes_on_from_its_checkpoint),
+        cmocka_unit_test(test_engine_cuda__refuses_what_it_does_not_do_yet),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
