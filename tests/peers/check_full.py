@@ -39,7 +39,7 @@ def main():
             for name, model, forms, more in (
                     ("demo, every weight", DEMO / "emoji-sd", ["merged"], ["--train", "full", "--lr", 1e-4]),
                     ("tiny, every weight", tiny, ["merged", "merged-single"], ["--train", "full", "--lr", 3e-3, "--size", "64x64"]),
-                    ("tiny, LoRA", tiny, ["kohya", "merged", "merged-single"], ["--rank", 8, "--alpha", 64, "--lr", 3e-2, "--size", "64x64"])):
+                    ("tiny, LoRA", tiny, ["kohya", "merged", "merged-single"], ["--rank", 8, "--alpha", 16, "--lr", 1e-2, "--size", "64x64"])):
                 where = folder / name.replace(", ", "-").replace(" ", "-")
                 where.mkdir()
                 job = daemon.draft("submit", "--model", model, "--dataset", folder / "prompts.txt", "--reward", f"clip:{DEMO / 'emoji-clip'}",
