@@ -12,8 +12,8 @@ void draft_clip_load_text(struct draft_loader *loader, struct draft_clip_text *t
 {
     const int64_t width = config->tower.width;
     text->config = *config;
-    text->token_embedding = draft_load_table(loader, "text_model.embeddings.token_embedding.weight", config->vocabulary,
-                                             width);
+    text->token_embedding =
+        draft_load_table(loader, "text_model.embeddings.token_embedding.weight", config->vocabulary, width);
     text->position_embedding = draft_load_tensor(loader, "text_model.embeddings.position_embedding.weight", 2,
                                                  (const int64_t[]){config->positions, width});
     draft_clip_load_encoder(loader, &text->encoder, &config->tower, "text_model.");

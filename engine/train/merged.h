@@ -1,7 +1,7 @@
 /*
  * The tuned model as a model of its own: the checkpoint's adapter and the job's base LoRAs summed into the base model's
- * weights, or the UNet that was trained itself in the base model's place, tensor by tensor (no model is opened; memory is
- * that of the largest tensor). Thread: any.
+ * weights, or the UNet that was trained itself in the base model's place, tensor by tensor (no model is opened; memory
+ * is that of the largest tensor). Thread: any.
  */
 #ifndef DRAFT_TRAIN_MERGED_H
 #define DRAFT_TRAIN_MERGED_H
@@ -19,8 +19,9 @@ struct draft_merged_options {
  * parts copied. Whole or not at all. */
 bool draft_export_merged_folder(const char *path, const struct draft_merged_options *options, struct draft_error *err);
 
-/* One .safetensors at `path`, which must not exist yet, with the original names (tensor/ldm_names.h). Such a file has no
- * configuration: a model of another than readers will take it for is refused by what differs. Whole or not at all. */
+/* One .safetensors at `path`, which must not exist yet, with the original names (tensor/ldm_names.h). Such a file has
+ * no configuration: a model of another than readers will take it for is refused by what differs. Whole or not at all.
+ */
 bool draft_export_merged_single(const char *path, const struct draft_merged_options *options, struct draft_error *err);
 
 #endif

@@ -10,7 +10,8 @@
  * backward pass at K = 1, the VAE, the towers of a reward model) is 1/T of the work, and making its forms anew each
  * time a few percent of that. The Winograd transforms are four times the weight. Made from the kept form at each use,
  * panel by panel in the cache, one costs a tenth of its product at 64x64 (CFG pair), half of it at 16x16, where that is
- * still twice as fast as the direct convolution: some 6 % of a UNet call. For Stable Diffusion 1.5 with a CLIP-H reward:
+ * still twice as fast as the direct convolution: some 6 % of a UNet call. For Stable Diffusion 1.5 with a CLIP-H
+ * reward:
  *
  *   one form of the UNet's weights     3.4 GB   always kept
  *   its Winograd transforms            6    GB more, and as much for the backward pass      \

@@ -1,4 +1,5 @@
-/* The merged model, opened again, draws the job's own pictures. tests/peers/check_lora.py and check_full.py open it in diffusers. */
+/* The merged model, opened again, draws the job's own pictures. tests/peers/check_lora.py and check_full.py open it in
+ * diffusers. */
 #include "single_file.h"
 
 #include <math.h>
