@@ -109,17 +109,24 @@ static size_t standing_bytes(const struct draft_engine *e)
            heap.hblkhd;
 }
 
+/* Address space beyond what any machine has, since what does not fit is measured too; less where the process may not
+ * have so much of it (ulimit -v, strict overcommit, the thread sanitizer). */
+static struct draft_arena *trial_arena(const char *name, struct draft_error *err)
+{
+    struct draft_arena *arena = draft_arena_create(name, (size_t)1 << 42, NULL);
+    return arena ? arena : draft_arena_create(name, (size_t)1 << 38, err);
+}
+
 static bool measure(struct draft_engine *e, const struct setting *s, uint64_t *bytes, struct draft_error *err)
 {
-    static const size_t ENDLESS = (size_t)1 << 42; /* of address space: what does not fit is measured too */
     struct draft_backend_options options = {.threads = draft_backend_threads(e->backend),
                                             .isa = e->config.isa,
                                             .bf16 = e->config.precision == DRAFT_PRECISION_BF16,
                                             .dry = true};
     size_t standing = standing_bytes(e);
     struct draft_graph graph = {0};
-    struct draft_arena *arena = draft_arena_create("trial", ENDLESS, err);
-    struct draft_arena *gradients = arena ? draft_arena_create("trial's gradients", ENDLESS, err) : NULL;
+    struct draft_arena *arena = trial_arena("trial", err);
+    struct draft_arena *gradients = arena ? trial_arena("trial's gradients", err) : NULL;
     struct draft_backend *dry = gradients ? draft_backend_create_cpu(&options, err) : NULL;
     bool ok = dry && draft_graph_init(&graph, dry, arena, err);
     if (ok) {
