@@ -4,14 +4,7 @@
 static struct draft_cuda_window window_of(const struct draft_call *call)
 {
     const struct draft_crop_args &args = draft_args<struct draft_crop_args>(call);
-    const int64_t *big = call->in[0]->dim, *small = call->out->dim, c = big[3];
-    return {.n = big[0],
-            .h = small[1],
-            .w = small[2] * c,
-            .big_h = big[1],
-            .big_w = big[2] * c,
-            .top = args.top,
-            .left = args.left * c};
+    return draft_window_in(call->in[0], call->out, args.top, args.left);
 }
 
 static bool forward(struct draft_graph *g, struct draft_call *call)

@@ -4,14 +4,7 @@
 static struct draft_cuda_window window_of(const struct draft_call *call)
 {
     const struct draft_pad_args &args = draft_args<struct draft_pad_args>(call);
-    const int64_t *big = call->out->dim, *small = call->in[0]->dim, c = big[3];
-    return {.n = big[0],
-            .h = small[1],
-            .w = small[2] * c,
-            .big_h = big[1],
-            .big_w = big[2] * c,
-            .top = args.top,
-            .left = args.left * c};
+    return draft_window_in(call->out, call->in[0], args.top, args.left);
 }
 
 static bool forward(struct draft_graph *g, struct draft_call *call)

@@ -128,4 +128,18 @@ static inline bool draft_launched(struct draft_graph *g)
     return draft_graph_ok(g) && draft_cuda_launched("launching", &g->error);
 }
 
+/* crop and pad: `small` lies in `big` at (top, left); images [n, h, w, c]. */
+static inline struct draft_cuda_window draft_window_in(const struct draft_tensor *big, const struct draft_tensor *small,
+                                                       int64_t top, int64_t left)
+{
+    int64_t c = big->dim[3];
+    return {.n = big->dim[0],
+            .h = small->dim[1],
+            .w = small->dim[2] * c,
+            .big_h = big->dim[1],
+            .big_w = big->dim[2] * c,
+            .top = top,
+            .left = left * c};
+}
+
 #endif
