@@ -41,6 +41,7 @@ static enum draft_status_code from_code(enum draft_code code)
     case DRAFT_IO:
     case DRAFT_NON_FINITE:
     case DRAFT_INTERNAL:
+    case DRAFT_DEVICE_LOST:
         return DRAFT_STATUS_INTERNAL;
     }
     return DRAFT_STATUS_UNKNOWN;

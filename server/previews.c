@@ -198,7 +198,7 @@ static void finish(struct draftd *d, struct draftd_live_preview *preview, const 
         return;
     }
     if (report->code != DRAFT_OK) {
-        bool known = report->code > DRAFT_OK && report->code <= DRAFT_INTERNAL;
+        bool known = report->code > DRAFT_OK && report->code <= DRAFT_DEVICE_LOST;
         draftd_clean_text(message, sizeof message, report->message);
         change(d, preview, FAILED, known ? (enum draft_code)report->code : DRAFT_INTERNAL,
                message[0] ? message : "the worker gave no reason");

@@ -257,6 +257,7 @@ static void ended_by_error(struct draftd *d, struct draftd_live_job *job, const 
     case DRAFT_IO:
     case DRAFT_UNAVAILABLE:
     case DRAFT_INTERNAL:
+    case DRAFT_DEVICE_LOST:
         draftd_training_crashed(d, job, result->message, draftd_reason_code(result));
         break;
     default: /* the same again would end the same way */

@@ -171,7 +171,7 @@ static void keep_finished(struct draftd_worker *worker, const Draftd__Worker__Fi
     worker->stopped = finished->stopped;
     if (finished->code == DRAFT_OK)
         return;
-    bool known = finished->code > DRAFT_OK && finished->code <= DRAFT_INTERNAL;
+    bool known = finished->code > DRAFT_OK && finished->code <= DRAFT_DEVICE_LOST;
     worker->result.code = known ? (enum draft_code)finished->code : DRAFT_INTERNAL;
     draftd_clean_text(worker->result.message, sizeof worker->result.message, finished->message);
     draftd_clean_text(worker->result.field, sizeof worker->result.field, finished->field);
@@ -382,6 +382,8 @@ const char *draftd_reason_code(const struct draft_error *err)
         return strcmp(err->field, "fingerprint") == 0 ? "WEIGHTS_CHANGED" : "FAILED_PRECONDITION";
     case DRAFT_IO:
         return "IO";
+    case DRAFT_DEVICE_LOST:
+        return "DEVICE_LOST";
     default:
         return "INTERNAL";
     }

@@ -115,8 +115,9 @@ const char *draft_code_name(enum draft_code code)
         [DRAFT_CANCELLED] = "cancelled",
         [DRAFT_UNAVAILABLE] = "unavailable",
         [DRAFT_INTERNAL] = "internal error",
+        [DRAFT_DEVICE_LOST] = "device lost",
     };
-    if ((int)code < 0 || code > DRAFT_INTERNAL)
+    if ((int)code < 0 || code > DRAFT_DEVICE_LOST)
         return "unknown";
     return names[code];
 }

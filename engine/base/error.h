@@ -28,6 +28,7 @@ enum draft_code {
     DRAFT_CANCELLED,           /* stopped on request */
     DRAFT_UNAVAILABLE,         /* not now; the same call may succeed later */
     DRAFT_INTERNAL,            /* our own mistake */
+    DRAFT_DEVICE_LOST,         /* a GPU's work in this process is lost; another process may go on */
 };
 
 struct draft_error {

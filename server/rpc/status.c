@@ -41,6 +41,8 @@ static grpc_status_code grpc_code(enum draft_code code)
         return GRPC_STATUS_UNAVAILABLE;
     case DRAFT_INTERNAL:
         return GRPC_STATUS_INTERNAL;
+    case DRAFT_DEVICE_LOST:
+        return GRPC_STATUS_UNAVAILABLE;
     }
     return GRPC_STATUS_INTERNAL; /* not a value of the enum */
 }
@@ -76,6 +78,8 @@ static const char *reason_of(enum draft_code code)
         return "UNAVAILABLE";
     case DRAFT_INTERNAL:
         return "INTERNAL";
+    case DRAFT_DEVICE_LOST:
+        return "DEVICE_LOST";
     }
     return "INTERNAL";
 }

@@ -70,7 +70,7 @@ bool draft_cuda_ok(cudaError_t status, const char *doing, struct draft_error *er
                           "out of GPU memory %s; use a smaller picture, a smaller micro batch or recompute", doing);
     default:
         if (is_sticky(status))
-            return draft_fail(err, DRAFT_INTERNAL,
+            return draft_fail(err, DRAFT_DEVICE_LOST,
                               "%s: %s (%s); the GPU's work in this process is lost, it must be started again", doing,
                               cudaGetErrorString(status), cudaGetErrorName(status));
         return draft_fail(err, DRAFT_INTERNAL, "%s: %s (%s)", doing, cudaGetErrorString(status),
@@ -146,10 +146,10 @@ static bool fill(struct draft_backend *backend, float *at, int64_t n, float valu
     return draft_cuda_launched("filling", err);
 }
 
-static bool axpby(struct draft_backend *backend, int64_t n, float alpha, const float *a, float *y, bool accumulate,
-                  struct draft_error *err)
+static bool axpby(struct draft_backend *backend, enum draft_dtype type, int64_t n, float alpha, const void *a, void *y,
+                  bool accumulate, struct draft_error *err)
 {
-    draft_cuda_axpby(backend->stream, DRAFT_F32, n, alpha, a, 0, NULL, (struct draft_cuda_gradient){y, accumulate});
+    draft_cuda_axpby(backend->stream, type, n, alpha, a, 0, NULL, (struct draft_cuda_gradient){y, accumulate});
     return draft_cuda_launched("handing on a gradient", err);
 }
 

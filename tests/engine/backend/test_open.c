@@ -131,7 +131,7 @@ static void test_open__an_arena_of_the_device_ends_where_its_memory_does(void **
     assert_non_null(numbers);
     assert_null(draft_arena_alloc(arena, (size_t)60 << 20));
     assert_true(draft_backend_fill(backend, numbers, 1 << 20, 1.5f, &err));
-    assert_true(draft_backend_axpby(backend, 2, 2, numbers, numbers + 2, true, &err));
+    assert_true(draft_backend_axpby(backend, DRAFT_F32, 2, 2, numbers, numbers + 2, true, &err));
     assert_true(draft_backend_download(backend, back, numbers + 2, sizeof back, &err));
     assert_true(back[0] == 4.5f && back[1] == 4.5f);
     assert_null(draft_backend_alloc(backend, (size_t)60 << 20, &err));
@@ -178,6 +178,7 @@ static void test_open__after_a_sticky_error_the_process_is_told_to_end(void **st
     assert_false(draft_backend_download(backend, &back, numbers, sizeof back, &err));
     assert_non_null(strstr(err.message, "copying from the GPU"));
     assert_non_null(strstr(err.message, "it must be started again"));
+    assert_int_equal(err.code, DRAFT_DEVICE_LOST);
     draft_backend_free(backend, numbers);
     draft_backend_destroy(backend);
     unsetenv("FAKE_CUDA");
