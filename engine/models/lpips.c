@@ -1,7 +1,7 @@
 /*
  * d(a, b) = sum over stages l of the mean over positions of  sum_c w_lc (f_lc(a) - f_lc(b))^2,
  * f_l the ReLU output divided by its channel norm (+ 1e-10). With s = sqrt(w / positions) it is the plain squared
- * distance of s f(a) and s f(b): one vector per image, then all pairs of vectors.
+ * distance of s f(a) and s f(b): one vector per image, all stages behind each other, then all pairs of vectors.
  */
 #include "models/lpips.h"
 
@@ -9,15 +9,15 @@
 #include <stdio.h>
 
 #include "models/alexnet.h"
+#include "ops/ops.h"
 #include "tensor/safetensors.h"
 
 struct draft_lpips {
     struct alexnet net;
-    float *linear[ALEXNET_STAGES]; /* [channels], not negative */
+    struct draft_tensor linear[ALEXNET_STAGES]; /* [channels], not negative */
 };
 
 static const float MEAN[3] = {-.030f, -.088f, -.188f}, STD[3] = {.458f, .448f, .450f};
-static const double NORM_EPS = 1e-10;
 
 static bool load_net(struct draft_loader *loader, struct draft_lpips **lpips)
 {
@@ -26,7 +26,11 @@ static bool load_net(struct draft_loader *loader, struct draft_lpips **lpips)
         return false;
     draft_alexnet_load(loader, &(*lpips)->net);
     for (int i = 0; i < ALEXNET_STAGES; i++)
-        (*lpips)->linear[i] = draft_load_alloc(loader, (size_t)draft_alexnet_channels[i] * sizeof(float));
+        (*lpips)->linear[i] = (struct draft_tensor){
+            .dtype = DRAFT_F32,
+            .rank = 1,
+            .dim = {draft_alexnet_channels[i]},
+            .data = draft_load_alloc(loader, (size_t)draft_alexnet_channels[i] * sizeof(float))};
     return loader->error.code == DRAFT_OK;
 }
 
@@ -83,94 +87,64 @@ bool draft_lpips_load_linear(struct draft_lpips *lpips, const char *path, struct
     struct draft_safetensors *file = draft_safetensors_open(path, err);
     bool ok = file != NULL;
     for (int i = 0; i < ALEXNET_STAGES && ok; i++)
-        ok = take_linear(file, path, i, lpips->linear[i], err);
+        ok = take_linear(file, path, i, draft_f32(&lpips->linear[i]), err);
     draft_safetensors_close(file);
     return ok;
 }
 
-/* One stage of one image, normalised and scaled, into out[positions * channels]. */
-static void write_stage(struct draft_graph *g, const struct draft_tensor *x, const float *linear, float *out)
-{
-    const int64_t channels = x->dim[3], positions = x->dim[1] * x->dim[2];
-    const float *feature = draft_read(g, x);
-    for (int64_t p = 0; feature != NULL && p < positions; p++, feature += channels, out += channels) {
-        double square = 0;
-        for (int64_t c = 0; c < channels; c++)
-            square += (double)feature[c] * feature[c];
-        double norm = sqrt(square) + NORM_EPS;
-        for (int64_t c = 0; c < channels; c++)
-            out[c] = (float)(feature[c] / norm * sqrt((double)linear[c] / (double)positions));
-    }
-}
-
-/* x [1, h, w, 3] -> its vector; *length numbers. `out` NULL: only counts. */
-static bool describe(struct draft_graph *g, const struct draft_lpips *lpips, struct draft_tensor *x, float *out,
-                     size_t *length)
+/* x [1, h, w, 3] into the vector's places; `vector` NULL: only counts. Returns how many numbers there are. */
+static int64_t describe(struct draft_graph *g, struct draft_lpips *lpips, struct draft_tensor *x,
+                        struct draft_tensor *vector)
 {
     struct draft_tensor *stage[ALEXNET_STAGES];
+    int64_t length = 0;
     x = draft_normalize_channels(g, x, MEAN, STD); /* [1, h, w, 3] */
     if (!draft_alexnet_forward(g, &lpips->net, x, stage))
-        return false;
-    *length = 0;
-    for (int i = 0; i < ALEXNET_STAGES; i++) {
-        if (out != NULL)
-            write_stage(g, stage[i], lpips->linear[i], out + *length);
-        *length += (size_t)draft_tensor_count(stage[i]);
-    }
-    return draft_graph_ok(g);
-}
-
-static double square_distance(const float *a, const float *b, size_t n)
-{
-    double sum[4] = {0};
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (int j = 0; j < 4; j++) {
-            double d = (double)a[i + j] - b[i + j];
-            sum[j] += d * d;
+        return 0;
+    for (int i = 0; i < ALEXNET_STAGES && draft_graph_ok(g); i++) {
+        int64_t count = draft_tensor_count(stage[i]);
+        if (vector != NULL) {
+            struct draft_tensor *part = draft_lpips_stage(g, stage[i], &lpips->linear[i]); /* [1, count] */
+            struct draft_tensor *place = draft_slice_batch(g, vector, length, count);
+            if (place != NULL)
+                draft_copy_values(g, place, part);
         }
-    for (; i < n; i++)
-        sum[0] += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-    return sum[0] + sum[1] + sum[2] + sum[3];
+        length += count;
+    }
+    return length;
 }
 
-static bool pairs(struct draft_graph *g, const struct draft_lpips *lpips, struct draft_tensor *images, double *distance)
+/* Of images [n, h, w, 3], one at a time: their vectors [n, length]. */
+static struct draft_tensor *describe_all(struct draft_graph *g, struct draft_lpips *lpips, struct draft_tensor *images)
 {
     const int64_t n = images->dim[0];
-    size_t length = 0;
     struct draft_mark mark = draft_scope_begin(g);
-    if (n == 0 || !describe(g, lpips, draft_slice_batch(g, images, 0, 1), NULL, &length))
-        return draft_graph_ok(g);
+    const int64_t length = n > 0 ? describe(g, lpips, draft_slice_batch(g, images, 0, 1), NULL) : 0;
     draft_scope_end(g, mark, NULL);
-    float *row = draft_note(g, (size_t)n * length * sizeof *row); /* vectors [n, length] */
-    if (row == NULL)
-        return false;
-    for (int64_t i = 0; i < n; i++) {
+    struct draft_tensor *vectors = draft_new(g, DRAFT_F32, 2, (int64_t[]){n, length});
+    for (int64_t i = 0; i < n && draft_graph_ok(g); i++) {
         mark = draft_scope_begin(g);
-        if (!describe(g, lpips, draft_slice_batch(g, images, i, 1), row + (size_t)i * length, &length))
-            return false;
+        struct draft_tensor *row = draft_slice_batch(g, vectors, i, 1);
+        describe(g, lpips, draft_slice_batch(g, images, i, 1), draft_reshape(g, row, 1, &length));
         draft_scope_end(g, mark, NULL);
     }
-    for (int64_t i = 0; i < n; i++) {
-        distance[i * n + i] = 0;
-        for (int64_t j = 0; j < i; j++)
-            distance[i * n + j] = distance[j * n + i] =
-                square_distance(row + (size_t)i * length, row + (size_t)j * length, length);
-    }
-    return true;
+    return vectors;
 }
 
-bool draft_lpips_pairs(struct draft_graph *g, const struct draft_lpips *lpips, struct draft_tensor *images,
-                       double *distance)
+bool draft_lpips_pairs(struct draft_graph *g, struct draft_lpips *lpips, struct draft_tensor *images, double *distance)
 {
     if (!draft_graph_ok(g))
         return false;
+    const int64_t pairs = images->dim[0] * images->dim[0];
     bool was = draft_no_grad(g);
     struct draft_mark mark = draft_scope_begin(g);
-    bool ok = pairs(g, lpips, images, distance);
+    struct draft_tensor *vectors = describe_all(g, lpips, images);
+    const float *squares = vectors != NULL ? draft_read(g, draft_pair_distances(g, vectors)) : NULL;
+    for (int64_t i = 0; squares != NULL && i < pairs; i++)
+        distance[i] = squares[i];
     draft_scope_end(g, mark, NULL);
     g->recording = was;
-    return ok;
+    return draft_graph_ok(g);
 }
 
 double draft_lpips_mean_pairwise(const double *distance, int n)

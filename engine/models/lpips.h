@@ -13,7 +13,7 @@ struct draft_lpips *draft_lpips_open(const char *folder, struct draft_arena *are
 /* The linear layers from another file (tests). */
 bool draft_lpips_load_linear(struct draft_lpips *lpips, const char *path, struct draft_error *err);
 /* images [n, h, w, 3] in [-1, 1]; distance[n * n], symmetric, zero diagonal. No gradient. Uses g's arena and gives it back. */
-bool draft_lpips_pairs(struct draft_graph *g, const struct draft_lpips *lpips, struct draft_tensor *images, double *distance);
+bool draft_lpips_pairs(struct draft_graph *g, struct draft_lpips *lpips, struct draft_tensor *images, double *distance);
 /* mean over the n(n-1)/2 pairs */
 double draft_lpips_mean_pairwise(const double *distance, int n);
 

@@ -14,7 +14,7 @@ struct draft_evaluation {
     struct draft_graph *graph;
     struct draft_pipeline *pipeline;
     struct draft_scoring *scoring;
-    const struct draft_lpips *lpips; /* NULL: no diversity */
+    struct draft_lpips *lpips; /* NULL: no diversity */
     const char *const *prompts;
     int prompt_count, seeds; /* seeds: N */
     const struct draft_sampler_plan *plan;

@@ -111,8 +111,9 @@ void draft_cuda_weighted_sum(draft_cuda_stream stream, int64_t n, int terms, con
 
 /* --- Moving numbers (movement.cu) --------------------------------------------------------------------------------- */
 
+/* to = from (+ to) */
 void draft_cuda_convert(draft_cuda_stream stream, enum draft_dtype from_type, enum draft_dtype to_type, int64_t n,
-                        const void *from, void *to);
+                        const void *from, struct draft_cuda_gradient to);
 void draft_cuda_fill(draft_cuda_stream stream, enum draft_dtype type, int64_t n, float value, void *to);
 
 /* A window [n, h, w] of a larger [n, big_h, big_w], at (top, left); w and left in elements (pixels times channels).
@@ -212,7 +213,7 @@ void draft_cuda_cosine_backward(draft_cuda_stream stream, enum draft_dtype type,
 void draft_cuda_lpips_stage(draft_cuda_stream stream, enum draft_dtype type, int64_t positions, int64_t c,
                             const void *x, const float *linear, float *out);
 void draft_cuda_pair_distances(draft_cuda_stream stream, int64_t n, int64_t length, const float *vectors,
-                               double *distance);
+                               float *distance);
 
 /* --- Attention without a fused kernel (attention_unfused.cu) ------------------------------------------------------ */
 

@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(WARP)
 
 /* Grid (n, n): the blocks under the diagonal measure, and write both places; those above have nothing to do. */
 __global__ void __launch_bounds__(LONG_BLOCK)
-    pair_distance(const float *vectors, double *distance, int64_t n, int64_t length)
+    pair_distance(const float *vectors, float *distance, int64_t n, int64_t length)
 {
     const int64_t i = blockIdx.y, j = blockIdx.x;
     if (j > i)
@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(LONG_BLOCK)
         }
     sum = long_block_sum(sum);
     if (threadIdx.x == 0)
-        distance[i * n + j] = distance[j * n + i] = sum;
+        distance[i * n + j] = distance[j * n + i] = float(sum);
 }
 } // namespace
 
@@ -276,7 +276,7 @@ void draft_cuda_lpips_stage(draft_cuda_stream stream, enum draft_dtype type, int
 }
 
 void draft_cuda_pair_distances(draft_cuda_stream stream, int64_t n, int64_t length, const float *vectors,
-                               double *distance)
+                               float *distance)
 {
     launch(pair_distance, dim3(unsigned(n), unsigned(n)), LONG_BLOCK, LONG_SHARED, stream, vectors, distance, n,
            length);

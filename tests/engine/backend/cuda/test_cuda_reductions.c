@@ -141,8 +141,8 @@ static void run_lpips(enum draft_dtype type, const void *context)
     (void)context;
     enum { N = 3, POSITIONS = 9, C = 40, LENGTH = POSITIONS * C };
     float *x = numbers(type, N * LENGTH, 1, 0), *linear = numbers(DRAFT_F32, C, 0.1, 1);
-    float *want = memory(N * LENGTH * 4), *vectors = memory(N * LENGTH * 4), distances[N * N] = {0}, got[N * N];
-    double *distance = memory(N * N * sizeof *distance);
+    float *want = memory(N * LENGTH * 4), *vectors = memory(N * LENGTH * 4), distances[N * N] = {0};
+    float *got = memory(N * N * sizeof *got);
     for (int i = 0; i < N * POSITIONS; i++) {
         double square = 0;
         for (int c = 0; c < C; c++)
@@ -162,9 +162,7 @@ static void run_lpips(enum draft_dtype type, const void *context)
                 sum += pow((double)vectors[i * LENGTH + k] - (double)vectors[j * LENGTH + k], 2);
             distances[i * N + j] = (float)sum;
         }
-    draft_cuda_pair_distances(NULL, N, LENGTH, vectors, distance);
-    for (int i = 0; i < N * N; i++)
-        got[i] = (float)distance[i];
+    draft_cuda_pair_distances(NULL, N, LENGTH, vectors, got);
     check("distances", DRAFT_F32, N * N, got, distances, 1e-7);
     for (int i = 0; i < N; i++)
         assert_true(got[i * N + i] == 0);
