@@ -111,9 +111,8 @@ void draft_cuda_weighted_sum(draft_cuda_stream stream, int64_t n, int terms, con
 
 /* --- Moving numbers (movement.cu) --------------------------------------------------------------------------------- */
 
-/* to = from (+ to) */
 void draft_cuda_convert(draft_cuda_stream stream, enum draft_dtype from_type, enum draft_dtype to_type, int64_t n,
-                        const void *from, struct draft_cuda_gradient to);
+                        const void *from, void *to);
 void draft_cuda_fill(draft_cuda_stream stream, enum draft_dtype type, int64_t n, float value, void *to);
 
 /* A window [n, h, w] of a larger [n, big_h, big_w], at (top, left); w and left in elements (pixels times channels).
