@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A DRaFT+ job at full size through daemon and client, as rough as a user can be to it, and what diffusers makes of the result.
 
-    python full_size_job.py OUT [--build DIR] [--demo] [--size N] [--sampling-steps T] [--steps N]
+    python full_size_job.py OUT [--build DIR] [--demo] [--size N] [--sampling-steps T] [--steps N] [--memory MODE]
 
 Makes a random SD 1.5 and a random CLIP-H with CLIP's own vocabulary under OUT (tests/tools/random_model.py, 4 GB; --demo: takes
 the demo models instead, for a rehearsal of a minute), submits a job, watches it, asks for a preview while it trains, pauses and
@@ -81,7 +81,7 @@ class Run:
 def train(run, a, model, reward, prompts):
     run.job = run.draft("submit", "--model", model, "--dataset", prompts, "--reward", f"clip:{reward}", "--kl-coeff", 0.25, "--steps", a.steps,
                         "--sampling-steps", a.sampling_steps, "--guidance", GUIDANCE, "--batch", 1, "--rank", 8, "--lr", 1e-3, "--warmup", 0,
-                        "--size", f"{a.size}x{a.size}", "--eval-every", -1, "--recompute").split()[0]
+                        "--size", f"{a.size}x{a.size}", "--eval-every", -1, "--memory", a.memory).split()[0]
     print(run.daemon.draft("show", run.job))
     watching = run.watch()
     run.wait(lambda state, step: state == "running" and step >= 1, "the first step is done")
@@ -122,6 +122,7 @@ def main():
     p.add_argument("--size", type=int, default=256)
     p.add_argument("--sampling-steps", type=int, default=4)
     p.add_argument("--steps", type=int, default=6)  # enough to be disturbed four times before the last
+    p.add_argument("--memory", default="low", choices=("low", "fast", "auto"))
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     for old in ("state", "base", "tuned", "midway", "merged"):
