@@ -36,23 +36,29 @@ static bool fail_to_load(struct draft_error *err)
 {
     return draft_fail(
         err, DRAFT_FAILED_PRECONDITION,
-        "the CUDA backend cannot be loaded: %s; it needs NVIDIA's cuBLAS for CUDA 13: install it, or name "
-        "its folder in DRAFT_CUDA_LIBRARIES, or use --device cpu",
+        "the CUDA backend cannot be loaded: %s; it needs NVIDIA's cuBLAS and cuDNN 9 for CUDA 13: install them, or "
+        "name their folders in DRAFT_CUDA_LIBRARIES, or use --device cpu",
         dlerror());
+}
+
+/* Loads `name` from the first of the folders (with colons between them) that has it. */
+static bool preload_one(const char *folders, const char *name, struct draft_error *err)
+{
+    char path[PATH_MAX];
+    do {
+        int length = (int)strcspn(folders, ":");
+        snprintf(path, sizeof path, "%.*s/%s", length, folders, name);
+        folders += length;
+    } while (access(path, R_OK) != 0 && *folders++ == ':');
+    return dlopen(path, RTLD_NOW | RTLD_LOCAL) != NULL || fail_to_load(err);
 }
 
 /* The libraries that the plugin needs, under the names it asks the loader for: what is loaded already is not looked for
  * again. */
-static bool preload(const char *folder, struct draft_error *err)
+static bool preload(const char *folders, struct draft_error *err)
 {
-    static const char *const NEEDED[] = {"libcublasLt.so.13"};
-    for (size_t i = 0; folder != NULL && folder[0] && i < sizeof NEEDED / sizeof *NEEDED; i++) {
-        char path[PATH_MAX];
-        snprintf(path, sizeof path, "%s/%s", folder, NEEDED[i]);
-        if (dlopen(path, RTLD_NOW | RTLD_LOCAL) == NULL)
-            return fail_to_load(err);
-    }
-    return true;
+    return folders == NULL || !folders[0] ||
+           (preload_one(folders, "libcublasLt.so.13", err) && preload_one(folders, "libcudnn.so.9", err));
 }
 
 /* Beside the program, or in ../lib from there. */

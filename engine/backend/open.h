@@ -3,8 +3,9 @@
  * first GPU where the CUDA backend finds one, else the CPU.
  *
  * The CUDA backend is libdraft_cuda.so, loaded once per process and never unloaded: from the path in the environment's
- * DRAFT_CUDA_PLUGIN, else from beside the program or its ../lib, else wherever the loader looks. It needs cuBLAS for
- * CUDA 13; where that is not installed for all (a pip wheel), `libraries` names its folder.
+ * DRAFT_CUDA_PLUGIN, else from beside the program or its ../lib, else wherever the loader looks. It needs cuBLAS and
+ * cuDNN 9 for CUDA 13; where they are not installed for all (pip wheels), `libraries` names their folders, with colons
+ * between them.
  */
 #ifndef DRAFT_BACKEND_OPEN_H
 #define DRAFT_BACKEND_OPEN_H
