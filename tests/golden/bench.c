@@ -170,6 +170,24 @@ float *golden_numbers(struct golden *t, const struct draft_safetensors *file, co
     return out;
 }
 
+bool golden_give(struct golden *t, struct draft_tensor *x, const float *numbers)
+{
+    float *to = draft_write(&t->g, x);
+    if (to == NULL)
+        return false;
+    memcpy(to, numbers, (size_t)draft_tensor_count(x) * sizeof *numbers);
+    return draft_written(&t->g, x, to);
+}
+
+const float *golden_gradient(struct golden *t, const struct draft_tensor *of)
+{
+    size_t bytes = (size_t)draft_tensor_count(of) * sizeof(float);
+    if (!of->grad_written || draft_backend_on_host(t->backend))
+        return of->grad_written ? of->grad : NULL;
+    float *copy = draft_note(&t->g, bytes);
+    return copy != NULL && draft_backend_download(t->backend, copy, of->grad, bytes, &t->error) ? copy : NULL;
+}
+
 struct draft_tensor *golden_input(struct golden *t, const struct draft_safetensors *file, const char *name)
 {
     const struct draft_safetensors_entry *entry = draft_safetensors_find(file, name);
@@ -189,10 +207,9 @@ struct draft_tensor *golden_input(struct golden *t, const struct draft_safetenso
         }
         x = draft_new(&t->g, DRAFT_F32, entry->rank, dim);
     }
-    if (x != NULL)
-        memcpy(x->data, numbers, (size_t)draft_tensor_count(x) * sizeof *numbers);
+    bool given = golden_give(t, x, numbers);
     free(numbers);
-    return x;
+    return given ? x : NULL;
 }
 
 bool golden_integers(struct golden *t, const struct draft_safetensors *file, const char *name, int64_t **out,
@@ -233,18 +250,17 @@ static void compare(struct golden *t, const struct draft_safetensors *file, cons
 void golden_compare(struct golden *t, const struct draft_safetensors *file, const char *name,
                     const struct draft_tensor *ours)
 {
-    compare(t, file, name, ours != NULL ? draft_f32(ours) : NULL, ours != NULL ? draft_tensor_count(ours) : 0,
-            GOLDEN_FORWARD);
+    compare(t, file, name, draft_read(&t->g, ours), ours != NULL ? draft_tensor_count(ours) : 0, GOLDEN_FORWARD);
 }
 
 void golden_compare_gradient(struct golden *t, const struct draft_safetensors *file, const char *name,
                              const struct draft_tensor *of)
 {
-    compare(t, file, name, of->grad_written ? of->grad : NULL, draft_tensor_count(of), GOLDEN_GRADIENT);
+    compare(t, file, name, golden_gradient(t, of), draft_tensor_count(of), GOLDEN_GRADIENT);
 }
 
 bool golden_load_adapter(struct golden *t, const struct draft_safetensors *file, const char *prefix,
-                         struct draft_adapter *adapter)
+                         struct draft_adapter *adapter, bool moved)
 {
     for (int i = 0; i < adapter->count; i++) {
         const struct draft_adapter_entry *entry = &adapter->entry[i];
@@ -256,7 +272,9 @@ bool golden_load_adapter(struct golden *t, const struct draft_safetensors *file,
             snprintf(key, sizeof key, "%s/%s.lora.%s.weight", prefix, entry->module, NAME[k]);
             float *values = golden_plain(t, file, key, &n);
             bool ok = values != NULL && n == draft_tensor_count(half[k]);
-            if (ok)
+            if (ok && moved)
+                ok = draft_backend_upload(t->backend, half[k]->data, values, (size_t)n * sizeof *values, &t->error);
+            else if (ok)
                 memcpy(half[k]->data, values, (size_t)n * sizeof *values);
             free(values);
             if (!ok)

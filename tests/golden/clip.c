@@ -24,15 +24,17 @@ static struct draft_tensor *normalised(struct golden *t, const struct draft_tens
 {
     struct draft_tensor *out = draft_new(&t->g, DRAFT_F32, 2, x->dim);
     int64_t n = x->dim[0], width = x->dim[1];
-    for (int64_t i = 0; i < n && out != NULL; i++) {
-        const float *row = draft_f32(x) + i * width;
+    const float *in = draft_read(&t->g, x);
+    float *to = draft_write(&t->g, out);
+    for (int64_t i = 0; i < n && in != NULL && to != NULL; i++) {
+        const float *row = in + i * width;
         double square = 0;
         for (int64_t k = 0; k < width; k++)
             square += (double)row[k] * row[k];
         for (int64_t k = 0; k < width; k++)
-            draft_f32(out)[i * width + k] = (float)(row[k] / sqrt(square));
+            to[i * width + k] = (float)(row[k] / sqrt(square));
     }
-    return out;
+    return to != NULL && draft_written(&t->g, out, to) ? out : NULL;
 }
 
 /*

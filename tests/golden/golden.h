@@ -15,7 +15,7 @@
 struct golden_options {
     const char *with;   /* companion folder: a tokenizer's or an LPIPS one, or a demo folder that holds both */
     const char *isa;    /* NULL: the best this machine has */
-    const char *device; /* NULL: the CPU. Others: over fakes, whose memory the host may read and write */
+    const char *device; /* NULL: the CPU */
     const char *pipeline, *reward; /* of recorded runs and pictures; NULL: the demo's */
     int threads;                   /* 0: all */
     int micro_batch;               /* of recorded runs; 0: the whole batch */
@@ -60,14 +60,19 @@ float *golden_plain(struct golden *t, const struct draft_safetensors *file, cons
 /* The integers of an I64 entry; malloc'd. */
 bool golden_integers(struct golden *t, const struct draft_safetensors *file, const char *name, int64_t **out,
                      int64_t *count);
+/* Gives x these numbers, where its backend computes. */
+bool golden_give(struct golden *t, struct draft_tensor *x, const float *numbers);
+/* x's gradient on the host; NULL where none was written. Lasts until the graph's next reset. */
+const float *golden_gradient(struct golden *t, const struct draft_tensor *of);
 /* Rows: a result and a gradient beside the file's tensor `name`. */
 void golden_compare(struct golden *t, const struct draft_safetensors *file, const char *name,
                     const struct draft_tensor *ours);
 void golden_compare_gradient(struct golden *t, const struct draft_safetensors *file, const char *name,
                              const struct draft_tensor *of);
-/* "<prefix>/<module>.lora.down.weight" and up of the file into every matrix of the adapter. */
+/* "<prefix>/<module>.lora.down.weight" and up of the file into every matrix of the adapter, which is where the backend
+ * computes when it was `moved` (draft_trained_move), else on the host. */
 bool golden_load_adapter(struct golden *t, const struct draft_safetensors *file, const char *prefix,
-                         struct draft_adapter *adapter);
+                         struct draft_adapter *adapter, bool moved);
 
 /* Kinds. Each opens what it needs, reports rows and returns; failures are counted in t. */
 void golden_unet(struct golden *t, const char *folder);

@@ -18,9 +18,11 @@ void golden_lpips(struct golden *t, const struct draft_safetensors *file)
     struct draft_tensor *distance = draft_new(&t->g, DRAFT_F32, 2, dim), *mean = draft_new(&t->g, DRAFT_F32, 1, &one);
     double *d = malloc((size_t)(n * n) * sizeof *d);
     if (distance != NULL && mean != NULL && d != NULL && draft_lpips_pairs(&t->g, lpips, images, d)) {
-        for (int64_t i = 0; i < n * n; i++)
-            draft_f32(distance)[i] = (float)d[i];
-        draft_f32(mean)[0] = (float)draft_lpips_mean_pairwise(d, (int)n);
+        float *each = draft_write(&t->g, distance), mean_of_all = (float)draft_lpips_mean_pairwise(d, (int)n);
+        for (int64_t i = 0; each != NULL && i < n * n; i++)
+            each[i] = (float)d[i];
+        if (each != NULL && draft_written(&t->g, distance, each))
+            golden_give(t, mean, &mean_of_all);
         golden_compare(t, file, "distance", distance);
         golden_compare(t, file, "mean_pairwise", mean);
     }

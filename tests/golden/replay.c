@@ -62,9 +62,11 @@ static void see(void *context, const char *name, const struct draft_tensor *valu
     if (r->told < 0 || draft_safetensors_find(r->file, key) == NULL)
         return;
     float *ref = golden_numbers(t, r->file, key, &n);
+    struct draft_mark mark = draft_graph_mark(&t->g);
+    const float *ours = draft_read(&t->g, value);
     int64_t count = draft_tensor_count(value); /* the first micro-batch's: the first of the file's rows */
-    if (ref != NULL && (n == count || (count < n && r->dp.micro_batch < r->batch))) {
-        double error = golden_relative(draft_f32(value), ref, count);
+    if (ref != NULL && ours != NULL && (n == count || (count < n && r->dp.micro_batch < r->batch))) {
+        double error = golden_relative(ours, ref, count);
         if (r->told == 0)
             golden_row(t, GOLDEN_FORWARD, error, FIRST_VALUES, "%s", key);
         else if (t->options->verbose)
@@ -72,6 +74,7 @@ static void see(void *context, const char *name, const struct draft_tensor *valu
     } else if (ref != NULL) {
         golden_fail(t, "%s has %lld numbers, ours %lld", key, (long long)n, (long long)count);
     }
+    draft_graph_release(&t->g, mark);
     free(ref);
 }
 
@@ -174,12 +177,17 @@ static void compare_gradients(struct replay *r, int step, bool each)
             free(ref);
             continue;
         }
-        if (each)
-            golden_row(t, GOLDEN_GRADIENT, golden_relative(p->grad, ref, n), FIRST_GRADIENTS, "%s", key);
-        for (int64_t k = 0; k < n; k++) {
-            difference += ((double)p->grad[k] - ref[k]) * ((double)p->grad[k] - ref[k]);
+        struct draft_mark mark = draft_graph_mark(&t->g);
+        const float *grad = golden_gradient(t, p);
+        if (grad == NULL)
+            golden_fail(t, "%s: ours was not computed", key);
+        else if (each)
+            golden_row(t, GOLDEN_GRADIENT, golden_relative(grad, ref, n), FIRST_GRADIENTS, "%s", key);
+        for (int64_t k = 0; grad != NULL && k < n; k++) {
+            difference += ((double)grad[k] - ref[k]) * ((double)grad[k] - ref[k]);
             size += (double)ref[k] * ref[k];
         }
+        draft_graph_release(&t->g, mark);
         free(ref);
     }
     if (!each)
@@ -246,17 +254,17 @@ static bool aig(struct replay *r, const char *name, enum draft_aig kind, double 
         return false;
     const struct draft_sampling sampling = {.plan = dp->plan, .count = dp->plan->count, .tuned = tuned};
     x = draft_sample_latents(g, &r->pipeline, &conditions, &sampling, x, NULL);
-    float *ref = x != NULL ? golden_numbers(t, r->file, key, NULL) : NULL;
+    const float *ours = draft_read(g, x);
+    float *ref = ours != NULL ? golden_numbers(t, r->file, key, NULL) : NULL;
     if (ref != NULL)
-        golden_row(t, GOLDEN_FORWARD, golden_relative(draft_f32(x), ref, draft_tensor_count(x)), AIG_LATENTS, "%s",
-                   key);
+        golden_row(t, GOLDEN_FORWARD, golden_relative(ours, ref, draft_tensor_count(x)), AIG_LATENTS, "%s", key);
     free(ref);
     return ref != NULL;
 }
 
 static bool all_aig(struct replay *r)
 {
-    return golden_load_adapter(r->t, r->file, "final", r->adapter) && aig(r, "base", DRAFT_AIG_BASE, 0) &&
+    return golden_load_adapter(r->t, r->file, "final", r->adapter, true) && aig(r, "base", DRAFT_AIG_BASE, 0) &&
            aig(r, "draft", DRAFT_AIG_DRAFT, 0) && aig(r, "linear", DRAFT_AIG_LINEAR, 0) &&
            aig(r, "power_2", DRAFT_AIG_POWER, 2) && aig(r, "power_4", DRAFT_AIG_POWER, 4) &&
            aig(r, "step_0.6", DRAFT_AIG_STEP, 0.6);
@@ -294,7 +302,7 @@ void golden_draft_plus(struct golden *t, const struct draft_safetensors *file)
     r->file = file;
     r->log = json_loads(draft_safetensors_metadata(file, "log"), 0, NULL);
     int steps = (int)json_array_size(r->log);
-    if (open_run(r) && (r->adapter == NULL || golden_load_adapter(t, file, "init", r->adapter))) {
+    if (open_run(r) && (r->adapter == NULL || golden_load_adapter(t, file, "init", r->adapter, true))) {
         bool ok = true;
         for (int step = 0; step < steps && ok; step++)
             ok = run_step(r, step, steps - 1);

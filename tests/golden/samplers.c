@@ -38,9 +38,11 @@ static const struct draft_sampler *sampler_of(const char *config)
 static struct draft_tensor *network(struct draft_graph *g, double timestep, const struct draft_tensor *x)
 {
     struct draft_tensor *m = x ? draft_new(g, DRAFT_F32, x->rank, x->dim) : NULL;
-    for (int64_t i = 0; m && i < draft_tensor_count(m); i++)
-        draft_f32(m)[i] = (float)(sin((double)draft_f32(x)[i]) + cos(timestep / 1000));
-    return m;
+    const float *in = draft_read(g, x);
+    float *out = draft_write(g, m);
+    for (int64_t i = 0; in && out && i < draft_tensor_count(m); i++)
+        out[i] = (float)(sin((double)in[i]) + cos(timestep / 1000));
+    return out && draft_written(g, m, out) ? m : NULL;
 }
 
 /* Layouts do not matter here: everything is per number. */
@@ -52,19 +54,18 @@ static void run(struct golden *t, const struct draft_sampler_plan *plan, const f
     draft_graph_reset(g, NULL);
     bool was = draft_no_grad(g);
     struct draft_tensor *x = draft_new(g, DRAFT_F32, 1, &numbers), *z = draft_new(g, DRAFT_F32, 1, &numbers);
-    if (x && z && draft_sampler_history_make(g, plan, x, &history)) {
-        memcpy(x->data, noise, (size_t)numbers * sizeof *noise);
+    if (x && z && draft_sampler_history_make(g, plan, x, &history) && golden_give(t, x, noise))
         x = draft_sampler_start(g, plan, x);
-    }
     for (int k = 0; k < plan->count && draft_graph_ok(g); k++) {
         const struct draft_sampler_step *step = &plan->step[k];
         struct draft_tensor *m = network(g, step->timestep, draft_sampler_input(g, step, x));
         struct draft_predicted predicted = draft_sampler_predict(g, plan, step, x, m);
         if (fresh)
-            memcpy(z->data, fresh + k * numbers, (size_t)numbers * sizeof *fresh);
+            golden_give(t, z, fresh + k * numbers);
         x = draft_sampler_advance(g, plan, step, x, m, &predicted, &history, z);
-        if (x)
-            memcpy(out + k * numbers, x->data, (size_t)numbers * sizeof *out);
+        const float *ours = draft_read(g, x);
+        if (ours)
+            memcpy(out + k * numbers, ours, (size_t)numbers * sizeof *out);
     }
     g->recording = was;
 }

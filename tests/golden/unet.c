@@ -154,7 +154,7 @@ static bool open_model(struct run *run, const char *folder)
     if (!golden_ok(t))
         return false;
     if (run->adapter != NULL)
-        return golden_load_adapter(t, run->file, "lora", run->adapter);
+        return golden_load_adapter(t, run->file, "lora", run->adapter, false);
     return draft_unet_train_weights(run->unet, true, &t->error) || golden_ok(t);
 }
 
