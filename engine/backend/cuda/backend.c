@@ -2,10 +2,13 @@
  * libdraft_cuda.so's door: which devices there are, and a backend on one of them. Nothing here touches CUDA before it
  * is asked: the library loads on a machine without a driver, and says so in a sentence.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cuda/cudnn_cache.h"
+#include "backend/cuda/cudnn_plan.h"
 #include "backend/cuda/state.h"
 
 /* --- Failures -------------------------------------------------------------------------------------------------------
@@ -93,6 +96,17 @@ const struct draft_services *draft_cuda_services_of(const struct draft_backend *
     return backend->services;
 }
 
+struct draft_cudnn *draft_cuda_cudnn(struct draft_backend *backend, struct draft_error *err)
+{
+    char folder[PATH_MAX];
+    if (backend->cudnn == NULL) {
+        const struct draft_cudnn_options options = {
+            .stream = backend->stream, .cache = draft_cudnn_cache_folder(folder, sizeof folder) ? folder : NULL};
+        backend->cudnn = draft_cudnn_create(&options, err);
+    }
+    return backend->cudnn;
+}
+
 /* --- What a backend does --------------------------------------------------------------------------------------------
  */
 
@@ -101,6 +115,7 @@ static void destroy(struct draft_backend *backend)
     draft_cuda_products_destroy(backend->products);
     draft_cuda_constants_destroy(backend->constants);
     draft_cuda_weights_destroy(backend->weights);
+    draft_cudnn_destroy(backend->cudnn);
     if (backend->cublas != NULL)
         cublasLtDestroy(backend->cublas);
     cudaFree(backend->workspace);
@@ -171,16 +186,25 @@ static const struct draft_backend_kind CUDA = {.name = "cuda",
 /* --- The door -------------------------------------------------------------------------------------------------------
  */
 
+static bool memory(struct draft_backend *backend, size_t *free_bytes, size_t *total, struct draft_error *err)
+{
+    (void)backend; /* the one device that this process has taken */
+    return draft_cuda_ok(cudaMemGetInfo(free_bytes, total), "asking for the device's memory", err);
+}
+
 static int devices(struct draft_device *list, int room, struct draft_error *err)
 {
-    int count = 0;
-    if (!draft_cuda_ok(cudaGetDeviceCount(&count), "looking for GPUs", err))
+    int count = 0, driver = 0;
+    if (!draft_cudnn_usable(err) || !draft_cuda_ok(cudaGetDeviceCount(&count), "looking for GPUs", err))
+        return -1;
+    if (room > 0 && !draft_cuda_ok(cudaDriverGetVersion(&driver), "asking for the driver's version", err))
         return -1;
     for (int i = 0; i < count && i < room; i++) {
         struct cudaDeviceProp prop;
         if (!draft_cuda_ok(cudaGetDeviceProperties(&prop, i), "looking at a GPU", err))
             return -1;
-        list[i] = (struct draft_device){.major = prop.major, .minor = prop.minor, .memory = prop.totalGlobalMem};
+        list[i] = (struct draft_device){
+            .major = prop.major, .minor = prop.minor, .driver = driver, .memory = prop.totalGlobalMem};
         snprintf(list[i].name, sizeof list[i].name, "%.127s", prop.name);
     }
     return count;
@@ -228,6 +252,6 @@ __attribute__((visibility("default"))) draft_plugin_entry draft_backend;
 
 const struct draft_plugin *draft_backend(const char *version)
 {
-    static const struct draft_plugin PLUGIN = {.devices = devices, .create = create};
+    static const struct draft_plugin PLUGIN = {.devices = devices, .memory = memory, .create = create};
     return strcmp(version, DRAFT_PLUGIN_VERSION) == 0 ? &PLUGIN : NULL;
 }

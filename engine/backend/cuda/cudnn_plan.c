@@ -29,7 +29,7 @@ struct draft_cudnn {
 /* --- The library and the device -------------------------------------------------------------------------------------
  */
 
-static bool is_usable(struct draft_error *err)
+bool draft_cudnn_usable(struct draft_error *err)
 {
     enum { FIRST_WITH_DESCRIPTIONS = 90800, CUDA_MAJOR = 1000 };
     size_t version = cudnnGetVersion(), runtime = cudnnGetCudartVersion();
@@ -92,7 +92,7 @@ static bool start(struct draft_cudnn *cudnn, const struct draft_cudnn_options *o
 
 struct draft_cudnn *draft_cudnn_create(const struct draft_cudnn_options *options, struct draft_error *err)
 {
-    if (!is_usable(err))
+    if (!draft_cudnn_usable(err))
         return NULL;
     struct draft_cudnn *cudnn = calloc(1, sizeof *cudnn);
     if (cudnn == NULL || (options->cache != NULL && (cudnn->cache = strdup(options->cache)) == NULL)) {
@@ -344,7 +344,7 @@ const struct draft_cudnn_plan *draft_cudnn_plan(struct draft_cudnn *cudnn, const
  */
 
 bool draft_cudnn_execute(struct draft_cudnn *cudnn, const struct draft_cudnn_plan *plan, int count, const int64_t *id,
-                         void *const *memory, void *workspace, struct draft_error *err)
+                         const void *const *memory, void *workspace, struct draft_error *err)
 {
     const struct entry *entry = (const struct entry *)plan;
     struct draft_cudnn_graph pack = {0};

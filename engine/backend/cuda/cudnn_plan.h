@@ -25,7 +25,11 @@ struct draft_cudnn_options {
     cudaStream_t stream;
     const char *cache; /* folder of plans; NULL: none is kept on disk */
 };
-/* NULL: cuDNN is not one that this program can use, or does not start; the sentence has the remedy. */
+/* Whether the cuDNN that was loaded is of a version, and for a CUDA, that this program can use; the sentence has the
+ * remedy. Touches no device. */
+bool draft_cudnn_usable(struct draft_error *err);
+
+/* NULL: it is not usable, or does not start. */
 struct draft_cudnn *draft_cudnn_create(const struct draft_cudnn_options *options, struct draft_error *err);
 void draft_cudnn_destroy(struct draft_cudnn *cudnn); /* NULL is fine */
 
@@ -51,9 +55,9 @@ struct draft_cudnn_plan {
 const struct draft_cudnn_plan *draft_cudnn_plan(struct draft_cudnn *cudnn, const struct draft_cudnn_request *request,
                                                 struct draft_error *err);
 
-/* Puts a supported plan's work into the stream; capturable. memory[i] belongs to the graph's tensor id[i] (the host's
- * address for a number by value). */
+/* Puts a supported plan's work into the stream; capturable. memory[i] belongs to the graph's tensor id[i], which is
+ * read or written (the host's address for a number by value). */
 bool draft_cudnn_execute(struct draft_cudnn *cudnn, const struct draft_cudnn_plan *plan, int count, const int64_t *id,
-                         void *const *memory, void *workspace, struct draft_error *err);
+                         const void *const *memory, void *workspace, struct draft_error *err);
 
 #endif

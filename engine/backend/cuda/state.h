@@ -46,7 +46,8 @@ struct draft_backend {
     struct draft_cuda_constants *constants;
     cublasLtHandle_t cublas;
     struct draft_cuda_products *products;
-    void *workspace; /* cuBLASLt's, of DRAFT_CUDA_WORKSPACE bytes */
+    struct draft_cudnn *cudnn; /* cudnn_plan.h; NULL until it is needed */
+    void *workspace;           /* cuBLASLt's and cuDNN's, of DRAFT_CUDA_WORKSPACE bytes */
 };
 
 enum { DRAFT_CUDA_WORKSPACE = 32 << 20 };
@@ -54,6 +55,9 @@ enum { DRAFT_CUDA_WORKSPACE = 32 << 20 };
 /* True when status is success; else err says what was being done and why it failed, with the remedy where there is one.
  * After a sticky error it says that the process cannot go on. */
 bool draft_cuda_ok(cudaError_t status, const char *doing, struct draft_error *err);
+
+/* The backend's cuDNN, started at first use: a job in F32 needs none. NULL: err is set. */
+struct draft_cudnn *draft_cuda_cudnn(struct draft_backend *backend, struct draft_error *err);
 
 /* --- memory.c -------------------------------------------------------------------------------------------------------
  */
