@@ -39,14 +39,9 @@ static bool loading(struct draft_engine *e, int done, struct draft_error *err)
 /* What the CUDA backend does not do yet. */
 static bool fits_gpu(const struct draft_job_config *c, struct draft_error *err)
 {
-    const char *field = c->precision == DRAFT_PRECISION_BF16 ? "spec.precision"
-                        : c->train == DRAFT_TRAIN_FULL       ? "spec.train"
-                        : c->ema_decay > 0                   ? "spec.ema_decay"
-                                                             : NULL;
-    return !field || draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field,
-                                      "on a GPU a job trains a LoRA in fp32, without an average; leave %s out, or use "
-                                      "--device cpu",
-                                      strchr(field, '.') + 1);
+    return c->precision != DRAFT_PRECISION_BF16 ||
+           draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.precision",
+                            "a GPU computes in fp32; leave precision out, or use --device cpu");
 }
 
 /* "auto" takes a GPU only for what it can do. */
@@ -398,7 +393,7 @@ bool draft_engine_step(struct draft_engine *e, struct draft_report *report, stru
                                                                .weight_decay = c->weight_decay});
         draft_engine_forget_packed(e);
         if (e->ema)
-            draft_ema_update(e->ema);
+            draft_ema_update(e->ema, &e->opt->error);
         e->bad_steps = 0;
     }
     if (e->opt->error.code != DRAFT_OK) {
@@ -546,10 +541,8 @@ bool draft_engine_sample(struct draft_engine *e, const struct draft_sample_reque
     bool frozen = request.lora_scale == 0 || request.aig != DRAFT_AIG_DRAFT;
     if (frozen && !e->adapter && !draft_engine_open_base(e, err))
         return false;
-    if (request.ema)
-        draft_ema_swap(e->ema, e->backend);
+    if (request.ema && !draft_ema_swap(e->ema, e->backend, err))
+        return false;
     bool ok = draft_sample_picture(&e->graph, &e->pipeline, &e->scoring, &request, &e->progress, picture, err);
-    if (request.ema)
-        draft_ema_swap(e->ema, e->backend);
-    return ok;
+    return (!request.ema || draft_ema_swap(e->ema, e->backend, err)) && ok;
 }

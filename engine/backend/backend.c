@@ -83,6 +83,17 @@ bool draft_backend_adamw(struct draft_backend *backend, int64_t n, const struct 
     return draft_backend_kind(backend)->adamw(backend, n, update, gradient, parameter, m, v, err);
 }
 
+bool draft_backend_approach(struct draft_backend *backend, int64_t n, float rate, const float *target, float *x,
+                            struct draft_error *err)
+{
+    return draft_backend_kind(backend)->approach(backend, n, rate, target, x, err);
+}
+
+bool draft_backend_exchange(struct draft_backend *backend, int64_t n, float *a, float *b, struct draft_error *err)
+{
+    return draft_backend_kind(backend)->exchange(backend, n, a, b, err);
+}
+
 void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *weight)
 {
     draft_backend_kind(backend)->forget(backend, weight);

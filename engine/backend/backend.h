@@ -45,7 +45,7 @@ struct draft_backend_kind {
     const char *name;                         /* "cpu", "cuda" */
     const struct draft_op_column *const *ops; /* in the order of ops.def; NULL: the ops' own descriptors' functions */
     void (*destroy)(struct draft_backend *backend);
-    /* NULL: values live in host memory, and the next seven, axpby apart, are not asked for either */
+    /* NULL: values live in host memory, and the next nine, axpby apart, are not asked for either */
     bool (*region)(struct draft_backend *backend, size_t limit, struct draft_arena_region *out,
                    struct draft_error *err);
     void *(*alloc)(struct draft_backend *backend, size_t bytes, struct draft_error *err);
@@ -59,6 +59,9 @@ struct draft_backend_kind {
                           struct draft_error *err);
     bool (*adamw)(struct draft_backend *backend, int64_t n, const struct draft_update *update, const float *gradient,
                   float *parameter, float *m, float *v, struct draft_error *err);
+    bool (*approach)(struct draft_backend *backend, int64_t n, float rate, const float *target, float *x,
+                     struct draft_error *err);
+    bool (*exchange)(struct draft_backend *backend, int64_t n, float *a, float *b, struct draft_error *err);
     void (*forget)(struct draft_backend *backend, struct draft_tensor *weight);
     size_t (*prepared_bytes)(const struct draft_backend *backend);
     void (*keep)(struct draft_backend *backend, size_t bytes); /* NULL: this backend plans by itself */
@@ -124,6 +127,11 @@ bool draft_backend_gradient_norm(struct draft_backend *backend, int64_t n, const
 /* Clips, then updates; leaves everything as it is when the norm is not finite. */
 bool draft_backend_adamw(struct draft_backend *backend, int64_t n, const struct draft_update *update,
                          const float *gradient, float *parameter, float *m, float *v, struct draft_error *err);
+/* x += rate (target - x), n numbers: a moving average. Rate 1 copies. */
+bool draft_backend_approach(struct draft_backend *backend, int64_t n, float rate, const float *target, float *x,
+                            struct draft_error *err);
+/* Exchanges the n numbers of a and b. */
+bool draft_backend_exchange(struct draft_backend *backend, int64_t n, float *a, float *b, struct draft_error *err);
 
 /* --- Prepared weights ------------------------------------------------------------------------------------------------
  */

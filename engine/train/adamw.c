@@ -10,15 +10,15 @@ struct draft_adamw *draft_adamw_create(const struct draft_trained *trained, stru
         draft_arena_fail(arena, sizeof *opt, err);
         return NULL;
     }
-    *opt = (struct draft_adamw){
-        .count = trained->count, .param = trained->tensor, .backend = trained->backend, .max_norm = INFINITY};
-    size_t before = trained->backend ? draft_arena_live(trained->values) : 0;
+    *opt = (struct draft_adamw){.count = trained->count,
+                                .param = trained->tensor,
+                                .backend = trained->backend,
+                                .numbers = trained->numbers,
+                                .max_norm = INFINITY};
     float **grad = draft_trained_zeros(trained, arena, err);
     if (!grad || !(opt->m = draft_trained_zeros(trained, arena, err)) ||
         !(opt->v = draft_trained_zeros(trained, arena, err)))
         return NULL;
-    if (trained->backend) /* gradients and both moments */
-        opt->numbers = (int64_t)((draft_arena_live(trained->values) - before) / sizeof(float) / 3);
     for (int i = 0; i < opt->count; i++) {
         opt->param[i]->grad = grad[i];
         opt->param[i]->grad_written = false;

@@ -116,60 +116,97 @@ static bool all_finite(const float *x, int64_t n)
 
 /* --- Saving ------------------------------------------------------------------------------------------------------- */
 
+/* One tensor of the state. */
+struct saved_tensor {
+    char name[MAX_NAME];
+    const struct draft_tensor *shape;
+    const float *values; /* where the backend computes */
+};
+
+struct saving {
+    struct draft_backend *backend; /* NULL: values are on the host, and stay where they are */
+    struct saved_tensor *tensor;   /* in name order */
+    struct draft_safetensors_item *item;
+    int count;
+    float *room; /* for the largest, where values have to be fetched, one tensor at a time */
+};
+
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct draft_safetensors_item *)a)->name, ((const struct draft_safetensors_item *)b)->name);
+    return strcmp(((const struct saved_tensor *)a)->name, ((const struct saved_tensor *)b)->name);
 }
 
-/* Everything to be written, in name order; the data stays where it is, or is copied into `room` where that is not the
- * host. */
-static bool gather(const struct draft_checkpoint_state *state, struct draft_safetensors_item *item,
-                   char (*name)[MAX_NAME], float *room, struct draft_error *err)
+static bool fetch(void *context, int index, float *out, struct draft_error *err)
 {
-    struct draft_backend *backend = state->trained->backend;
-    int count = 0;
-    for (int i = 0; i < state->trained->count; i++)
-        for (int part = 0; part < parts_of(state); part++, count++) {
-            const struct draft_tensor *shape = state->trained->tensor[i];
-            const float *values = values_of(state, i, (enum part)part);
-            name_of(state, i, (enum part)part, name[count]);
-            if (backend) {
-                int64_t n = draft_tensor_count(shape);
-                if (!draft_backend_download(backend, room, values, (size_t)n * sizeof *room, err))
-                    return false;
-                values = room;
-                room += n;
-            }
-            item[count] = (struct draft_safetensors_item){
-                .name = name[count], .dtype = DRAFT_F32, .rank = shape->rank, .data = values};
-            memcpy(item[count].dim, shape->dim, (size_t)shape->rank * sizeof *shape->dim);
-            if (!all_finite(values, draft_tensor_count(shape)))
-                return draft_fail(err, DRAFT_NON_FINITE,
-                                  "%s holds a value that is not finite; this state is not worth a checkpoint",
-                                  name[count]);
+    const struct saving *s = context;
+    size_t bytes = (size_t)draft_tensor_count(s->tensor[index].shape) * sizeof *out;
+    return draft_backend_download(s->backend, out, s->tensor[index].values, bytes, err);
+}
+
+/* Everything to be written. */
+static bool list_all(const struct draft_checkpoint_state *state, struct saving *s, struct draft_error *err)
+{
+    int64_t largest = 0;
+    s->backend = state->trained->backend;
+    s->tensor = calloc((size_t)(state->trained->count * parts_of(state)) + 1, sizeof *s->tensor);
+    s->item = calloc((size_t)(state->trained->count * parts_of(state)) + 1, sizeof *s->item);
+    for (int i = 0; s->tensor && i < state->trained->count; i++)
+        for (int part = 0; part < parts_of(state); part++) {
+            struct saved_tensor *t = &s->tensor[s->count++];
+            t->shape = state->trained->tensor[i];
+            t->values = values_of(state, i, (enum part)part);
+            name_of(state, i, (enum part)part, t->name);
+            largest = draft_tensor_count(t->shape) > largest ? draft_tensor_count(t->shape) : largest;
         }
-    qsort(item, (size_t)count, sizeof *item, by_name);
+    s->room = malloc(s->backend ? (size_t)largest * sizeof *s->room + 1 : 1);
+    if (!s->tensor || !s->item || !s->room)
+        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the table of a checkpoint");
+    qsort(s->tensor, (size_t)s->count, sizeof *s->tensor, by_name);
+    for (int i = 0; i < s->count; i++) {
+        const struct draft_tensor *shape = s->tensor[i].shape;
+        s->item[i] = (struct draft_safetensors_item){.name = s->tensor[i].name,
+                                                     .dtype = DRAFT_F32,
+                                                     .rank = shape->rank,
+                                                     .data = s->backend ? NULL : s->tensor[i].values};
+        memcpy(s->item[i].dim, shape->dim, (size_t)shape->rank * sizeof *shape->dim);
+    }
     return true;
 }
 
-static bool write_all(const char *path, const struct draft_checkpoint_info *info,
-                      const struct draft_safetensors_item *item, int count, struct draft_error *err)
+/* Every value is looked at before the file is begun. */
+static bool sum_all(struct saving *s, struct draft_checksum *sum, struct draft_error *err)
+{
+    for (int i = 0; i < s->count; i++) {
+        const struct saved_tensor *t = &s->tensor[i];
+        if (s->backend && !fetch(s, i, s->room, err))
+            return false;
+        const float *values = s->backend ? s->room : t->values;
+        if (!all_finite(values, draft_tensor_count(t->shape)))
+            return draft_fail(err, DRAFT_NON_FINITE,
+                              "%s holds a value that is not finite; this state is not worth a checkpoint", t->name);
+        sum_tensor(sum, t->name, t->shape->rank, t->shape->dim, values);
+    }
+    return true;
+}
+
+static bool write_all(const char *path, const struct draft_checkpoint_info *info, struct saving *s,
+                      struct draft_error *err)
 {
     struct metadata meta = {0};
     const char *value[PAIRS];
     char hex[DRAFT_CHECKSUM_SIZE];
+    const struct draft_safetensors_source source = {fetch, s};
     describe(info, &meta);
     for (int i = 0; i < PAIRS; i++)
         value[i] = meta.value[i];
     struct draft_checksum *sum = sum_start(value, err);
     if (!sum)
         return false;
-    for (int i = 0; i < count; i++)
-        sum_tensor(sum, item[i].name, item[i].rank, item[i].dim, item[i].data);
+    bool ok = sum_all(s, sum, err);
     draft_checksum_finish(sum, hex);
     meta.pair[2 * PAIRS] = CHECKSUM_KEY;
     meta.pair[2 * PAIRS + 1] = hex;
-    return draft_safetensors_write(path, item, count, meta.pair, err);
+    return ok && draft_safetensors_write_from(path, s->item, s->count, meta.pair, &source, err);
 }
 
 /* A full checkpoint has gigabytes: said before they are written, not after most of them. A disk that cannot be asked is
@@ -195,19 +232,11 @@ bool draft_checkpoint_save(const char *path, const struct draft_checkpoint_info 
                            const struct draft_checkpoint_state *state, struct draft_saved *saved,
                            struct draft_error *err)
 {
-    int count = state->trained->count * parts_of(state);
-    struct draft_safetensors_item *item = calloc((size_t)count + 1, sizeof *item);
-    char(*name)[MAX_NAME] = calloc((size_t)count + 1, sizeof *name);
-    size_t copied = state->trained->backend ? (size_t)(draft_trained_numbers(state->trained) * parts_of(state)) : 0;
-    float *room = malloc((copied + 1) * sizeof *room);
-    bool ok = item && name && room;
-    if (!ok)
-        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the table of a checkpoint");
-    ok = ok && gather(state, item, name, room, err) && fits(path, item, count, err) &&
-         write_all(path, info, item, count, err);
-    free(item);
-    free(name);
-    free(room);
+    struct saving s = {0};
+    bool ok = list_all(state, &s, err) && fits(path, s.item, s.count, err) && write_all(path, info, &s, err);
+    free(s.tensor);
+    free(s.item);
+    free(s.room);
     if (!ok)
         return false;
 

@@ -2,6 +2,14 @@
 
 #include <string.h>
 
+/* On the device, all arrays at once: they lie behind each other there, in the parameters' order and as far apart. */
+static bool approach(struct draft_ema *ema, float rate, struct draft_error *err)
+{
+    const struct draft_trained *of = ema->of;
+    return of->count == 0 ||
+           draft_backend_approach(of->backend, of->numbers, rate, draft_f32(of->tensor[0]), ema->average[0], err);
+}
+
 struct draft_ema *draft_ema_create(const struct draft_trained *trained, double decay, struct draft_arena *arena,
                                    struct draft_error *err)
 {
@@ -13,15 +21,19 @@ struct draft_ema *draft_ema_create(const struct draft_trained *trained, double d
     *ema = (struct draft_ema){.of = trained, .decay = decay, .average = draft_trained_zeros(trained, arena, err)};
     if (!ema->average)
         return NULL;
+    if (trained->backend)
+        return approach(ema, 1, err) ? ema : NULL;
     for (int i = 0; i < trained->count; i++)
         memcpy(ema->average[i], trained->tensor[i]->data,
                (size_t)draft_tensor_count(trained->tensor[i]) * sizeof(float));
     return ema;
 }
 
-void draft_ema_update(struct draft_ema *ema)
+bool draft_ema_update(struct draft_ema *ema, struct draft_error *err)
 {
     float rest = (float)(1 - ema->decay);
+    if (ema->of->backend)
+        return approach(ema, rest, err);
     for (int i = 0; i < ema->of->count; i++) {
         const struct draft_tensor *p = ema->of->tensor[i];
         const float *x = draft_f32(p);
@@ -30,15 +42,23 @@ void draft_ema_update(struct draft_ema *ema)
         for (int64_t k = 0; k < n; k++)
             average[k] -= rest * (average[k] - x[k]);
     }
+    return true;
 }
 
-void draft_ema_swap(struct draft_ema *ema, struct draft_backend *backend)
+bool draft_ema_swap(struct draft_ema *ema, struct draft_backend *backend, struct draft_error *err)
 {
-    for (int i = 0; i < ema->of->count; i++) {
-        struct draft_tensor *p = ema->of->tensor[i];
+    const struct draft_trained *of = ema->of;
+    bool on_device = of->backend && of->count > 0; /* where captured work knows the parameters' addresses */
+    if (on_device && !draft_backend_exchange(of->backend, of->numbers, draft_f32(of->tensor[0]), ema->average[0], err))
+        return false;
+    for (int i = 0; i < of->count; i++) {
+        struct draft_tensor *p = of->tensor[i];
         float *values = draft_f32(p);
-        p->data = ema->average[i];
-        ema->average[i] = values;
+        if (!on_device) {
+            p->data = ema->average[i];
+            ema->average[i] = values;
+        }
         draft_backend_forget(backend, p);
     }
+    return true;
 }

@@ -1,6 +1,7 @@
 #include "train/trained.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tensor/weight_source.h"
@@ -56,10 +57,7 @@ bool draft_trained_unet(struct draft_trained *trained, struct draft_unet *unet, 
     if (!make_room(trained, "unet", count, arena, err))
         return false;
     draft_unet_each_weight(unet, add_weight, trained);
-    bool ok = true;
-    for (int i = 0; ok && i < count; i++) /* trained, averaged or restored: their values are there */
-        ok = draft_weight_materialize(trained->tensor[i], err);
-    return ok;
+    return true;
 }
 
 int64_t draft_trained_numbers(const struct draft_trained *trained)
@@ -100,22 +98,36 @@ float **draft_trained_zeros(const struct draft_trained *trained, struct draft_ar
     return zeros;
 }
 
+/* From the host's memory or the file to new memory of the device. */
+static bool send(struct draft_trained *trained, struct draft_tensor *p, struct draft_error *err)
+{
+    int64_t n = draft_tensor_count(p);
+    size_t bytes = (size_t)n * sizeof(float);
+    float *to = zeros_of(trained, n, NULL, err);
+    if (!to)
+        return draft_arena_fail(trained->values, bytes, err);
+    float *values = malloc(bytes + 1);
+    if (!values)
+        return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory to copy %s to the device", p->name);
+    bool ok = n == 0 || (draft_weight_rows(p, 0, p->dim[0], values, err) && draft_weight_unchanged(p, err) &&
+                         draft_backend_upload(trained->backend, to, values, bytes, err));
+    free(values);
+    if (ok) {
+        p->data = to;
+        p->source = NULL;
+    }
+    return ok;
+}
+
 bool draft_trained_move(struct draft_trained *trained, struct draft_backend *backend, struct draft_arena *values,
                         struct draft_error *err)
 {
-    if (draft_backend_on_host(backend))
-        return true;
-    trained->backend = backend;
-    trained->values = values;
-    for (int i = 0; i < trained->count; i++) {
-        struct draft_tensor *p = trained->tensor[i];
-        int64_t n = draft_tensor_count(p);
-        float *to = zeros_of(trained, n, NULL, err);
-        if (!to)
-            return draft_arena_fail(values, (size_t)n * sizeof *to, err);
-        if (!draft_backend_upload(backend, to, p->data, (size_t)n * sizeof *to, err))
-            return false;
-        p->data = to;
-    }
-    return true;
+    bool ok = true, on_host = draft_backend_on_host(backend);
+    trained->backend = on_host ? NULL : backend;
+    trained->values = on_host ? NULL : values;
+    size_t before = on_host ? 0 : draft_arena_live(values);
+    for (int i = 0; ok && i < trained->count; i++)
+        ok = on_host ? draft_weight_materialize(trained->tensor[i], err) : send(trained, trained->tensor[i], err);
+    trained->numbers = on_host ? 0 : (int64_t)((draft_arena_live(values) - before) / sizeof(float));
+    return ok;
 }

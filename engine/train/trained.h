@@ -18,18 +18,20 @@ struct draft_trained {
     const char **name;             /* in checkpoints: "<module>.down", "<module>.up"; or the weight's own key */
     struct draft_backend *backend; /* NULL: values are on the host */
     struct draft_arena *values;    /* else: where they are, and all arrays beside them */
+    int64_t numbers;               /* else: of all from tensor[0]'s on, the padding behind each one included */
 };
 
 /* down, up, down, up ... in the adapter's order. */
 bool draft_trained_adapter(struct draft_trained *trained, struct draft_adapter *adapter, struct draft_arena *arena,
                            struct draft_error *err);
-/* In the order in which the UNet loads. Whether they need gradients is said with draft_unet_train_weights(). */
+/* In the order in which the UNet loads; their values may still be in the files. Whether they need gradients is said
+ * with draft_unet_train_weights(). */
 bool draft_trained_unet(struct draft_trained *trained, struct draft_unet *unet, struct draft_arena *arena,
                         struct draft_error *err);
 int64_t draft_trained_numbers(const struct draft_trained *trained);
 
-/* Takes the values to where the backend computes, one behind the other, into `values`, an arena of the backend's, which
- * outlives the list. Nothing happens where that is the host. */
+/* Takes the values to where the backend computes, never to leave their places again: one behind the other into
+ * `values`, an arena of the backend's that outlives the list; where that is the host, out of the files. */
 bool draft_trained_move(struct draft_trained *trained, struct draft_backend *backend, struct draft_arena *values,
                         struct draft_error *err);
 

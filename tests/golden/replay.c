@@ -99,8 +99,13 @@ static bool list_weights(struct replay *r, const char *pipeline)
     struct golden *t = r->t;
     return draft_pipeline_open_base(&r->pipeline, pipeline, t->weights, &t->error) &&
            draft_trained_unet(&r->trained, r->pipeline.unet, t->weights, &t->error) &&
-           draft_unet_train_weights(r->pipeline.unet, true, &t->error) &&
-           (r->ema = draft_ema_create(&r->trained, setting(r, "ema", 0), t->weights, &t->error)) != NULL &&
+           draft_unet_train_weights(r->pipeline.unet, true, &t->error);
+}
+
+static bool list_averages(struct replay *r)
+{
+    struct golden *t = r->t;
+    return (r->ema = draft_ema_create(&r->trained, setting(r, "ema", 0), t->weights, &t->error)) != NULL &&
            (r->first = draft_ema_create(&r->trained, 0, t->weights, &t->error)) != NULL;
 }
 
@@ -120,7 +125,7 @@ static bool open_run(struct replay *r)
     snprintf(spec.path, sizeof spec.path, "%s", reward);
     if (!draft_scoring_open(&r->scoring, &spec, 1, t->weights, &t->error))
         return false;
-    if (!draft_trained_move(&r->trained, t->backend, t->parameters, &t->error))
+    if (!draft_trained_move(&r->trained, t->backend, t->parameters, &t->error) || (full && !list_averages(r)))
         return false;
     r->opt = draft_adamw_create(&r->trained, t->weights, &t->error);
     r->batch = (int)setting(r, "batch", 4);
@@ -226,7 +231,7 @@ static bool run_step(struct replay *r, int step, int last)
         draft_adamw_clip(r->opt, norm, r->clip);
         draft_adamw_step(r->opt, &(struct draft_adamw_options){r->lr, 0.9, 0.999, 1e-8, r->decay});
         if (r->ema != NULL)
-            draft_ema_update(r->ema);
+            draft_ema_update(r->ema, &t->error);
     }
     free(noise);
     for (int i = 0; i < r->dp.lv_copies; i++)

@@ -168,6 +168,19 @@ static bool axpby(struct draft_backend *backend, enum draft_dtype type, int64_t 
     return draft_cuda_launched("handing on a gradient", err);
 }
 
+static bool approach(struct draft_backend *backend, int64_t n, float rate, const float *target, float *x,
+                     struct draft_error *err)
+{
+    draft_cuda_approach(backend->stream, n, rate, target, x);
+    return draft_cuda_launched("averaging the parameters", err);
+}
+
+static bool exchange(struct draft_backend *backend, int64_t n, float *a, float *b, struct draft_error *err)
+{
+    draft_cuda_exchange(backend->stream, n, a, b);
+    return draft_cuda_launched("exchanging parameters and averages", err);
+}
+
 static const struct draft_backend_kind CUDA = {.name = "cuda",
                                                .ops = draft_cuda_columns,
                                                .destroy = destroy,
@@ -180,6 +193,8 @@ static const struct draft_backend_kind CUDA = {.name = "cuda",
                                                .axpby = axpby,
                                                .gradient_norm = draft_cuda_measure_gradient,
                                                .adamw = draft_cuda_update,
+                                               .approach = approach,
+                                               .exchange = exchange,
                                                .forget = draft_cuda_weight_forget,
                                                .prepared_bytes = draft_cuda_weight_bytes};
 

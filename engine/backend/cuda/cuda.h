@@ -246,6 +246,10 @@ void draft_cuda_gradient_norm(draft_cuda_stream stream, int64_t n, const struct 
 void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,
                       const struct draft_cuda_norm *norm, const float *gradient, float *parameter, float *m, float *v,
                       void *copy);
+/* x += rate (target - x): a moving average of the parameters */
+void draft_cuda_approach(draft_cuda_stream stream, int64_t n, float rate, const float *target, float *x);
+/* Exchanges the numbers of a and b. */
+void draft_cuda_exchange(draft_cuda_stream stream, int64_t n, float *a, float *b);
 
 /* --- JPEG size (jpeg.cu): formulas in ops/jpeg_size.c, constants from its draft_jpeg_model() ---------------------- */
 

@@ -100,9 +100,6 @@ static void test_engine_cuda__refuses_what_it_does_not_do_yet(void **state)
 {
     (void)state;
     struct draft_job_config c = small_job("cuda");
-    c.ema_decay = 0.9;
-    refused(c, "spec.ema_decay");
-    c = small_job("cuda");
     c.precision = DRAFT_PRECISION_BF16;
     refused(c, "spec.precision");
     setenv("FAKE_CUDA", "no-device", 1);

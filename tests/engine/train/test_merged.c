@@ -170,7 +170,7 @@ static void draws_the_very_same(struct draft_job_config config, export_model exp
         if (!draft_engine_restore(engine, checkpoint, &err))
             fail_msg("%s", err.message);
         if (ema)
-            draft_ema_swap(engine->ema, engine->backend);
+            assert_true(draft_ema_swap(engine->ema, engine->backend, NULL));
         float *trained = draw(engine, &n);
         draft_engine_close(engine);
 

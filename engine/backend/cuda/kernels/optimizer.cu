@@ -1,8 +1,8 @@
 /*
  * AdamW on all trained parameters at once (formulas: train/adamw.c), and the norm of their gradients. An update reads
  * gradient, parameter, m and v and writes the latter three, 28 bytes a parameter, and 2 more for the BF16 copy; the
- * norm reads 4. Learning rate, bias corrections and the clipping factor are read on the device, so that a captured
- * graph trains on without the host.
+ * norm reads 4. Beside it the parameters' moving average, 12 bytes (train/ema.c). Learning rate, bias corrections and
+ * the clipping factor are read on the device, so that a captured graph trains on without the host.
  */
 #include "backend/cuda/kernels/device.cuh"
 #include "backend/cuda/kernels/long_sum.cuh"
@@ -62,6 +62,35 @@ template <int W> struct updated {
     }
 };
 
+template <int W> struct approached {
+    float rate;
+    const float *target;
+    float *x;
+
+    __device__ void operator()(int64_t i) const
+    {
+        float to[W], v[W];
+        load<W>(target + i * W, to);
+        load<W>(x + i * W, v);
+        for (int k = 0; k < W; k++)
+            v[k] += rate * (to[k] - v[k]);
+        store<W>(x + i * W, v);
+    }
+};
+
+template <int W> struct exchanged {
+    float *a, *b;
+
+    __device__ void operator()(int64_t i) const
+    {
+        float of_a[W], of_b[W];
+        load<W>(a + i * W, of_a);
+        load<W>(b + i * W, of_b);
+        store<W>(a + i * W, of_b);
+        store<W>(b + i * W, of_a);
+    }
+};
+
 template <int W>
 void update(cudaStream_t stream, int64_t n, const struct draft_cuda_adamw_step *at, const struct draft_cuda_norm *norm,
             const float *gradient, float *parameter, float *m, float *v, void *copy)
@@ -88,4 +117,20 @@ void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cu
     const bool whole =
         n % 4 == 0 && aligned(gradient) && aligned(parameter) && aligned(m) && aligned(v) && aligned(copy);
     (whole ? update<4> : update<1>)(stream, n, at, norm, gradient, parameter, m, v, copy);
+}
+
+void draft_cuda_approach(draft_cuda_stream stream, int64_t n, float rate, const float *target, float *x)
+{
+    if (n % 4 == 0 && aligned(target) && aligned(x))
+        run_each(stream, n / 4, approached<4>{rate, target, x});
+    else
+        run_each(stream, n, approached<1>{rate, target, x});
+}
+
+void draft_cuda_exchange(draft_cuda_stream stream, int64_t n, float *a, float *b)
+{
+    if (n % 4 == 0 && aligned(a) && aligned(b))
+        run_each(stream, n / 4, exchanged<4>{a, b});
+    else
+        run_each(stream, n, exchanged<1>{a, b});
 }

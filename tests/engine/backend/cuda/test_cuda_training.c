@@ -79,6 +79,30 @@ static void test_cuda_training__adamw(void **state)
         in_every_order("adamw", DRAFT_F32, run_updates, &updates[i]);
 }
 
+static void run_average(enum draft_dtype type, const void *context)
+{
+    (void)type;
+    const int64_t n = *(const int64_t *)context;
+    float *start = numbers(DRAFT_F32, n, 1, 0), *x = numbers(DRAFT_F32, n, 1, 0), *want = memory((size_t)n * 4);
+    float *average = device(DRAFT_F32, n, start), *parameter = device(DRAFT_F32, n, x);
+    for (int64_t i = 0; i < n; i++)
+        want[i] = (float)(0.75 * (double)start[i] + 0.25 * (double)x[i]);
+    draft_cuda_approach(NULL, n, 0.25f, parameter, average);
+    check("average", DRAFT_F32, n, average, want, 1e-6);
+    float *kept = copied(n, average);
+    draft_cuda_exchange(NULL, n, parameter, average);
+    check("parameters in the average's place", DRAFT_F32, n, average, x, 0);
+    check("averages in the parameters' place", DRAFT_F32, n, parameter, kept, 0);
+}
+
+static void test_cuda_training__averages_follow_and_change_places(void **state)
+{
+    (void)state;
+    static const int64_t counts[] = {1024, 77, 1};
+    for (int i = 0; i < 3; i++)
+        in_every_order("average", DRAFT_F32, run_average, &counts[i]);
+}
+
 /* The emulated device uses the same C library as the CPU, so here even the last bit agrees. */
 static void run_noise(enum draft_dtype type, const void *context)
 {
@@ -137,6 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuda_training__adamw),
+        cmocka_unit_test(test_cuda_training__averages_follow_and_change_places),
         cmocka_unit_test(test_cuda_training__noise_is_the_cpus),
         cmocka_unit_test(test_cuda_training__timesteps_are_the_cpus),
     };
