@@ -1,6 +1,7 @@
 #include "autograd/tape.h"
 
 #include "backend/backend.h"
+#include "tensor/half.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -134,17 +135,25 @@ const float *draft_read(struct draft_graph *g, const struct draft_tensor *x)
 {
     if (x == NULL || !draft_graph_ok(g))
         return NULL;
-    if (draft_backend_on_host(g->backend))
+    if (draft_backend_on_host(g->backend) && x->dtype == DRAFT_F32)
         return draft_f32(x);
-    float *copy = draft_note(g, bytes_of(x));
-    bool done = copy != NULL && draft_backend_download(g->backend, copy, x->data, bytes_of(x), &g->error);
-    return done ? copy : NULL;
+    /* Halves go into the copy's second part: each is read before its place is written. */
+    int64_t n = draft_tensor_count(x);
+    float *copy = draft_note(g, (size_t)n * sizeof *copy);
+    uint16_t *half = x->dtype == DRAFT_BF16 ? (uint16_t *)copy + n : NULL;
+    if (copy == NULL ||
+        !draft_backend_download(g->backend, half != NULL ? (void *)half : copy, x->data, bytes_of(x), &g->error))
+        return NULL;
+    for (int64_t i = 0; half != NULL && i < n; i++)
+        copy[i] = draft_bf16_to_f32(half[i]);
+    return copy;
 }
 
 float *draft_write(struct draft_graph *g, struct draft_tensor *x)
 {
     if (x == NULL || !draft_graph_ok(g))
         return NULL;
+    assert(x->dtype == DRAFT_F32);
     return draft_backend_on_host(g->backend) ? draft_f32(x) : draft_note(g, bytes_of(x));
 }
 
@@ -158,8 +167,9 @@ bool draft_written(struct draft_graph *g, struct draft_tensor *x, const float *a
 bool draft_copy_values(struct draft_graph *g, struct draft_tensor *to, const struct draft_tensor *from)
 {
     assert(draft_tensor_count(to) == draft_tensor_count(from));
-    return draft_graph_ok(g) &&
-           draft_backend_axpby(g->backend, draft_tensor_count(to), 1, draft_f32(from), draft_f32(to), false, &g->error);
+    assert(to->dtype == DRAFT_F32 && from->dtype == DRAFT_F32);
+    return draft_graph_ok(g) && draft_backend_axpby(g->backend, DRAFT_F32, draft_tensor_count(to), 1, from->data,
+                                                    to->data, false, &g->error);
 }
 
 struct draft_tensor *draft_detach(struct draft_graph *g, struct draft_tensor *x)
@@ -203,6 +213,8 @@ struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *c
                    call->op->no_gradient);
         return NULL;
     }
+    assert(!draft_backend_on_host(g->backend) || draft_backend_is_dry(g->backend) || call->out->dtype != DRAFT_BF16 ||
+           call->op->anywhere || call->op->id == DRAFT_OP_convert);
     call->out->needs_grad = needed; /* forward looks at it to know whether notes will be read */
     if (!draft_op_on(g->backend, call->op).forward(g, call)) {
         draft_error_prefix(&g->error, "%s: ", call->op->name);

@@ -10,7 +10,8 @@
  * is the first writer (overwrite) or a later one (add). Frozen tensors never get a buffer. The gradient of an
  * activation lives until its producer's backward has run; afterwards its buffer serves the next activation of that
  * size. A leaf (weight, parameter, input: a tensor no recorded op made) keeps its gradient: in the buffer its owner put
- * into ->grad, or else in one the graph provides and takes back at draft_graph_reset().
+ * into ->grad, or else in one the graph provides and takes back at draft_graph_reset(). A gradient has its tensor's
+ * dtype.
  *
  * Views (draft_reshape, draft_slice_batch, draft_detach) share the values of their source, never its gradient: their
  * backward hands the gradient on like that of any other op.
@@ -38,10 +39,14 @@ struct draft_graph {
     struct draft_backend *backend;
     struct draft_arena *step;  /* values of activations and gradients, where the backend computes; lent */
     struct draft_arena *notes; /* structs, tape, arguments: host memory; the graph's own */
-    /* Lent, of the same memory as `step`: gradients of activations are put here, and the backward pass gives activations
-     * back as it passes them, so that none may be read after it. NULL: gradients are in `step`, activations stay. */
+    /* Lent, of the same memory as `step`: gradients of activations are put here, and the backward pass gives
+     * activations back as it passes them, so that none may be read after it. NULL: gradients are in `step`, activations
+     * stay. */
     struct draft_arena *gradients;
     struct draft_tape *tape;
+    /* What networks compute in: F32, or BF16 on a backend that has it (draft_convert). Parameters, their gradients and
+     * what is no network (latents, losses, statistics) are F32 whatever it is. */
+    enum draft_dtype activations;
     bool recording;           /* false: no-gradient mode */
     struct draft_error error; /* the first failure */
     /* Asked between ops of a model at natural points (a block, a denoising step): false means stop. NULL: never asked.
@@ -115,14 +120,14 @@ struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, in
 /* `bytes` of host memory that lasts as long as an activation made now; contents undefined. NULL (and the graph failed)
  * when memory is out. */
 void *draft_note(struct draft_graph *g, size_t bytes);
-/* For those who are no ops: x's values on the host, F32, to be read; a copy in the notes where values live elsewhere.
- * NULL when x is, or the graph has failed. */
+/* For those who are no ops: x's values on the host, F32 whatever x is, to be read; a copy in the notes where values
+ * live elsewhere. NULL when x is, or the graph has failed. */
 const float *draft_read(struct draft_graph *g, const struct draft_tensor *x);
-/* An array on the host for all of x's values, which draft_written() then gives to x; x's own memory where that is the
- * host's. NULL when x is, or the graph has failed. */
+/* An array on the host for all of x's values, x F32, which draft_written() then gives to x; x's own memory where that
+ * is the host's. NULL when x is, or the graph has failed. */
 float *draft_write(struct draft_graph *g, struct draft_tensor *x);
 bool draft_written(struct draft_graph *g, struct draft_tensor *x, const float *array);
-/* to = from, equal counts. */
+/* to = from, equal counts, both F32. */
 bool draft_copy_values(struct draft_graph *g, struct draft_tensor *to, const struct draft_tensor *from);
 
 /* For op wrappers: a tensor over x's own values, beginning at element `offset`. */
@@ -130,8 +135,9 @@ struct draft_tensor *draft_new_view(struct draft_graph *g, const struct draft_te
                                     size_t offset);
 /* For op wrappers: runs call->op, records it when needed, returns call->out (NULL on failure). */
 struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *call);
-/* For op backwards: the gradient buffer of x (allocated on first use), or NULL when x is absent or needs none. */
-float *draft_grad(struct draft_graph *g, struct draft_tensor *x, bool *accumulate);
+/* For op backwards: the gradient buffer of x, of its dtype (allocated on first use), or NULL when x is absent or needs
+ * none. */
+void *draft_grad(struct draft_graph *g, struct draft_tensor *x, bool *accumulate);
 
 /* No-gradient mode, nestable: bool was = draft_no_grad(g); ...; g->recording = was; */
 static inline bool draft_no_grad(struct draft_graph *g)

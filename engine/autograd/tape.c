@@ -10,14 +10,14 @@ enum { ASK_EVERY = 32 }; /* nodes between two questions to keep_going: well belo
 
 static size_t gradient_bytes(const struct draft_tensor *x)
 {
-    size_t bytes = (size_t)draft_tensor_count(x) * sizeof(float);
+    size_t bytes = (size_t)draft_tensor_count(x) * draft_dtype_size(x->dtype);
     return bytes == 0 ? 64 : (bytes + 63) / 64 * 64; /* a buffer is known by its address: none is empty */
 }
 
 static bool reserve_leaf(struct draft_graph *g, struct draft_tensor *x)
 {
     struct draft_leaf *leaf = malloc(sizeof *leaf);
-    float *grad = draft_backend_alloc(g->backend, gradient_bytes(x), &g->error);
+    void *grad = draft_backend_alloc(g->backend, gradient_bytes(x), &g->error);
     if (leaf == NULL || grad == NULL) {
         free(leaf);
         draft_backend_free(g->backend, grad);
@@ -51,7 +51,7 @@ static struct draft_gradient_block *new_block(struct draft_graph *g, size_t byte
 
 bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x)
 {
-    assert(x->dtype == DRAFT_F32);
+    assert(x->dtype == DRAFT_F32 || x->dtype == DRAFT_BF16);
     if (x->grad != NULL)
         return true;
     if (x->tape_level == 0)
@@ -76,7 +76,7 @@ bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x)
     return true;
 }
 
-float *draft_grad(struct draft_graph *g, struct draft_tensor *x, bool *accumulate)
+void *draft_grad(struct draft_graph *g, struct draft_tensor *x, bool *accumulate)
 {
     if (x == NULL || !x->needs_grad || !draft_graph_ok(g) || !draft_tape_reserve(g, x))
         return NULL;
@@ -85,10 +85,11 @@ float *draft_grad(struct draft_graph *g, struct draft_tensor *x, bool *accumulat
     return x->grad;
 }
 
-float *draft_grad_in_place(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x, bool *accumulate)
+void *draft_grad_in_place(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x, bool *accumulate)
 {
     if (x == NULL || !x->needs_grad || x->grad != NULL || x->tape_level != g->tape->level + 1)
         return draft_grad(g, x, accumulate);
+    assert(x->dtype == out->dtype);
     x->grad = out->grad;
     x->grad_written = true;
     out->grad = NULL;
@@ -99,11 +100,11 @@ float *draft_grad_in_place(struct draft_graph *g, struct draft_tensor *out, stru
 
 bool draft_grad_pass(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x)
 {
-    const float *dy = out->grad;
+    const void *dy = out->grad;
     bool accumulate;
-    float *dx = draft_grad_in_place(g, out, x, &accumulate);
+    void *dx = draft_grad_in_place(g, out, x, &accumulate);
     if (dx != NULL && dx != dy)
-        draft_backend_axpby(g->backend, draft_tensor_count(x), 1, dy, dx, accumulate, &g->error);
+        draft_backend_axpby(g->backend, x->dtype, draft_tensor_count(x), 1, dy, dx, accumulate, &g->error);
     return draft_graph_ok(g);
 }
 
@@ -174,6 +175,7 @@ bool draft_tape_walk(struct draft_graph *g)
 static bool seed_root(struct draft_graph *g, struct draft_tensor *root, const float *seed)
 {
     bool accumulate;
+    assert(root->dtype == DRAFT_F32);
     float *grad = draft_grad(g, root, &accumulate);
     if (grad == NULL)
         return false;
@@ -183,7 +185,7 @@ static bool seed_root(struct draft_graph *g, struct draft_tensor *root, const fl
         return draft_arena_fail(g->step, gradient_bytes(root), &g->error);
     bool sent = n == 1 ? draft_backend_fill(g->backend, to, 1, seed != NULL ? *seed : 1, &g->error)
                        : draft_backend_upload(g->backend, to, seed, (size_t)n * sizeof *seed, &g->error);
-    return sent && (to == grad || draft_backend_axpby(g->backend, n, 1, to, grad, true, &g->error));
+    return sent && (to == grad || draft_backend_axpby(g->backend, DRAFT_F32, n, 1, to, grad, true, &g->error));
 }
 
 bool draft_graph_backward(struct draft_graph *g, struct draft_tensor *root, const float *seed)

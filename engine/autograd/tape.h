@@ -16,7 +16,7 @@ struct draft_tape_node {
 /* The gradient of an activation lives from its first consumer's backward to its producer's. Its buffer then goes on a
  * list and serves the next activation of exactly that size: a backward pass holds a few gradients at a time. */
 struct draft_gradient_block {
-    float *values;
+    void *values;
     size_t bytes;
     size_t offset; /* of its arena when it was made: blocks above a mark go with it */
     struct draft_gradient_block *next;
@@ -27,7 +27,7 @@ struct draft_gradient_block {
 struct draft_leaf {
     struct draft_leaf *next;
     struct draft_tensor *tensor;
-    float *grad;
+    void *grad;
 };
 
 struct draft_tape {
@@ -52,8 +52,9 @@ void draft_tape_drop_buffers(struct draft_graph *g, struct draft_mark mark);
 bool draft_tape_keep_going(struct draft_graph *g);
 
 /* Like draft_grad(), but x may take over out's own buffer: for backwards that read each element of dy before they write
- * that element of dx (fetch dy = out->grad first; out's gradient may be gone afterwards, so x is the last input). */
-float *draft_grad_in_place(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x, bool *accumulate);
+ * that element of dx (fetch dy = out->grad first; out's gradient may be gone afterwards, so x is the last input). Both
+ * are of one dtype. */
+void *draft_grad_in_place(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x, bool *accumulate);
 /* The same for dx = dy as it is (reshape, add). */
 bool draft_grad_pass(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x);
 

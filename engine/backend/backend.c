@@ -65,10 +65,10 @@ bool draft_backend_fill(struct draft_backend *backend, float *at, int64_t n, flo
     return true;
 }
 
-bool draft_backend_axpby(struct draft_backend *backend, int64_t n, float alpha, const float *a, float *y,
-                         bool accumulate, struct draft_error *err)
+bool draft_backend_axpby(struct draft_backend *backend, enum draft_dtype type, int64_t n, float alpha, const void *a,
+                         void *y, bool accumulate, struct draft_error *err)
 {
-    return draft_backend_kind(backend)->axpby(backend, n, alpha, a, y, accumulate, err);
+    return draft_backend_kind(backend)->axpby(backend, type, n, alpha, a, y, accumulate, err);
 }
 
 bool draft_backend_gradient_norm(struct draft_backend *backend, int64_t n, const float *gradient, double *norm,

@@ -53,8 +53,8 @@ struct draft_backend_kind {
     bool (*upload)(struct draft_backend *backend, void *to, const void *from, size_t bytes, struct draft_error *err);
     bool (*download)(struct draft_backend *backend, void *to, const void *from, size_t bytes, struct draft_error *err);
     bool (*fill)(struct draft_backend *backend, float *at, int64_t n, float value, struct draft_error *err);
-    bool (*axpby)(struct draft_backend *backend, int64_t n, float alpha, const float *a, float *y, bool accumulate,
-                  struct draft_error *err);
+    bool (*axpby)(struct draft_backend *backend, enum draft_dtype type, int64_t n, float alpha, const void *a, void *y,
+                  bool accumulate, struct draft_error *err);
     bool (*gradient_norm)(struct draft_backend *backend, int64_t n, const float *gradient, double *norm,
                           struct draft_error *err);
     bool (*adamw)(struct draft_backend *backend, int64_t n, const struct draft_update *update, const float *gradient,
@@ -114,9 +114,10 @@ bool draft_backend_download(struct draft_backend *backend, void *to, const void 
                             struct draft_error *err);
 bool draft_backend_fill(struct draft_backend *backend, float *at, int64_t n, float value, struct draft_error *err);
 
-/* y = alpha a (+ y), n numbers: how the tape seeds and hands on gradients. */
-bool draft_backend_axpby(struct draft_backend *backend, int64_t n, float alpha, const float *a, float *y,
-                         bool accumulate, struct draft_error *err);
+/* y = alpha a (+ y), n numbers of one type, F32 or (where activations may be that) BF16: how the tape seeds and hands
+ * on gradients. */
+bool draft_backend_axpby(struct draft_backend *backend, enum draft_dtype type, int64_t n, float alpha, const void *a,
+                         void *y, bool accumulate, struct draft_error *err);
 
 /* --- The optimizer, where values do not live on the host: n parameters in one buffer, their gradients in another ----
  */

@@ -12,8 +12,8 @@
 
 /* What an op's column calls in the engine; each is the function of that name (autograd/, ops/op.h). */
 struct draft_services {
-    float *(*grad)(struct draft_graph *g, struct draft_tensor *x, bool *accumulate);
-    float *(*grad_in_place)(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x, bool *accumulate);
+    void *(*grad)(struct draft_graph *g, struct draft_tensor *x, bool *accumulate);
+    void *(*grad_in_place)(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x, bool *accumulate);
     bool (*grad_pass)(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x);
     struct draft_tensor *(*new_tensor)(struct draft_graph *g, enum draft_dtype dtype, int rank, const int64_t *dim);
     void *(*temporary)(struct draft_graph *g, size_t bytes);
@@ -30,12 +30,15 @@ extern const struct draft_services draft_services; /* autograd/services.c */
 struct draft_device {
     char name[128];
     int major, minor;    /* compute capability */
-    size_t memory, free; /* bytes */
+    int driver;          /* what the driver can do: 13000 for CUDA 13.0 */
+    size_t memory, free; /* bytes; free: 0 in a list, known of a device that was opened */
 };
 
 struct draft_plugin {
     /* How many devices there are; fills in the first `room` of them. -1: none can be used, and why. */
     int (*devices)(struct draft_device *list, int room, struct draft_error *err);
+    /* Bytes of an open device that are free, and that it has. */
+    bool (*memory)(struct draft_backend *backend, size_t *free_bytes, size_t *total, struct draft_error *err);
     struct draft_backend *(*create)(int device, const struct draft_services *services, struct draft_error *err);
 };
 
@@ -43,6 +46,6 @@ struct draft_plugin {
 typedef const struct draft_plugin *draft_plugin_entry(const char *version);
 #define DRAFT_PLUGIN_ENTRY "draft_backend"
 /* The number goes up with every change of a struct that both sides see. */
-#define DRAFT_PLUGIN_VERSION DRAFT_VERSION "/1"
+#define DRAFT_PLUGIN_VERSION DRAFT_VERSION "/2"
 
 #endif

@@ -49,10 +49,10 @@ struct draft_tensor *draft_activate(struct draft_graph *g, struct draft_tensor *
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL);
-    if (x->dtype != DRAFT_F32)
-        return DRAFT_REFUSE(g, "activate", "x in F32", x);
+    if (!draft_is_float(x))
+        return DRAFT_REFUSE(g, "activate", "x in F32 or BF16", x);
     enum draft_map map = map_of(kind);
     struct draft_call call = {.op = &draft_op_activate, .in = {x}, .args = &map, .args_size = sizeof map};
-    call.out = draft_new(g, DRAFT_F32, x->rank, x->dim);
+    call.out = draft_new(g, x->dtype, x->rank, x->dim);
     return draft_graph_run(g, &call);
 }

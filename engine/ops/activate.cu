@@ -4,19 +4,19 @@
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const enum draft_map map = draft_args<enum draft_map>(call);
-    draft_cuda_map(draft_stream(g), DRAFT_F32, map, draft_tensor_count(call->out), draft_on_device(g, call->in[0]),
-                   draft_f32(call->out));
+    draft_cuda_map(draft_stream(g), call->out->dtype, map, draft_tensor_count(call->out), call->in[0]->data,
+                   call->out->data);
     return draft_launched(g);
 }
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const enum draft_map map = draft_args<enum draft_map>(call);
-    const float *dy = call->out->grad;
+    const void *dy = call->out->grad;
     const struct draft_cuda_gradient dx = draft_gradient_in_place(g, call->out, call->in[0]);
     if (dx.to)
-        draft_cuda_map_backward(draft_stream(g), DRAFT_F32, map, draft_tensor_count(call->out),
-                                draft_on_device(g, call->in[0]), dy, dx);
+        draft_cuda_map_backward(draft_stream(g), call->out->dtype, map, draft_tensor_count(call->out),
+                                call->in[0]->data, dy, dx);
     return draft_launched(g);
 }
 

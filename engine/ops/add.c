@@ -26,9 +26,9 @@ struct draft_tensor *draft_add(struct draft_graph *g, struct draft_tensor *a, st
     if (!draft_graph_ok(g))
         return NULL;
     assert(a != NULL && b != NULL);
-    if (a->dtype != DRAFT_F32 || !draft_same_shape(a, b))
+    if (!draft_is_float(a) || !draft_same_shape(a, b))
         return DRAFT_REFUSE(g, "add", "two tensors of one shape", a, b);
     struct draft_call call = {.op = &draft_op_add, .in = {a, b}};
-    call.out = draft_new(g, DRAFT_F32, a->rank, a->dim);
+    call.out = draft_new(g, a->dtype, a->rank, a->dim);
     return draft_graph_run(g, &call);
 }

@@ -6,8 +6,12 @@ enum { X, TABLE };
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_tensor *x = call->in[X];
-    draft_cuda_add_channels(draft_stream(g), DRAFT_F32, 1, x->dim[0], x->dim[1] * x->dim[2],
-                            draft_on_device(g, call->in[X]), draft_on_device(g, call->in[TABLE]), call->out->data);
+    const struct draft_mark mark = draft_graph_mark(g);
+    const void *table = draft_on_device(g, call->in[TABLE], x->dtype);
+    if (table)
+        draft_cuda_add_channels(draft_stream(g), call->out->dtype, 1, x->dim[0], x->dim[1] * x->dim[2], x->data, table,
+                                call->out->data);
+    draft_graph_release(g, mark);
     return draft_launched(g);
 }
 
@@ -20,7 +24,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
         if (!dtable.accumulate)
             draft_cuda_fill(draft_stream(g), DRAFT_F32, draft_tensor_count(call->in[TABLE]) - size, 0,
                             static_cast<float *>(dtable.to) + size);
-        if (!draft_sum_rows(g, 1, x->dim[0], size, call->out->grad, dtable))
+        if (!draft_sum_rows(g, 1, x->dim[0], size, x->dtype, call->out->grad, call->in[TABLE], dtable))
             return false;
     }
     return draft_launched(g) && draft_grad_pass(g, call->out, call->in[X]);

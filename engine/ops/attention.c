@@ -49,8 +49,9 @@ struct draft_tensor *draft_attention(struct draft_graph *g, struct draft_tensor 
     if (!draft_graph_ok(g))
         return NULL;
     assert(q != NULL && k != NULL && v != NULL);
-    bool fits = draft_is_f32(q, 3) && draft_is_f32(k, 3) && draft_same_shape(k, v) && k->dim[0] == q->dim[0] &&
-                k->dim[2] == q->dim[2] && heads >= 1 && q->dim[2] % heads == 0 && k->dim[1] >= 1;
+    bool fits = draft_is_activation(q, 3) && k->rank == 3 && k->dtype == q->dtype && draft_same_shape(k, v) &&
+                k->dim[0] == q->dim[0] && k->dim[2] == q->dim[2] && heads >= 1 && q->dim[2] % heads == 0 &&
+                k->dim[1] >= 1;
     if (!fits || (causal && q->dim[1] != k->dim[1])) {
         char expected[128];
         snprintf(expected, sizeof expected, "q [n, s, c], k and v [n, %s, c] with c in %d heads", causal ? "s" : "t",
@@ -70,6 +71,6 @@ struct draft_tensor *draft_attention(struct draft_graph *g, struct draft_tensor 
                                       .causal = causal,
                                       .scale = (float)(1 / sqrt((double)(q->dim[2] / heads)))};
     struct draft_call call = {.op = &draft_op_attention, .in = {q, k, v}, .args = &s, .args_size = sizeof s};
-    call.out = draft_new(g, DRAFT_F32, 3, q->dim);
+    call.out = draft_new(g, q->dtype, 3, q->dim);
     return draft_graph_run(g, &call);
 }

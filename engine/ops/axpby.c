@@ -39,10 +39,10 @@ struct draft_tensor *draft_axpby(struct draft_graph *g, float alpha, struct draf
     if (!draft_graph_ok(g))
         return NULL;
     assert(a != NULL);
-    if (a->dtype != DRAFT_F32 || (b != NULL && !draft_same_shape(a, b)))
+    if (!draft_is_float(a) || (b != NULL && !draft_same_shape(a, b)))
         return DRAFT_REFUSE(g, "axpby", "two tensors of one shape", a, b);
     struct draft_axpby_args args = {alpha, beta};
     struct draft_call call = {.op = &draft_op_axpby, .in = {a, b}, .args = &args, .args_size = sizeof args};
-    call.out = draft_new(g, DRAFT_F32, a->rank, a->dim);
+    call.out = draft_new(g, a->dtype, a->rank, a->dim);
     return draft_graph_run(g, &call);
 }

@@ -39,13 +39,13 @@ struct draft_tensor *draft_concat_batch(struct draft_graph *g, struct draft_tens
     if (!draft_graph_ok(g))
         return NULL;
     assert(a != NULL && b != NULL);
-    if (a->dtype != DRAFT_F32 || b->dtype != DRAFT_F32 || a->rank < 1 || a->rank != b->rank ||
+    if (!draft_is_float(a) || b->dtype != a->dtype || a->rank < 1 || a->rank != b->rank ||
         memcmp(a->dim + 1, b->dim + 1, (size_t)(a->rank - 1) * sizeof *a->dim) != 0)
         return DRAFT_REFUSE(g, "concat_batch", "two tensors that differ in the first dimension only", a, b);
     int64_t dim[DRAFT_MAX_RANK];
     memcpy(dim, a->dim, sizeof dim);
     dim[0] += b->dim[0];
     struct draft_call call = {.op = &draft_op_concat_batch, .in = {a, b}};
-    call.out = draft_new(g, DRAFT_F32, a->rank, dim);
+    call.out = draft_new(g, a->dtype, a->rank, dim);
     return draft_graph_run(g, &call);
 }

@@ -6,7 +6,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     int64_t first = 0;
     for (int i = 0; i < 2; i++) {
         const struct draft_cuda_window window = draft_columns(call->out, first, draft_last(call->in[i]));
-        draft_cuda_paste(draft_stream(g), DRAFT_F32, &window, draft_on_device(g, call->in[i]),
+        draft_cuda_paste(draft_stream(g), call->out->dtype, &window, call->in[i]->data,
                          draft_overwrite(call->out->data), false);
         first += window.w;
     }
@@ -20,7 +20,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
         const struct draft_cuda_window window = draft_columns(call->out, first, draft_last(call->in[i]));
         const struct draft_cuda_gradient dx = draft_gradient(g, call->in[i]);
         if (dx.to)
-            draft_cuda_cut(draft_stream(g), DRAFT_F32, &window, call->out->grad, dx);
+            draft_cuda_cut(draft_stream(g), call->out->dtype, &window, call->out->grad, dx);
         first += window.w;
     }
     return draft_launched(g);

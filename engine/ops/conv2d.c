@@ -45,7 +45,7 @@ struct draft_tensor *draft_conv2d(struct draft_graph *g, struct draft_tensor *x,
         return NULL;
     assert(x != NULL && w != NULL && args->stride >= 1);
     assert(args->pad_top >= 0 && args->pad_left >= 0 && args->pad_bottom >= 0 && args->pad_right >= 0);
-    if (!draft_is_f32(x, 4) || !draft_is_f32(w, 4) || draft_last(w) != draft_last(x) ||
+    if (!draft_is_activation(x, 4) || !draft_is_f32(w, 4) || draft_last(w) != draft_last(x) ||
         (b != NULL && !draft_is_vector(b, w->dim[0])))
         return DRAFT_REFUSE(g, "conv2d", "x [n, h, w, c], weight [o, kh, kw, c], bias [o] or nothing", x, w, b);
     struct draft_conv_shape s = {.n = x->dim[0],
@@ -63,6 +63,6 @@ struct draft_tensor *draft_conv2d(struct draft_graph *g, struct draft_tensor *x,
     if (s.h + s.pad_top + s.pad_bottom < s.kh || s.w + s.pad_left + s.pad_right < s.kw)
         return DRAFT_REFUSE(g, "conv2d", "a picture no smaller than the kernel, padding included", x, w);
     struct draft_call call = {.op = &draft_op_conv2d, .in = {x, w, b}, .args = &s, .args_size = sizeof s};
-    call.out = draft_new(g, DRAFT_F32, 4, (int64_t[]){s.n, draft_conv_out_h(&s), draft_conv_out_w(&s), s.o});
+    call.out = draft_new(g, x->dtype, 4, (int64_t[]){s.n, draft_conv_out_h(&s), draft_conv_out_w(&s), s.o});
     return draft_graph_run(g, &call);
 }

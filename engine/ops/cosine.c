@@ -41,7 +41,7 @@ static void side(const struct draft_call *call, const struct draft_tensor *x, co
     for (int64_t i = 0; i < x->dim[0]; i++) {
         const float *xi = draft_f32(x) + i * c, *yi = draft_f32(y) + i * c;
         struct row r = measure(xi, yi, c);
-        double dy = call->out->grad[i] / r.norm_a;
+        double dy = draft_grad_f32(call->out)[i] / r.norm_a;
         for (int64_t j = 0; j < c; j++) {
             double d = dy * (yi[j] / r.norm_b - r.cosine * xi[j] / r.norm_a);
             dx[i * c + j] = (float)(accumulate ? dx[i * c + j] + d : d);
@@ -69,7 +69,7 @@ struct draft_tensor *draft_cosine(struct draft_graph *g, struct draft_tensor *a,
     if (!draft_graph_ok(g))
         return NULL;
     assert(a != NULL && b != NULL);
-    if (!draft_is_f32(a, 2) || !draft_same_shape(a, b))
+    if (!draft_is_activation(a, 2) || !draft_same_shape(a, b))
         return DRAFT_REFUSE(g, "cosine", "two tensors [n, c]", a, b);
     struct draft_call call = {.op = &draft_op_cosine, .in = {a, b}};
     call.out = draft_new(g, DRAFT_F32, 1, a->dim);

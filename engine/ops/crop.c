@@ -41,7 +41,7 @@ struct draft_tensor *draft_crop(struct draft_graph *g, struct draft_tensor *x, i
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL);
-    if (!draft_is_f32(x, 4) || top < 0 || left < 0 || height < 0 || width < 0 || top > x->dim[1] ||
+    if (!draft_is_activation(x, 4) || top < 0 || left < 0 || height < 0 || width < 0 || top > x->dim[1] ||
         height > x->dim[1] - top || left > x->dim[2] || width > x->dim[2] - left) {
         char expected[128];
         snprintf(expected, sizeof expected, "x [n, h, w, c] with a window of %lld x %lld at (%lld, %lld)",
@@ -50,6 +50,6 @@ struct draft_tensor *draft_crop(struct draft_graph *g, struct draft_tensor *x, i
     }
     struct draft_crop_args args = {top, left};
     struct draft_call call = {.op = &draft_op_crop, .in = {x}, .args = &args, .args_size = sizeof args};
-    call.out = draft_new(g, DRAFT_F32, 4, (int64_t[]){x->dim[0], height, width, x->dim[3]});
+    call.out = draft_new(g, x->dtype, 4, (int64_t[]){x->dim[0], height, width, x->dim[3]});
     return draft_graph_run(g, &call);
 }

@@ -33,7 +33,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
         memset(dtable, 0, (size_t)draft_tensor_count(call->in[TABLE]) * sizeof *dtable);
     for (int64_t i = 0; i < draft_tensor_count(call->in[IDS]); i++)
         for (int64_t j = 0; j < c; j++)
-            dtable[ids[i] * c + j] += call->out->grad[i * c + j];
+            dtable[ids[i] * c + j] += draft_grad_f32(call->out)[i * c + j];
     return true;
 }
 
@@ -55,6 +55,6 @@ struct draft_tensor *draft_embedding(struct draft_graph *g, struct draft_tensor 
             return DRAFT_REFUSE(g, "embedding", expected, table);
         }
     struct draft_call call = {.op = &draft_op_embedding, .in = {table, ids}};
-    call.out = draft_new(g, DRAFT_F32, 3, (int64_t[]){ids->dim[0], ids->dim[1], table->dim[1]});
+    call.out = draft_new(g, g->activations, 3, (int64_t[]){ids->dim[0], ids->dim[1], table->dim[1]});
     return draft_graph_run(g, &call);
 }

@@ -31,12 +31,12 @@ struct draft_tensor *draft_geglu(struct draft_graph *g, struct draft_tensor *x)
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL);
-    if (x->dtype != DRAFT_F32 || x->rank < 1 || draft_last(x) % 2 != 0)
+    if (!draft_is_float(x) || x->rank < 1 || draft_last(x) % 2 != 0)
         return DRAFT_REFUSE(g, "geglu", "x [..., 2c]", x);
     int64_t dim[DRAFT_MAX_RANK];
     memcpy(dim, x->dim, sizeof dim);
     dim[x->rank - 1] /= 2;
     struct draft_call call = {.op = &draft_op_geglu, .in = {x}};
-    call.out = draft_new(g, DRAFT_F32, x->rank, dim);
+    call.out = draft_new(g, x->dtype, x->rank, dim);
     return draft_graph_run(g, &call);
 }

@@ -4,7 +4,7 @@
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const int64_t c = draft_last(call->out);
-    draft_cuda_geglu(draft_stream(g), DRAFT_F32, draft_rows(call->out), c, draft_on_device(g, call->in[0]),
+    draft_cuda_geglu(draft_stream(g), call->out->dtype, draft_rows(call->out), c, call->in[0]->data,
                      call->out->data, c);
     return draft_launched(g);
 }
@@ -13,8 +13,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_cuda_gradient dx = draft_gradient(g, call->in[0]);
     if (dx.to)
-        draft_cuda_geglu_backward(draft_stream(g), DRAFT_F32, draft_rows(call->out), draft_last(call->out),
-                                  draft_on_device(g, call->in[0]), call->out->grad, dx);
+        draft_cuda_geglu_backward(draft_stream(g), call->out->dtype, draft_rows(call->out), draft_last(call->out),
+                                  call->in[0]->data, call->out->grad, dx);
     return draft_launched(g);
 }
 

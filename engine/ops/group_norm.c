@@ -65,6 +65,6 @@ struct draft_tensor *draft_group_norm(struct draft_graph *g, struct draft_tensor
                                        .eps = eps,
                                        .silu = silu};
     struct draft_call call = {.op = &draft_op_group_norm, .in = {x, gamma, beta}, .args = &s, .args_size = sizeof s};
-    call.out = draft_new(g, DRAFT_F32, x->rank, x->dim);
+    call.out = draft_new(g, x->dtype, x->rank, x->dim);
     return draft_graph_run(g, &call);
 }

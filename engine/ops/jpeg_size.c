@@ -387,7 +387,7 @@ struct draft_tensor *draft_jpeg_size(struct draft_graph *g, struct draft_tensor 
         draft_fail(&g->error, DRAFT_INVALID_ARGUMENT, "jpeg_size: a quality of %d is not between 1 and 100", quality);
         return NULL;
     }
-    if (!draft_is_f32(x, 4) || x->dim[3] != 3 || draft_tensor_count(x) == 0)
+    if (!draft_is_activation(x, 4) || x->dim[3] != 3 || draft_tensor_count(x) == 0)
         return DRAFT_REFUSE(g, "jpeg_size", "pictures [n, h, w, 3]", x);
     struct draft_jpeg_size_args args = {quality};
     struct draft_call call = {.op = &draft_op_jpeg_size, .in = {x}, .args = &args, .args_size = sizeof args};

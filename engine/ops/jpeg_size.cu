@@ -19,7 +19,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     const struct draft_mark mark = draft_graph_mark(g);
     void *scratch = draft_temporary(g, draft_cuda_jpeg_size_scratch(&pictures));
     if (scratch)
-        draft_cuda_jpeg_size(draft_stream(g), DRAFT_F32, &pictures, &model, draft_on_device(g, call->in[0]),
+        draft_cuda_jpeg_size(draft_stream(g), call->in[0]->dtype, &pictures, &model, call->in[0]->data,
                              draft_f32(call->out), scratch);
     draft_graph_release(g, mark);
     return draft_launched(g);
@@ -33,8 +33,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     const struct draft_mark mark = draft_graph_mark(g);
     void *scratch = dx.to ? draft_temporary(g, draft_cuda_jpeg_size_scratch(&pictures)) : nullptr;
     if (scratch)
-        draft_cuda_jpeg_size_backward(draft_stream(g), DRAFT_F32, &pictures, &model, draft_on_device(g, call->in[0]),
-                                      call->out->grad, dx, scratch);
+        draft_cuda_jpeg_size_backward(draft_stream(g), call->in[0]->dtype, &pictures, &model, call->in[0]->data,
+                                      draft_grad_f32(call->out), dx, scratch);
     draft_graph_release(g, mark);
     return draft_launched(g);
 }

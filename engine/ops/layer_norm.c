@@ -55,12 +55,12 @@ struct draft_tensor *draft_layer_norm(struct draft_graph *g, struct draft_tensor
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL && gamma != NULL && beta != NULL);
-    if (x->dtype != DRAFT_F32 || x->rank < 1 || !draft_is_vector(gamma, draft_last(x)) ||
+    if (!draft_is_float(x) || x->rank < 1 || !draft_is_vector(gamma, draft_last(x)) ||
         !draft_is_vector(beta, draft_last(x)))
         return DRAFT_REFUSE(g, "layer_norm", "x [..., c], weight and bias [c]", x, gamma, beta);
     struct draft_layer_norm_args args = {eps};
     struct draft_call call = {
         .op = &draft_op_layer_norm, .in = {x, gamma, beta}, .args = &args, .args_size = sizeof args};
-    call.out = draft_new(g, DRAFT_F32, x->rank, x->dim);
+    call.out = draft_new(g, x->dtype, x->rank, x->dim);
     return draft_graph_run(g, &call);
 }

@@ -11,8 +11,8 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     const struct draft_mark mark = draft_graph_mark(g);
     struct draft_tensor *stats = draft_new(g, DRAFT_F32, 2, dim);
     if (stats)
-        draft_cuda_layer_norm(draft_stream(g), DRAFT_F32, rows, c, args.eps, draft_on_device(g, call->in[X]),
-                              draft_on_device(g, call->in[GAMMA]), draft_on_device(g, call->in[BETA]), call->out->data,
+        draft_cuda_layer_norm(draft_stream(g), call->out->dtype, rows, c, args.eps, call->in[X]->data,
+                              draft_floats_on_device(g, call->in[GAMMA]), draft_floats_on_device(g, call->in[BETA]), call->out->data,
                               c, draft_f32(stats));
     if (call->out->needs_grad)
         call->saved[STATS] = stats;
@@ -24,7 +24,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const int64_t rows = draft_rows(call->in[X]), c = draft_last(call->in[X]);
-    const float *dy = call->out->grad;
+    const void *dy = call->out->grad;
     const struct draft_cuda_gradient dgamma = draft_gradient(g, call->in[GAMMA]);
     const struct draft_cuda_gradient dbeta = draft_gradient(g, call->in[BETA]);
     const bool weights = dgamma.to || dbeta.to; /* then dy is read twice, and dx needs a buffer of its own */
@@ -34,8 +34,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     void *scratch =
         draft_graph_ok(g) ? draft_temporary(g, weights ? draft_cuda_layer_norm_scratch(rows, c) : 0) : nullptr;
     if (scratch)
-        draft_cuda_layer_norm_backward(draft_stream(g), DRAFT_F32, rows, c, draft_on_device(g, call->in[X]),
-                                       draft_on_device(g, call->in[GAMMA]), draft_f32(call->saved[STATS]), dy, dx,
+        draft_cuda_layer_norm_backward(draft_stream(g), call->out->dtype, rows, c, call->in[X]->data,
+                                       draft_floats_on_device(g, call->in[GAMMA]), draft_f32(call->saved[STATS]), dy, dx,
                                        dgamma, dbeta, scratch);
     draft_graph_release(g, mark);
     return draft_launched(g);

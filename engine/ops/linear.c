@@ -115,7 +115,7 @@ struct draft_tensor *draft_linear(struct draft_graph *g, struct draft_tensor *x,
         return NULL;
     assert(x != NULL && w != NULL);
     bool weight_fits = w->dtype == DRAFT_F32 && (w->rank == 2 || (w->rank == 4 && w->dim[1] == 1 && w->dim[2] == 1));
-    if (x->dtype != DRAFT_F32 || x->rank < 1 || !weight_fits || draft_last(w) != draft_last(x) ||
+    if (!draft_is_float(x) || x->rank < 1 || !weight_fits || draft_last(w) != draft_last(x) ||
         (b != NULL && !draft_is_vector(b, w->dim[0])))
         return DRAFT_REFUSE(g, "linear", "x [..., k], weight [o, k] or [o, 1, 1, k], bias [o] or nothing", x, w, b);
 
@@ -134,6 +134,6 @@ struct draft_tensor *draft_linear(struct draft_graph *g, struct draft_tensor *x,
     int64_t dim[DRAFT_MAX_RANK];
     memcpy(dim, x->dim, sizeof dim);
     dim[x->rank - 1] = args.o;
-    call.out = draft_new(g, DRAFT_F32, x->rank, dim);
+    call.out = draft_new(g, x->dtype, x->rank, dim);
     return draft_graph_run(g, &call);
 }

@@ -38,7 +38,7 @@ struct draft_tensor *draft_lpips_stage(struct draft_graph *g, struct draft_tenso
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL && linear != NULL);
-    if (!draft_is_f32(x, 4) || !draft_is_vector(linear, x->dim[3]))
+    if (!draft_is_activation(x, 4) || !draft_is_vector(linear, x->dim[3]))
         return DRAFT_REFUSE(g, "lpips_stage", "x [n, h, w, c] and linear [c]", x, linear);
     struct draft_call call = {.op = &draft_op_lpips_stage, .in = {x, linear}};
     call.out = draft_new(g, DRAFT_F32, 2, (int64_t[]){x->dim[0], x->dim[1] * x->dim[2] * x->dim[3]});

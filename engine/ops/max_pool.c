@@ -62,7 +62,7 @@ struct draft_tensor *draft_max_pool(struct draft_graph *g, struct draft_tensor *
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL && window >= 1 && stride >= 1);
-    if (!draft_is_f32(x, 4) || x->dim[1] < window || x->dim[2] < window) {
+    if (!draft_is_activation(x, 4) || x->dim[1] < window || x->dim[2] < window) {
         char expected[96];
         snprintf(expected, sizeof expected, "x [n, h, w, c] of at least %d x %d", window, window);
         return DRAFT_REFUSE(g, "max_pool", expected, x);
@@ -70,6 +70,6 @@ struct draft_tensor *draft_max_pool(struct draft_graph *g, struct draft_tensor *
     struct draft_max_pool_args args = {window, stride};
     int64_t dim[4] = {x->dim[0], (x->dim[1] - window) / stride + 1, (x->dim[2] - window) / stride + 1, x->dim[3]};
     struct draft_call call = {.op = &draft_op_max_pool, .in = {x}, .args = &args, .args_size = sizeof args};
-    call.out = draft_new(g, DRAFT_F32, 4, dim);
+    call.out = draft_new(g, x->dtype, 4, dim);
     return draft_graph_run(g, &call);
 }

@@ -5,7 +5,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_max_pool_args &args = draft_args<struct draft_max_pool_args>(call);
     const struct draft_cuda_image image = draft_image(call);
-    draft_cuda_max_pool(draft_stream(g), DRAFT_F32, &image, args.window, args.stride, draft_on_device(g, call->in[0]),
+    draft_cuda_max_pool(draft_stream(g), call->out->dtype, &image, args.window, args.stride, call->in[0]->data,
                         call->out->data);
     return draft_launched(g);
 }

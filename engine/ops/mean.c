@@ -22,7 +22,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     float *dx = draft_grad(g, call->in[0], &accumulate);
     if (dx == NULL)
         return false;
-    float d = (float)(call->out->grad[0] / (double)n);
+    float d = (float)(*draft_grad_f32(call->out) / (double)n);
     for (int64_t i = 0; i < n; i++)
         dx[i] = accumulate ? dx[i] + d : d;
     return draft_graph_ok(g);
@@ -35,7 +35,7 @@ struct draft_tensor *draft_mean(struct draft_graph *g, struct draft_tensor *x)
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL);
-    if (x->dtype != DRAFT_F32 || draft_tensor_count(x) == 0)
+    if (!draft_is_float(x) || draft_tensor_count(x) == 0)
         return DRAFT_REFUSE(g, "mean", "at least one number", x);
     struct draft_call call = {.op = &draft_op_mean, .in = {x}};
     call.out = draft_new(g, DRAFT_F32, 1, (int64_t[]){1});

@@ -7,7 +7,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     const struct draft_mark mark = draft_graph_mark(g);
     void *scratch = draft_temporary(g, draft_cuda_mean_scratch(n));
     if (scratch)
-        draft_cuda_mean(draft_stream(g), DRAFT_F32, n, draft_on_device(g, call->in[0]), draft_f32(call->out), scratch);
+        draft_cuda_mean(draft_stream(g), call->in[0]->dtype, n, call->in[0]->data, draft_f32(call->out), scratch);
     draft_graph_release(g, mark);
     return draft_launched(g);
 }
@@ -16,7 +16,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_cuda_gradient dx = draft_gradient(g, call->in[0]);
     if (dx.to)
-        draft_cuda_mean_backward(draft_stream(g), DRAFT_F32, draft_tensor_count(call->in[0]), call->out->grad, dx);
+        draft_cuda_mean_backward(draft_stream(g), call->in[0]->dtype, draft_tensor_count(call->in[0]), draft_grad_f32(call->out), dx);
     return draft_launched(g);
 }
 

@@ -24,7 +24,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const float *a = draft_f32(call->in[0]), *b = draft_f32(call->in[1]);
     int64_t n = draft_tensor_count(call->in[0]);
-    float scale = (float)(2 * (double)call->out->grad[0] / (double)n);
+    float scale = (float)(2 * (double)*draft_grad_f32(call->out) / (double)n);
     for (int i = 0; i < 2; i++, scale = -scale) {
         bool accumulate;
         float *d = draft_grad(g, call->in[i], &accumulate);
@@ -44,7 +44,7 @@ struct draft_tensor *draft_mean_square_difference(struct draft_graph *g, struct 
     if (!draft_graph_ok(g))
         return NULL;
     assert(a != NULL && b != NULL);
-    if (a->dtype != DRAFT_F32 || !draft_same_shape(a, b) || draft_tensor_count(a) == 0)
+    if (!draft_is_float(a) || !draft_same_shape(a, b) || draft_tensor_count(a) == 0)
         return DRAFT_REFUSE(g, "mean_square_difference", "two tensors of one shape", a, b);
     struct draft_call call = {.op = &draft_op_mean_square_difference, .in = {a, b}};
     call.out = draft_new(g, DRAFT_F32, 1, (int64_t[]){1});

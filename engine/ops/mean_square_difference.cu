@@ -7,8 +7,8 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     const struct draft_mark mark = draft_graph_mark(g);
     void *scratch = draft_temporary(g, draft_cuda_mean_scratch(n));
     if (scratch)
-        draft_cuda_mean_square_difference(draft_stream(g), DRAFT_F32, n, draft_on_device(g, call->in[0]),
-                                          draft_on_device(g, call->in[1]), draft_f32(call->out), scratch);
+        draft_cuda_mean_square_difference(draft_stream(g), call->in[0]->dtype, n, call->in[0]->data,
+                                          call->in[1]->data, draft_f32(call->out), scratch);
     draft_graph_release(g, mark);
     return draft_launched(g);
 }
@@ -16,12 +16,12 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const int64_t n = draft_tensor_count(call->in[0]);
-    const float *value[] = {draft_on_device(g, call->in[0]), draft_on_device(g, call->in[1])};
+    const void *value[] = {call->in[0]->data, call->in[1]->data};
     for (int i = 0; i < 2; i++) {
         const struct draft_cuda_gradient d = draft_gradient(g, call->in[i]);
         if (d.to)
-            draft_cuda_mean_square_difference_backward(draft_stream(g), DRAFT_F32, n, value[i], value[1 - i],
-                                                       call->out->grad, d);
+            draft_cuda_mean_square_difference_backward(draft_stream(g), call->in[0]->dtype, n, value[i], value[1 - i],
+                                                       draft_grad_f32(call->out), d);
     }
     return draft_launched(g);
 }

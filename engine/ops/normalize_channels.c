@@ -60,12 +60,12 @@ struct draft_tensor *draft_normalize_channels(struct draft_graph *g, struct draf
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL);
-    if (!draft_is_f32(x, 4) || x->dim[3] > DRAFT_NORMALIZE_CHANNELS)
+    if (!draft_is_activation(x, 4) || x->dim[3] > DRAFT_NORMALIZE_CHANNELS)
         return DRAFT_REFUSE(g, "normalize_channels", "x [n, h, w, c] with at most 4 channels", x);
     struct draft_normalize_channels_args args = {.c = x->dim[3]};
     memcpy(args.mean, mean, (size_t)args.c * sizeof *mean);
     memcpy(args.std, std, (size_t)args.c * sizeof *std);
     struct draft_call call = {.op = &draft_op_normalize_channels, .in = {x}, .args = &args, .args_size = sizeof args};
-    call.out = draft_new(g, DRAFT_F32, 4, x->dim);
+    call.out = draft_new(g, x->dtype, 4, x->dim);
     return draft_graph_run(g, &call);
 }

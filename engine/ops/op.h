@@ -52,6 +52,17 @@ static inline bool draft_is_f32(const struct draft_tensor *x, int rank)
     return x->dtype == DRAFT_F32 && x->rank == rank;
 }
 
+/* What activations may be; weights, losses and the parameters of norms are F32. */
+static inline bool draft_is_float(const struct draft_tensor *x)
+{
+    return x->dtype == DRAFT_F32 || x->dtype == DRAFT_BF16;
+}
+
+static inline bool draft_is_activation(const struct draft_tensor *x, int rank)
+{
+    return draft_is_float(x) && x->rank == rank;
+}
+
 static inline bool draft_is_vector(const struct draft_tensor *x, int64_t n)
 {
     return draft_is_f32(x, 1) && x->dim[0] == n;
@@ -84,7 +95,7 @@ static inline int64_t draft_positions(const struct draft_tensor *x)
 
 static inline bool draft_is_sequence_or_image(const struct draft_tensor *x)
 {
-    return x->dtype == DRAFT_F32 && (x->rank == 3 || x->rank == 4);
+    return draft_is_float(x) && (x->rank == 3 || x->rank == 4);
 }
 
 #endif

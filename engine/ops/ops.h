@@ -56,6 +56,10 @@ struct draft_tensor *draft_add_positions(struct draft_graph *g, struct draft_ten
 /* alpha * a + beta * b, b may be NULL: DDIM steps, guidance, scalings */
 struct draft_tensor *draft_axpby(struct draft_graph *g, float alpha, struct draft_tensor *a, float beta,
                                  struct draft_tensor *b);
+/* x's numbers as F32 or BF16; x itself where they are that already. A network converts to g->activations at its entrance
+ * and to F32 at its exit. Every other op computes in the type of its activations and gives out that, losses and means
+ * F32; weights are F32 for the caller whatever the activations are. */
+struct draft_tensor *draft_convert(struct draft_graph *g, struct draft_tensor *x, enum draft_dtype dtype);
 /* clip(scale * x + shift, lo, hi); gradient zero outside [lo, hi] (torch.clamp passes it at the bounds themselves) */
 struct draft_tensor *draft_scale_clamp(struct draft_graph *g, struct draft_tensor *x, float scale, float shift,
                                        float lo, float hi);

@@ -40,7 +40,7 @@ struct draft_tensor *draft_pad(struct draft_graph *g, struct draft_tensor *x, in
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL);
-    if (!draft_is_f32(x, 4) || top < 0 || left < 0 || x->dim[1] > height || top > height - x->dim[1] ||
+    if (!draft_is_activation(x, 4) || top < 0 || left < 0 || x->dim[1] > height || top > height - x->dim[1] ||
         x->dim[2] > width || left > width - x->dim[2]) {
         char expected[128];
         snprintf(expected, sizeof expected, "x [n, h, w, c] that fits into %lld x %lld at (%lld, %lld)",
@@ -49,6 +49,6 @@ struct draft_tensor *draft_pad(struct draft_graph *g, struct draft_tensor *x, in
     }
     struct draft_pad_args args = {top, left};
     struct draft_call call = {.op = &draft_op_pad, .in = {x}, .args = &args, .args_size = sizeof args};
-    call.out = draft_new(g, DRAFT_F32, 4, (int64_t[]){x->dim[0], height, width, x->dim[3]});
+    call.out = draft_new(g, x->dtype, 4, (int64_t[]){x->dim[0], height, width, x->dim[3]});
     return draft_graph_run(g, &call);
 }

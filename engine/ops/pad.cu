@@ -10,7 +10,7 @@ static struct draft_cuda_window window_of(const struct draft_call *call)
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_cuda_window window = window_of(call);
-    draft_cuda_paste(draft_stream(g), DRAFT_F32, &window, draft_on_device(g, call->in[0]),
+    draft_cuda_paste(draft_stream(g), call->out->dtype, &window, call->in[0]->data,
                      draft_overwrite(call->out->data), true);
     return draft_launched(g);
 }
@@ -20,7 +20,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     const struct draft_cuda_window window = window_of(call);
     const struct draft_cuda_gradient dx = draft_gradient(g, call->in[0]);
     if (dx.to)
-        draft_cuda_cut(draft_stream(g), DRAFT_F32, &window, call->out->grad, dx);
+        draft_cuda_cut(draft_stream(g), call->out->dtype, &window, call->out->grad, dx);
     return draft_launched(g);
 }
 

@@ -46,9 +46,9 @@ struct draft_tensor *draft_prepend_token(struct draft_graph *g, struct draft_ten
     if (!draft_graph_ok(g))
         return NULL;
     assert(token != NULL && x != NULL);
-    if (!draft_is_f32(x, 3) || !draft_is_vector(token, x->dim[2]))
+    if (!draft_is_activation(x, 3) || !draft_is_vector(token, x->dim[2]))
         return DRAFT_REFUSE(g, "prepend_token", "a token [c] and x [n, s, c]", token, x);
     struct draft_call call = {.op = &draft_op_prepend_token, .in = {token, x}};
-    call.out = draft_new(g, DRAFT_F32, 3, (int64_t[]){x->dim[0], x->dim[1] + 1, x->dim[2]});
+    call.out = draft_new(g, x->dtype, 3, (int64_t[]){x->dim[0], x->dim[1] + 1, x->dim[2]});
     return draft_graph_run(g, &call);
 }

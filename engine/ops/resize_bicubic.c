@@ -88,9 +88,9 @@ struct draft_tensor *draft_resize_bicubic(struct draft_graph *g, struct draft_te
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL);
-    if (!draft_is_f32(x, 4) || h < 1 || w < 1 || h > INT32_MAX || w > INT32_MAX || draft_tensor_count(x) == 0)
+    if (!draft_is_activation(x, 4) || h < 1 || w < 1 || h > INT32_MAX || w > INT32_MAX || draft_tensor_count(x) == 0)
         return DRAFT_REFUSE(g, "resize_bicubic", "x [n, h, w, c] and a size of at least 1 x 1", x);
     struct draft_call call = {.op = &draft_op_resize_bicubic, .in = {x}};
-    call.out = draft_new(g, DRAFT_F32, 4, (int64_t[]){x->dim[0], h, w, x->dim[3]});
+    call.out = draft_new(g, x->dtype, 4, (int64_t[]){x->dim[0], h, w, x->dim[3]});
     return draft_graph_run(g, &call);
 }

@@ -4,9 +4,9 @@ extern "C" {
 #include "ops/bicubic_taps.h"
 }
 
-/* from [outer, in, inner] -> to [outer, t->out, inner] */
-static void run_pass(struct draft_graph *g, const struct draft_taps *t, int64_t outer, int64_t in, int64_t inner,
-                     const void *from, struct draft_cuda_gradient to)
+/* from [outer, in, inner] -> to [outer, t->out, inner]; between the two passes numbers are F32 */
+static void run_pass(struct draft_graph *g, struct draft_types types, const struct draft_taps *t, int64_t outer,
+                     int64_t in, int64_t inner, const void *from, struct draft_cuda_gradient to)
 {
     const size_t out = size_t(t->out);
     const struct draft_cuda_taps taps = {
@@ -16,7 +16,7 @@ static void run_pass(struct draft_graph *g, const struct draft_taps *t, int64_t 
         .count = static_cast<const int32_t *>(draft_constant(g, t->count, out * sizeof *t->count)),
         .weight = static_cast<const float *>(draft_constant(g, t->weight, out * size_t(t->width) * sizeof *t->weight))};
     if (draft_graph_ok(g))
-        draft_cuda_resample(draft_stream(g), DRAFT_F32, DRAFT_F32, &taps, outer, in, inner, from, to);
+        draft_cuda_resample(draft_stream(g), types.in, types.out, &taps, outer, in, inner, from, to);
 }
 
 static bool forward(struct draft_graph *g, struct draft_call *call)
@@ -26,8 +26,9 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     struct draft_taps columns, rows;
     void *middle = draft_temporary(g, size_t(n * x[1] * y[2] * c) * sizeof(float)); /* [n, h, W, c] */
     if (middle && draft_bicubic_taps(g, x[2], y[2], &columns) && draft_bicubic_taps(g, x[1], y[1], &rows)) {
-        run_pass(g, &columns, n * x[1], x[2], c, draft_on_device(g, call->in[0]), draft_overwrite(middle));
-        run_pass(g, &rows, n, x[1], y[2] * c, middle, draft_overwrite(call->out->data));
+        const enum draft_dtype type = call->out->dtype;
+        run_pass(g, {type, DRAFT_F32}, &columns, n * x[1], x[2], c, call->in[0]->data, draft_overwrite(middle));
+        run_pass(g, {DRAFT_F32, type}, &rows, n, x[1], y[2] * c, middle, draft_overwrite(call->out->data));
     }
     draft_graph_release(g, mark);
     return draft_launched(g);
@@ -43,8 +44,9 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     struct draft_taps columns, rows;
     void *middle = draft_temporary(g, size_t(n * x[1] * y[2] * c) * sizeof(float));
     if (middle && draft_bicubic_taps_back(g, x[2], y[2], &columns) && draft_bicubic_taps_back(g, x[1], y[1], &rows)) {
-        run_pass(g, &rows, n, y[1], y[2] * c, call->out->grad, draft_overwrite(middle));
-        run_pass(g, &columns, n * x[1], y[2], c, middle, dx);
+        const enum draft_dtype type = call->out->dtype;
+        run_pass(g, {type, DRAFT_F32}, &rows, n, y[1], y[2] * c, call->out->grad, draft_overwrite(middle));
+        run_pass(g, {DRAFT_F32, type}, &columns, n * x[1], y[2], c, middle, dx);
     }
     draft_graph_release(g, mark);
     return draft_launched(g);

@@ -62,10 +62,10 @@ struct draft_tensor *draft_scale_clamp(struct draft_graph *g, struct draft_tenso
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL && lo <= hi);
-    if (x->dtype != DRAFT_F32)
-        return DRAFT_REFUSE(g, "scale_clamp", "x in F32", x);
+    if (!draft_is_float(x))
+        return DRAFT_REFUSE(g, "scale_clamp", "x in F32 or BF16", x);
     struct draft_scale_clamp_args args = {scale, shift, lo, hi};
     struct draft_call call = {.op = &draft_op_scale_clamp, .in = {x}, .args = &args, .args_size = sizeof args};
-    call.out = draft_new(g, DRAFT_F32, x->rank, x->dim);
+    call.out = draft_new(g, x->dtype, x->rank, x->dim);
     return draft_graph_run(g, &call);
 }

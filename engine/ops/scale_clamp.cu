@@ -10,19 +10,19 @@ static struct draft_cuda_clamp clamp_of(const struct draft_call *call)
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_cuda_clamp clamp = clamp_of(call);
-    draft_cuda_scale_clamp(draft_stream(g), DRAFT_F32, draft_tensor_count(call->out), clamp,
-                           draft_on_device(g, call->in[0]), call->out->data);
+    draft_cuda_scale_clamp(draft_stream(g), call->out->dtype, draft_tensor_count(call->out), clamp,
+                           call->in[0]->data, call->out->data);
     return draft_launched(g);
 }
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_cuda_clamp clamp = clamp_of(call);
-    const float *dy = call->out->grad;
+    const void *dy = call->out->grad;
     const struct draft_cuda_gradient dx = draft_gradient_in_place(g, call->out, call->in[0]);
     if (dx.to)
-        draft_cuda_scale_clamp_backward(draft_stream(g), DRAFT_F32, draft_tensor_count(call->out), clamp,
-                                        draft_on_device(g, call->in[0]), dy, dx);
+        draft_cuda_scale_clamp_backward(draft_stream(g), call->out->dtype, draft_tensor_count(call->out), clamp,
+                                        call->in[0]->data, dy, dx);
     return draft_launched(g);
 }
 

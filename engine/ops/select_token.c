@@ -33,7 +33,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
         memset(dx, 0, (size_t)draft_tensor_count(x) * sizeof *dx);
     for (int64_t i = 0; i < x->dim[0]; i++)
         for (int64_t j = 0; j < c; j++)
-            dx[i * row + index[i] * c + j] += call->out->grad[i * c + j];
+            dx[i * row + index[i] * c + j] += draft_grad_f32(call->out)[i * c + j];
     return true;
 }
 
@@ -45,7 +45,7 @@ struct draft_tensor *draft_select_token(struct draft_graph *g, struct draft_tens
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL && index != NULL);
-    if (!draft_is_f32(x, 3))
+    if (!draft_is_activation(x, 3))
         return DRAFT_REFUSE(g, "select_token", "x [n, s, c]", x);
     for (int64_t i = 0; i < x->dim[0]; i++)
         if (index[i] < 0 || index[i] >= x->dim[1]) {
@@ -54,7 +54,7 @@ struct draft_tensor *draft_select_token(struct draft_graph *g, struct draft_tens
             return DRAFT_REFUSE(g, "select_token", expected, x);
         }
     struct draft_call call = {.op = &draft_op_select_token, .in = {x}};
-    call.out = draft_new(g, DRAFT_F32, 2, (int64_t[]){x->dim[0], x->dim[2]});
+    call.out = draft_new(g, x->dtype, 2, (int64_t[]){x->dim[0], x->dim[2]});
     call.saved[INDEX] = draft_new(g, DRAFT_I32, 1, x->dim);
     if (call.saved[INDEX] == NULL)
         return NULL;

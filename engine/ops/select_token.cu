@@ -15,7 +15,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     const int64_t *x = call->in[0]->dim;
     const int32_t *index = index_of(g, call);
     if (index)
-        draft_cuda_select_token(draft_stream(g), DRAFT_F32, x[0], x[1], x[2], index, draft_on_device(g, call->in[0]),
+        draft_cuda_select_token(draft_stream(g), call->out->dtype, x[0], x[1], x[2], index, call->in[0]->data,
                                 call->out->data);
     return draft_launched(g);
 }
@@ -26,7 +26,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     const struct draft_cuda_gradient dx = draft_gradient(g, call->in[0]);
     const int32_t *index = index_of(g, call);
     if (dx.to && index)
-        draft_cuda_select_token_backward(draft_stream(g), DRAFT_F32, x[0], x[1], x[2], index, call->out->grad, dx);
+        draft_cuda_select_token_backward(draft_stream(g), call->out->dtype, x[0], x[1], x[2], index, call->out->grad, dx);
     return draft_launched(g);
 }
 

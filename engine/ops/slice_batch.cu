@@ -19,7 +19,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
                                              .left = args.offset};
     const struct draft_cuda_gradient dx = draft_gradient(g, call->in[0]);
     if (dx.to)
-        draft_cuda_paste(draft_stream(g), DRAFT_F32, &window, call->out->grad, dx, !dx.accumulate);
+        draft_cuda_paste(draft_stream(g), call->out->dtype, &window, call->out->grad, dx, !dx.accumulate);
     return draft_launched(g);
 }
 

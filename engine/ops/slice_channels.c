@@ -37,7 +37,7 @@ struct draft_tensor *draft_slice_channels(struct draft_graph *g, struct draft_te
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL);
-    if (x->dtype != DRAFT_F32 || x->rank < 1 || first < 0 || count < 0 || first > draft_last(x) ||
+    if (!draft_is_float(x) || x->rank < 1 || first < 0 || count < 0 || first > draft_last(x) ||
         count > draft_last(x) - first) {
         char expected[96];
         snprintf(expected, sizeof expected, "%lld channels from %lld on in the last dimension", (long long)count,
@@ -49,6 +49,6 @@ struct draft_tensor *draft_slice_channels(struct draft_graph *g, struct draft_te
     dim[x->rank - 1] = count;
     struct draft_slice_channels_args args = {first};
     struct draft_call call = {.op = &draft_op_slice_channels, .in = {x}, .args = &args, .args_size = sizeof args};
-    call.out = draft_new(g, DRAFT_F32, x->rank, dim);
+    call.out = draft_new(g, x->dtype, x->rank, dim);
     return draft_graph_run(g, &call);
 }

@@ -92,9 +92,9 @@ struct draft_tensor *draft_upsample_nearest(struct draft_graph *g, struct draft_
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL);
-    if (!draft_is_f32(x, 4) || h < 1 || w < 1 || draft_tensor_count(x) == 0)
+    if (!draft_is_activation(x, 4) || h < 1 || w < 1 || draft_tensor_count(x) == 0)
         return DRAFT_REFUSE(g, "upsample_nearest", "x [n, h, w, c] and a size of at least 1 x 1", x);
     struct draft_call call = {.op = &draft_op_upsample_nearest, .in = {x}};
-    call.out = draft_new(g, DRAFT_F32, 4, (int64_t[]){x->dim[0], h, w, x->dim[3]});
+    call.out = draft_new(g, x->dtype, 4, (int64_t[]){x->dim[0], h, w, x->dim[3]});
     return draft_graph_run(g, &call);
 }

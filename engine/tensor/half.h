@@ -24,6 +24,15 @@ static inline float draft_bf16_to_f32(uint16_t half)
     return draft_bits_to_f32((uint32_t)half << 16);
 }
 
+/* Too large becomes infinity, as IEEE says; NaN stays NaN. */
+static inline uint16_t draft_f32_to_bf16(float value)
+{
+    uint32_t bits = draft_f32_to_bits(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
 /* Without ever reading a subnormal float, so that flush-to-zero modes do not matter. */
 static inline float draft_f16_to_f32(uint16_t half)
 {

@@ -1,6 +1,7 @@
 /*
- * Tensors: a shape over memory that somebody else owns. Activations are F32 and live in the step arena; weights and
- * parameters live in the engine's arena and carry their checkpoint key as name.
+ * Tensors: a shape over memory that somebody else owns. Activations are F32, or BF16 where a backend computes in it, and
+ * live in the step arena; weights and parameters are F32, live in the engine's arena and carry their checkpoint key as
+ * name.
  *
  * Layout: images are NHWC [n, h, w, c], so the same memory is a token sequence [n, h*w, c]. Linear weights are
  * [out, in], convolution weights [out, kh, kw, in] (re-laid once, at load, from the checkpoint's [out, in, kh, kw]).
@@ -24,7 +25,7 @@ struct draft_tensor {
     void *data;        /* NULL: a weight that keeps no values (weight_source.h) */
     const char *name;  /* checkpoint key of a weight or parameter; NULL for an activation */
     bool needs_grad;   /* a trained parameter, or an activation that depends on one */
-    float *grad;       /* same shape, F32; NULL until first written (parameters: until the trainer provides it) */
+    void *grad;        /* same shape, same dtype; NULL until first written (parameters: until the trainer provides it) */
     bool grad_written; /* false: the next backward writes (overwrites); true: it adds */
     void *prepared;    /* the backend's own form of a frozen weight (packed panels); owned by the backend */
     const struct draft_weight_source *source; /* of a weight without data */
@@ -43,6 +44,12 @@ static inline int64_t draft_tensor_count(const struct draft_tensor *t)
 static inline float *draft_f32(const struct draft_tensor *t)
 {
     return (float *)t->data; /* the cast is for C++, which the .cu files are */
+}
+
+/* The gradient of an F32 tensor. */
+static inline float *draft_grad_f32(const struct draft_tensor *t)
+{
+    return (float *)t->grad;
 }
 
 size_t draft_dtype_size(enum draft_dtype dtype);      /* bytes of an element */

@@ -54,8 +54,9 @@ double draft_adamw_grad_norm(struct draft_adamw *opt)
     for (int i = 0; i < opt->count; i++) {
         const struct draft_tensor *p = opt->param[i];
         int64_t n = p->grad_written ? draft_tensor_count(p) : 0;
+        const float *g = p->grad;
         for (int64_t k = 0; k < n; k++)
-            sum += (double)p->grad[k] * p->grad[k];
+            sum += (double)g[k] * g[k];
     }
     return sqrt(sum);
 }
@@ -69,8 +70,9 @@ void draft_adamw_clip(struct draft_adamw *opt, double norm, double max_norm)
     for (int i = 0; i < opt->count; i++) {
         struct draft_tensor *p = opt->param[i];
         int64_t n = p->grad_written ? draft_tensor_count(p) : 0;
+        float *g = p->grad;
         for (int64_t k = 0; k < n; k++)
-            p->grad[k] = (float)(p->grad[k] * factor);
+            g[k] = (float)(g[k] * factor);
     }
 }
 

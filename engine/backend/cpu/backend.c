@@ -16,10 +16,11 @@ static void destroy(struct draft_backend *backend)
     free(backend);
 }
 
-static bool axpby(struct draft_backend *backend, int64_t n, float alpha, const float *a, float *y, bool accumulate,
-                  struct draft_error *err)
+static bool axpby(struct draft_backend *backend, enum draft_dtype type, int64_t n, float alpha, const void *a, void *y,
+                  bool accumulate, struct draft_error *err)
 {
-    (void)err;
+    (void)err, (void)type;
+    assert(type == DRAFT_F32 || backend->head.dry);
     draft_cpu_axpby(backend, n, alpha, a, 0, NULL, y, accumulate);
     return true;
 }

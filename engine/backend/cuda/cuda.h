@@ -111,8 +111,9 @@ void draft_cuda_weighted_sum(draft_cuda_stream stream, int64_t n, int terms, con
 
 /* --- Moving numbers (movement.cu) --------------------------------------------------------------------------------- */
 
+/* to = from (+ to) */
 void draft_cuda_convert(draft_cuda_stream stream, enum draft_dtype from_type, enum draft_dtype to_type, int64_t n,
-                        const void *from, void *to);
+                        const void *from, struct draft_cuda_gradient to);
 void draft_cuda_fill(draft_cuda_stream stream, enum draft_dtype type, int64_t n, float value, void *to);
 
 /* A window [n, h, w] of a larger [n, big_h, big_w], at (top, left); w and left in elements (pixels times channels).
@@ -217,11 +218,12 @@ void draft_cuda_pair_distances(draft_cuda_stream stream, int64_t n, int64_t leng
 /* --- Attention without a fused kernel (attention_unfused.cu) ------------------------------------------------------ */
 
 /* Rows of scores q k^T to probabilities: p = softmax(scale scores), [matrices, s, t]; causal: row i sees j <= i. p may
- * be scores itself if the types are equal. Backward: ds = scale p (dp - sum over t of p dp); may be dp or p. */
+ * be scores itself if the types are equal. Backward: ds = scale p (dp - sum over t of p dp), dp of score_type; ds may be
+ * p, or dp if the types are equal. */
 void draft_cuda_softmax(draft_cuda_stream stream, enum draft_dtype score_type, enum draft_dtype type, int64_t matrices,
                         int64_t s, int64_t t, bool causal, float scale, const void *scores, void *p);
-void draft_cuda_softmax_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t t, float scale,
-                                 const void *p, const void *dp, void *ds);
+void draft_cuda_softmax_backward(draft_cuda_stream stream, enum draft_dtype score_type, enum draft_dtype type,
+                                 int64_t rows, int64_t t, float scale, const void *p, const void *dp, void *ds);
 
 /* --- The optimizer (optimizer.cu): n parameters in one F32 buffer, their gradients in another --------------------- */
 

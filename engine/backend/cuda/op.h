@@ -6,6 +6,8 @@
 #ifndef DRAFT_BACKEND_CUDA_OP_H
 #define DRAFT_BACKEND_CUDA_OP_H
 
+#include <assert.h>
+
 extern "C" {
 #include "backend/cuda/device.h"
 #include "ops/op.h"
@@ -22,13 +24,45 @@ static inline draft_cuda_stream draft_stream(const struct draft_graph *g)
     return draft_cuda_stream_of(g->backend);
 }
 
-/* Where the device finds x's values: an activation's or parameter's own, a frozen weight's copy. NULL for an absent
- * input, and when the graph has failed. */
-static inline const float *draft_on_device(struct draft_graph *g, struct draft_tensor *x)
+static inline size_t draft_size(enum draft_dtype type)
 {
-    if (x == NULL || draft_cuda_is_device(g->backend, x->data))
-        return x != NULL ? draft_f32(x) : NULL;
-    return draft_cuda_weight(g->backend, x, &g->error);
+    return type == DRAFT_BF16 ? 2 : 4;
+}
+
+/* `elements` further on. */
+static inline const void *draft_at(const void *values, enum draft_dtype type, int64_t elements)
+{
+    return static_cast<const char *>(values) + elements * int64_t(draft_size(type));
+}
+
+static inline void *draft_at(void *values, enum draft_dtype type, int64_t elements)
+{
+    return static_cast<char *>(values) + elements * int64_t(draft_size(type));
+}
+
+/* Where the device finds x's values as `type`: an activation's own, a frozen weight's copy. A trained weight (F32) that
+ * is asked for as BF16 is converted into the step arena: take a mark before, release it after. NULL for an absent
+ * input, and when the graph has failed. */
+static inline const void *draft_on_device(struct draft_graph *g, struct draft_tensor *x, enum draft_dtype type)
+{
+    if (x == NULL || !draft_graph_ok(g))
+        return NULL;
+    if (!draft_cuda_is_device(g->backend, x->data))
+        return draft_cuda_weight(g->backend, x, type, &g->error);
+    if (x->dtype == type)
+        return x->data;
+    assert(x->dtype == DRAFT_F32 && type == DRAFT_BF16);
+    const int64_t n = draft_tensor_count(x);
+    void *converted = draft_temporary(g, size_t(n) * draft_size(type));
+    if (converted)
+        draft_cuda_convert(draft_stream(g), DRAFT_F32, type, n, x->data, {converted, false});
+    return converted;
+}
+
+/* Scales, shifts, losses. */
+static inline const float *draft_floats_on_device(struct draft_graph *g, struct draft_tensor *x)
+{
+    return static_cast<const float *>(draft_on_device(g, x, DRAFT_F32));
 }
 
 /* The device's copy of an array on the host that is the same in every step. */
@@ -53,39 +87,59 @@ static inline struct draft_cuda_gradient draft_gradient_in_place(struct draft_gr
     return (struct draft_cuda_gradient){to, accumulate};
 }
 
+/* x's own gradient, in the step arena where it is not F32. */
+static inline const float *draft_gradient_as_floats(struct draft_graph *g, const struct draft_tensor *x)
+{
+    if (x->dtype == DRAFT_F32)
+        return draft_grad_f32(x);
+    const int64_t n = draft_tensor_count(x);
+    float *converted =
+        draft_graph_ok(g) ? static_cast<float *>(draft_temporary(g, size_t(n) * sizeof(float))) : nullptr;
+    if (converted)
+        draft_cuda_convert(draft_stream(g), x->dtype, DRAFT_F32, n, x->grad, {converted, false});
+    return converted;
+}
+
 static inline struct draft_cuda_gradient draft_overwrite(void *to)
 {
     return (struct draft_cuda_gradient){to, false};
 }
 
-/* sum[b, c] = sum over rows of x[b, rows, c]: the gradient of what was added to every row. */
-static inline bool draft_sum_strided_rows(struct draft_graph *g, const struct draft_cuda_rows *rows, const float *x,
+/* The gradient of `added`, which was added to every row: sum[b, c] = sum over rows of x[b, rows, c]; x of `type`. */
+static inline bool draft_sum_strided_rows(struct draft_graph *g, const struct draft_cuda_rows *rows,
+                                          enum draft_dtype type, const void *x, const struct draft_tensor *added,
                                           struct draft_cuda_gradient sum)
 {
     const struct draft_mark mark = draft_graph_mark(g);
     void *scratch = draft_graph_ok(g) ? draft_temporary(g, draft_cuda_sum_rows_scratch(rows)) : nullptr;
     if (scratch)
-        draft_cuda_sum_rows(draft_stream(g), DRAFT_F32, DRAFT_F32, rows, x, sum, scratch);
+        draft_cuda_sum_rows(draft_stream(g), type, added->dtype, rows, x, sum, scratch);
     draft_graph_release(g, mark);
     return draft_graph_ok(g);
 }
 
-static inline bool draft_sum_rows(struct draft_graph *g, int64_t b, int64_t rows, int64_t c, const float *x,
-                                  struct draft_cuda_gradient sum)
+static inline bool draft_sum_rows(struct draft_graph *g, int64_t b, int64_t rows, int64_t c, enum draft_dtype type,
+                                  const void *x, const struct draft_tensor *added, struct draft_cuda_gradient sum)
 {
     const struct draft_cuda_rows shape = {.b = b, .rows = rows, .c = c, .x_stride = c, .b_stride = rows * c};
-    return draft_sum_strided_rows(g, &shape, x, sum);
+    return draft_sum_strided_rows(g, &shape, type, x, added, sum);
 }
 
 /* A contiguous matrix, taken as it is or transposed. */
 struct draft_matrix {
-    const float *values;
+    const void *values;
     bool transposed;
 };
 
+/* The types of a product: of what is multiplied and of the bias, and of the result. */
+struct draft_types {
+    enum draft_dtype in, out;
+};
+
 /* c[m, n] = alpha op(a)[m, k] op(b)[k, n] (+ bias[n]) (+ c) */
-static inline bool draft_product(struct draft_graph *g, int64_t m, int64_t n, int64_t k, struct draft_matrix a,
-                                 struct draft_matrix b, float alpha, const float *bias, struct draft_cuda_gradient c)
+static inline bool draft_product(struct draft_graph *g, struct draft_types types, int64_t m, int64_t n, int64_t k,
+                                 struct draft_matrix a, struct draft_matrix b, float alpha, const void *bias,
+                                 struct draft_cuda_gradient c)
 {
     const struct draft_cuda_product p = {.batch = 1,
                                          .m = m,
@@ -102,9 +156,11 @@ static inline bool draft_product(struct draft_graph *g, int64_t m, int64_t n, in
                                          .a = a.values,
                                          .b = b.values,
                                          .bias = bias,
-                                         .c = static_cast<float *>(c.to),
+                                         .c = c.to,
                                          .alpha = alpha,
-                                         .beta = c.accumulate ? 1.0f : 0.0f};
+                                         .beta = c.accumulate ? 1.0f : 0.0f,
+                                         .type = types.in,
+                                         .c_type = types.out};
     return draft_graph_ok(g) && draft_cuda_multiply(g->backend, &p, &g->error);
 }
 

@@ -1,7 +1,8 @@
 /*
  * Matrix products by cuBLASLt. It thinks in columns: our row-major [rows, columns] matrix is, unchanged, its
  * column-major [columns, rows], so each product is asked for transposed, c^T = op(b)^T op(a)^T, and its bias, which
- * runs along the rows of its result, runs along our columns. F32 throughout, without TF32.
+ * runs along the rows of its result, runs along our columns. Sums are F32,
+ * without TF32, whether F32 or BF16 is multiplied.
  *
  * What a product of some shape needs (descriptors, the algorithm that the heuristics name) is worked out once and kept:
  * a captured graph repeats exactly that call. The workspace is ours, so results are the same bits every run.
@@ -15,7 +16,7 @@ enum { BUCKETS = 1024 };
 
 /* What a plan is found by: the product without its pointers and factors. */
 struct key {
-    int64_t number[13];
+    int64_t number[18];
 };
 
 struct plan {
@@ -73,11 +74,17 @@ static bool set(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t nam
     return done(cublasLtMatmulDescSetAttribute(product, name, value, size), "describing a product", err);
 }
 
-static bool layout(cublasLtMatrixLayout_t *out, int64_t rows, int64_t columns, int64_t ld, int64_t batch,
-                   int64_t stride, struct draft_error *err)
+static cudaDataType type_of(enum draft_dtype type)
+{
+    return type == DRAFT_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+static bool layout(cublasLtMatrixLayout_t *out, enum draft_dtype type, int64_t rows, int64_t columns, int64_t ld,
+                   int64_t batch, int64_t stride, struct draft_error *err)
 {
     int32_t count = (int32_t)batch;
-    return done(cublasLtMatrixLayoutCreate(out, CUDA_R_32F, (uint64_t)rows, (uint64_t)columns, ld), "a matrix", err) &&
+    return done(cublasLtMatrixLayoutCreate(out, type_of(type), (uint64_t)rows, (uint64_t)columns, ld), "a matrix",
+                err) &&
            (batch == 1 ||
             (done(cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
                   "a batch", err) &&
@@ -95,38 +102,55 @@ static bool describe(struct plan *plan, const struct draft_cuda_product *p, stru
            set(plan->product, CUBLASLT_MATMUL_DESC_TRANSB, &trans_a, sizeof trans_a, err) &&
            set(plan->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue, err) &&
            (p->bias == NULL || set(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias, err)) &&
-           layout(&plan->a, p->trans_b ? p->k : p->n, p->trans_b ? p->n : p->k, p->ldb, p->batch, p->stride_b, err) &&
-           layout(&plan->b, p->trans_a ? p->m : p->k, p->trans_a ? p->k : p->m, p->lda, p->batch, p->stride_a, err) &&
-           layout(&plan->c, p->n, p->m, p->ldc, p->batch, p->stride_c, err);
+           layout(&plan->a, p->type, p->trans_b ? p->k : p->n, p->trans_b ? p->n : p->k, p->ldb, p->batch, p->stride_b,
+                  err) &&
+           layout(&plan->b, p->type, p->trans_a ? p->m : p->k, p->trans_a ? p->k : p->m, p->lda, p->batch, p->stride_a,
+                  err) &&
+           layout(&plan->c, p->c_type, p->n, p->m, p->ldc, p->batch, p->stride_c, err);
 }
 
-static bool prefer(cublasLtMatmulPreference_t wish, struct draft_error *err)
+/* Bytes that every row of every matrix begins at a multiple of, as far as kernels ask: 16 at most. */
+static uint32_t alignment_of(const void *values, enum draft_dtype type, int64_t ld, int64_t stride)
+{
+    uint64_t size = type == DRAFT_BF16 ? 2 : 4;
+    uint64_t bits = (uint64_t)(uintptr_t)values | (uint64_t)ld * size | (uint64_t)stride * size | 16;
+    return (uint32_t)(bits & (~bits + 1));
+}
+
+static bool prefer(cublasLtMatmulPreference_t wish, const struct draft_cuda_product *p, struct draft_error *err)
 {
     const uint64_t workspace = DRAFT_CUDA_WORKSPACE;
     bool ok = done(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
                                                         sizeof workspace),
                    "its workspace", err);
     /* The default assumes 256 bytes, which a head inside rows does not have. */
-    static const cublasLtMatmulPreferenceAttributes_t OF[] = {
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
-    const uint32_t alignment = sizeof(float);
+    const uint32_t c = alignment_of(p->c, p->c_type, p->ldc, p->stride_c);
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t of;
+        uint32_t bytes;
+    } alignment[] = {{CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(p->b, p->type, p->ldb, p->stride_b)},
+                     {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(p->a, p->type, p->lda, p->stride_a)},
+                     {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, c},
+                     {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, c}};
     for (int i = 0; i < 4; i++)
-        ok = ok && done(cublasLtMatmulPreferenceSetAttribute(wish, OF[i], &alignment, sizeof alignment),
+        ok = ok && done(cublasLtMatmulPreferenceSetAttribute(wish, alignment[i].of, &alignment[i].bytes,
+                                                             sizeof alignment[i].bytes),
                         "its alignment", err);
     return ok;
 }
 
-static bool choose(struct draft_backend *backend, struct plan *plan, struct draft_error *err)
+static bool choose(struct draft_backend *backend, struct plan *plan, const struct draft_cuda_product *p,
+                   struct draft_error *err)
 {
     cublasLtMatmulPreference_t wish;
     cublasLtMatmulHeuristicResult_t found;
     int count = 0;
     if (!done(cublasLtMatmulPreferenceCreate(&wish), "a preference", err))
         return false;
-    bool ok = prefer(wish, err) && done(cublasLtMatmulAlgoGetHeuristic(backend->cublas, plan->product, plan->a, plan->b,
-                                                                       plan->c, plan->c, wish, 1, &found, &count),
-                                        "choosing an algorithm", err);
+    bool ok =
+        prefer(wish, p, err) && done(cublasLtMatmulAlgoGetHeuristic(backend->cublas, plan->product, plan->a, plan->b,
+                                                                    plan->c, plan->c, wish, 1, &found, &count),
+                                     "choosing an algorithm", err);
     cublasLtMatmulPreferenceDestroy(wish);
     if (ok && count == 0)
         ok = draft_fail(err, DRAFT_INTERNAL, "cuBLASLt has no algorithm for this product");
@@ -137,8 +161,10 @@ static bool choose(struct draft_backend *backend, struct plan *plan, struct draf
 
 static struct plan *find(struct draft_backend *backend, const struct draft_cuda_product *p, struct draft_error *err)
 {
-    struct key key = {{p->batch, p->m, p->n, p->k, p->trans_a, p->trans_b, p->lda, p->ldb, p->ldc, p->stride_a,
-                       p->stride_b, p->stride_c, p->bias != NULL}};
+    struct key key = {
+        {p->batch, p->m, p->n, p->k, p->trans_a, p->trans_b, p->lda, p->ldb, p->ldc, p->stride_a, p->stride_b,
+         p->stride_c, p->bias != NULL, p->type, p->c_type, alignment_of(p->a, p->type, p->lda, p->stride_a),
+         alignment_of(p->b, p->type, p->ldb, p->stride_b), alignment_of(p->c, p->c_type, p->ldc, p->stride_c)}};
     uint64_t hash = 0;
     for (size_t i = 0; i < sizeof key.number / sizeof *key.number; i++)
         hash = (hash ^ (uint64_t)key.number[i]) * UINT64_C(0x9e3779b97f4a7c15);
@@ -152,7 +178,7 @@ static struct plan *find(struct draft_backend *backend, const struct draft_cuda_
         return NULL;
     }
     plan->key = key;
-    if (!describe(plan, p, err) || !choose(backend, plan, err)) {
+    if (!describe(plan, p, err) || !choose(backend, plan, p, err)) {
         free_plan(plan);
         return NULL;
     }

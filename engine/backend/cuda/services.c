@@ -7,12 +7,12 @@ static const struct draft_services *of(const struct draft_graph *g)
     return g->backend->services;
 }
 
-float *draft_grad(struct draft_graph *g, struct draft_tensor *x, bool *accumulate)
+void *draft_grad(struct draft_graph *g, struct draft_tensor *x, bool *accumulate)
 {
     return of(g)->grad(g, x, accumulate);
 }
 
-float *draft_grad_in_place(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x, bool *accumulate)
+void *draft_grad_in_place(struct draft_graph *g, struct draft_tensor *out, struct draft_tensor *x, bool *accumulate)
 {
     return of(g)->grad_in_place(g, out, x, accumulate);
 }

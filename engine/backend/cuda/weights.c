@@ -7,13 +7,15 @@
 #include <string.h>
 
 #include "backend/cuda/state.h"
+#include "tensor/half.h"
 
 /* --- Weights --------------------------------------------------------------------------------------------------------
  */
 
+enum { AS_F32, AS_BF16, FORMS };
+
 struct copy {
-    void *values; /* NULL: forgotten */
-    size_t bytes;
+    void *form[FORMS]; /* NULL: not asked for, or forgotten */
 };
 
 struct draft_cuda_weights {
@@ -40,7 +42,8 @@ void draft_cuda_weights_destroy(struct draft_cuda_weights *weights)
     if (weights == NULL)
         return;
     for (uint32_t i = 0; i < weights->count; i++)
-        cudaFree(weights->copy[i].values);
+        for (int form = 0; form < FORMS; form++)
+            cudaFree(weights->copy[i].form[form]);
     free(weights->copy);
     free(weights);
 }
@@ -69,8 +72,23 @@ static struct copy *add(struct draft_cuda_weights *weights, struct draft_tensor 
     return &weights->copy[weights->count++];
 }
 
+static size_t form_bytes(const struct draft_tensor *w, int form)
+{
+    return (size_t)draft_tensor_count(w) * (form == AS_BF16 ? sizeof(uint16_t) : sizeof(float));
+}
+
+/* Where they are: a half is never further on than the float it comes from. */
+static void narrow(float *values, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t half = draft_f32_to_bf16(values[i]);
+        memcpy((char *)values + i * (int64_t)sizeof half, &half, sizeof half);
+    }
+}
+
 /* Rows go by way of a buffer: the file may have them in another type and order, and need not fit into memory twice. */
-static bool fill(struct draft_backend *backend, const struct draft_tensor *w, float *to, struct draft_error *err)
+static bool fill(struct draft_backend *backend, const struct draft_tensor *w, int form, char *to,
+                 struct draft_error *err)
 {
     enum { BUFFER = 16 << 20 };
     int64_t rows = w->rank > 0 ? w->dim[0] : 1, row = rows > 0 ? draft_tensor_count(w) / rows : 0;
@@ -83,43 +101,50 @@ static bool fill(struct draft_backend *backend, const struct draft_tensor *w, fl
     bool ok = true;
     for (int64_t first = 0; ok && row > 0 && first < rows; first += some) {
         int64_t count = rows - first < some ? rows - first : some;
-        ok = backend->services->weight_rows(w, first, count, buffer, err) &&
-             draft_backend_kind(backend)->upload(backend, to + first * row, buffer, (size_t)count * row_bytes, err);
+        ok = backend->services->weight_rows(w, first, count, buffer, err);
+        if (ok && form == AS_BF16)
+            narrow(buffer, count * row);
+        size_t bytes = (size_t)count * row_bytes / (form == AS_BF16 ? 2 : 1);
+        ok = ok && draft_backend_kind(backend)->upload(backend, to, buffer, bytes, err);
+        to += bytes;
     }
     free(buffer);
     return ok && backend->services->weight_unchanged(w, err);
 }
 
-const float *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor *w, struct draft_error *err)
+const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor *w, enum draft_dtype type,
+                              struct draft_error *err)
 {
     struct draft_cuda_weights *weights = backend->weights;
+    int form = type == DRAFT_BF16 ? AS_BF16 : AS_F32;
     struct copy *copy = find(weights, w);
     if (copy == NULL)
         copy = add(weights, w, err);
     if (copy == NULL)
         return NULL;
-    if (copy->values == NULL) {
-        size_t bytes = (size_t)draft_tensor_count(w) * sizeof(float);
-        void *values = draft_backend_kind(backend)->alloc(backend, bytes, err);
-        if (values == NULL || !fill(backend, w, values, err)) {
+    if (copy->form[form] == NULL) {
+        void *values = draft_backend_kind(backend)->alloc(backend, form_bytes(w, form), err);
+        if (values == NULL || !fill(backend, w, form, values, err)) {
             cudaFree(values);
             draft_error_prefix(err, "%s: ", w->name != NULL ? w->name : "a weight");
             return NULL;
         }
-        *copy = (struct copy){values, bytes};
-        weights->bytes += bytes;
+        copy->form[form] = values;
+        weights->bytes += form_bytes(w, form);
     }
-    return copy->values;
+    return copy->form[form];
 }
 
 void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor *w)
 {
     struct copy *copy = find(backend->weights, w);
-    if (copy == NULL || copy->values == NULL)
-        return;
-    cudaFree(copy->values);
-    backend->weights->bytes -= copy->bytes;
-    *copy = (struct copy){0}; /* the number stays the weight's */
+    for (int form = 0; copy != NULL && form < FORMS; form++) {
+        if (copy->form[form] == NULL)
+            continue;
+        cudaFree(copy->form[form]);
+        copy->form[form] = NULL; /* the number stays the weight's */
+        backend->weights->bytes -= form_bytes(w, form);
+    }
 }
 
 size_t draft_cuda_weight_bytes(const struct draft_backend *backend)

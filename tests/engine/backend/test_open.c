@@ -106,6 +106,11 @@ static void test_open__takes_the_gpu_and_lists_it(void **state)
     assert_int_equal(draft_devices(NULL, &device, 1, &err), 1);
     assert_string_equal(device.name, "emulated GPU");
     assert_int_equal(device.memory, (size_t)8 << 30);
+    assert_true(device.driver >= 12080);
+    assert_int_equal(device.free, 0);
+    assert_true(draft_device_probe(NULL, 0, &NONE, &device, &err));
+    assert_string_equal(device.name, "emulated GPU");
+    assert_in_range(device.free, (size_t)7 << 30, ((size_t)8 << 30) - 1); /* less the backend's own */
     refused("cuda:1", "the last of this machine's GPUs is cuda:0");
     static const char *const NAMES[] = {"auto", "cuda", "cuda:0"};
     for (int i = 0; i < 3; i++) {

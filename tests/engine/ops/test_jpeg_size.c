@@ -211,9 +211,9 @@ static void test_jpeg_size__falls_along_its_gradient(void **state)
         assert_true(draft_graph_backward(&t->g, size, NULL));
         double norm = 0;
         for (int64_t i = 0; i < draft_tensor_count(x); i++)
-            norm += pow((double)x->grad[i], 2);
+            norm += pow((double)draft_grad_f32(x)[i], 2);
         for (int64_t i = 0; i < draft_tensor_count(x); i++)
-            draft_f32(x)[i] -= (float)(0.5 / sqrt(norm)) * x->grad[i];
+            draft_f32(x)[i] -= (float)(0.5 / sqrt(norm)) * draft_grad_f32(x)[i];
         draft_graph_reset(&t->g, &mark);
     }
     print_message("%.3f -> %.3f kB\n", (double)first, (double)last);

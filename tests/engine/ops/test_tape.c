@@ -56,7 +56,7 @@ static void test_tape__accumulates_several_backward_passes_into_parameters(void 
     for (int i = 0; i < 3; i++) {
         assert_true(draft_graph_backward(g, draft_mean(g, draft_linear(g, x[i], w, NULL, NULL)), NULL));
         for (int j = 0; j < 24; j++)
-            one_by_one[j] += w->grad[j];
+            one_by_one[j] += draft_grad_f32(w)[j];
         draft_graph_reset(g, &mark);
         assert_null(w->grad); /* the graph's own buffer has been taken back */
     }
@@ -104,7 +104,7 @@ static void test_tape__passes_nothing_through_a_detached_tensor(void **state)
     assert_ptr_equal(stopped->data, y->data);
     assert_true(draft_graph_backward(g, draft_add(g, y, stopped), (float[]){1, 1, 1, 1}));
     for (int i = 0; i < 4; i++)
-        assert_true(x->grad[i] == 2);
+        assert_true(draft_grad_f32(x)[i] == 2);
 }
 
 /* what was computed but does not lead to the loss: its backward must not run on an unwritten gradient */
@@ -118,7 +118,7 @@ static void test_tape__leaves_out_what_the_root_does_not_depend_on(void **state)
     assert_true(draft_graph_backward(g, y, NULL));
     assert_null(unused->grad);
     for (int i = 0; i < 6; i++)
-        assert_true(x->grad[i] == (float)(1 / 6.0));
+        assert_true(draft_grad_f32(x)[i] == (float)(1 / 6.0));
 }
 
 static void test_tape__has_flat_memory_and_repeats_its_addresses(void **state)

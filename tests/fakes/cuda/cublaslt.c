@@ -1,6 +1,7 @@
 /*
- * The part of cuBLASLt that the backend uses, on the host: F32, both transposes, batches, beta, the bias epilogue.
- * Plain loops, sums in double. What it does not know it refuses. Linked in place of libcublasLt.
+ * The part of cuBLASLt that the backend uses, on the host: F32, BF16 and BF16 into F32, both transposes, batches, beta,
+ * the bias epilogue. Plain loops, sums in double, results rounded to nearest even. What it does not know it refuses.
+ * Linked in place of libcublasLt.
  */
 #include <cublasLt.h>
 #include <stdbool.h>
@@ -8,17 +9,19 @@
 #include <string.h>
 
 #include "runtime.h"
+#include "tensor/half.h"
 
 struct product {
     int32_t trans_a, trans_b;
     uint32_t epilogue;
-    const float *bias;
+    const void *bias;
 };
 
 struct layout {
     uint64_t rows, columns;
     int64_t ld, stride;
     int32_t batch;
+    cudaDataType type;
 };
 
 const char *cublasLtGetStatusString(cublasStatus_t status)
@@ -77,8 +80,9 @@ cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataT
     *out = (cublasLtMatrixLayout_t)(void *)l;
     if (l == NULL)
         return CUBLAS_STATUS_ALLOC_FAILED;
-    *l = (struct layout){.rows = rows, .columns = columns, .ld = ld, .batch = 1};
-    return type == CUDA_R_32F && (uint64_t)ld >= rows ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+    *l = (struct layout){.rows = rows, .columns = columns, .ld = ld, .batch = 1, .type = type};
+    return (type == CUDA_R_32F || type == CUDA_R_16BF) && (uint64_t)ld >= rows ? CUBLAS_STATUS_SUCCESS
+                                                                               : CUBLAS_STATUS_INVALID_VALUE;
 }
 
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout)
@@ -136,37 +140,67 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
 struct call {
     struct product p;
     struct layout a_layout, b_layout, c_layout;
-    const float *a, *b;
-    float *c;
+    const char *a, *b;
+    char *c;
     float alpha, beta;
 };
 
-static void multiply(const struct call *call, const float *a, const float *b, float *c)
+static int64_t size_of(const struct layout *l)
+{
+    return l->type == CUDA_R_16BF ? 2 : 4;
+}
+
+static float get(const void *values, cudaDataType type, int64_t i)
+{
+    return type == CUDA_R_16BF ? draft_bf16_to_f32(((const uint16_t *)values)[i]) : ((const float *)values)[i];
+}
+
+static void put(void *values, cudaDataType type, int64_t i, float value)
+{
+    if (type == CUDA_R_16BF)
+        ((uint16_t *)values)[i] = draft_f32_to_bf16(value);
+    else
+        ((float *)values)[i] = value;
+}
+
+/* Row or column i of a matrix, widened. */
+static void widen(const void *values, const struct layout *l, bool is_row, int64_t i, int64_t n, float *out)
+{
+    for (int64_t k = 0; k < n; k++)
+        out[k] = get(values, l->type, is_row ? i + k * l->ld : i * l->ld + k);
+}
+
+static void multiply(const struct call *call, const void *a, const void *b, void *c)
 {
     const struct layout *la = &call->a_layout, *lb = &call->b_layout, *lc = &call->c_layout;
     int64_t m = (int64_t)lc->rows, n = (int64_t)lc->columns, k = (int64_t)(call->p.trans_a ? la->rows : la->columns);
-    int64_t a_i = call->p.trans_a ? la->ld : 1, a_l = call->p.trans_a ? 1 : la->ld;
-    int64_t b_l = call->p.trans_b ? lb->ld : 1, b_j = call->p.trans_b ? 1 : lb->ld;
-    for (int64_t j = 0; j < n; j++)
+    float *rows = malloc((size_t)((m + 1) * k + 1) * sizeof *rows), *column = rows + m * k;
+    for (int64_t i = 0; i < m; i++)
+        widen(a, la, !call->p.trans_a, i, k, rows + i * k);
+    for (int64_t j = 0; j < n; j++) {
+        widen(b, lb, call->p.trans_b, j, k, column);
         for (int64_t i = 0; i < m; i++) {
             double sum = 0;
             for (int64_t l = 0; l < k; l++)
-                sum += (double)a[i * a_i + l * a_l] * b[l * b_l + j * b_j];
+                sum += (double)rows[i * k + l] * column[l];
             float out = call->alpha * (float)sum;
             if (call->beta != 0)
-                out += call->beta * c[i + j * lc->ld];
+                out += call->beta * get(c, lc->type, i + j * lc->ld);
             if (call->p.epilogue == CUBLASLT_EPILOGUE_BIAS)
-                out += call->p.bias[i];
-            c[i + j * lc->ld] = out;
+                out += get(call->p.bias, la->type, i);
+            put(c, lc->type, i + j * lc->ld, out);
         }
+    }
+    free(rows);
 }
 
 static void run(void *context)
 {
     const struct call *call = context;
     for (int64_t i = 0; i < call->c_layout.batch; i++)
-        multiply(call, call->a + i * call->a_layout.stride, call->b + i * call->b_layout.stride,
-                 call->c + i * call->c_layout.stride);
+        multiply(call, call->a + i * call->a_layout.stride * size_of(&call->a_layout),
+                 call->b + i * call->b_layout.stride * size_of(&call->b_layout),
+                 call->c + i * call->c_layout.stride * size_of(&call->c_layout));
 }
 
 static bool fits(const struct call *call)
@@ -175,6 +209,7 @@ static bool fits(const struct call *call)
     uint64_t k = call->p.trans_a ? a->rows : a->columns;
     return (call->p.trans_a ? a->columns : a->rows) == c->rows && (call->p.trans_b ? b->columns : b->rows) == k &&
            (call->p.trans_b ? b->rows : b->columns) == c->columns && a->batch == c->batch && b->batch == c->batch &&
+           a->type == b->type && (c->type == a->type || c->type == CUDA_R_32F) &&
            (call->p.epilogue == CUBLASLT_EPILOGUE_DEFAULT ||
             (call->p.epilogue == CUBLASLT_EPILOGUE_BIAS && call->p.bias != NULL));
 }

@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(MOST_THREADS)
 }
 
 /* Where p is zero because of the mask, so is ds. */
-template <class T, int W>
-__global__ void __launch_bounds__(MOST_THREADS) softmax_gradient(const T *p, const T *dp, T *ds, int64_t t, float scale)
+template <class S, class T, int W>
+__global__ void __launch_bounds__(MOST_THREADS) softmax_gradient(const T *p, const S *dp, T *ds, int64_t t, float scale)
 {
     const int64_t row = blockIdx.x, begin = threadIdx.x * W, step = blockDim.x * W;
     p += row * t;
@@ -122,14 +122,22 @@ void draft_cuda_softmax(draft_cuda_stream stream, enum draft_dtype score_type, e
     });
 }
 
-void draft_cuda_softmax_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t t, float scale,
-                                 const void *p, const void *dp, void *ds)
+void draft_cuda_softmax_backward(draft_cuda_stream stream, enum draft_dtype score_type, enum draft_dtype type,
+                                 int64_t rows, int64_t t, float scale, const void *p, const void *dp, void *ds)
 {
     if (t == 0)
         return;
-    with_vectors(type, {t}, {p, dp, ds}, [&](auto a, auto w) {
-        using T = TYPE_OF(a);
-        launch(softmax_gradient<T, WIDTH_OF(w)>, unsigned(rows), threads_of(t, WIDTH_OF(w)), SHARED, stream, as<T>(p),
-               as<T>(dp), as<T>(ds), t, scale);
+    const bool whole = t % 4 == 0 && aligned(p) && aligned(dp) && aligned(ds);
+    with_type(score_type, [&](auto a) {
+        with_type(type, [&](auto b) {
+            using S = TYPE_OF(a);
+            using T = TYPE_OF(b);
+            if (whole)
+                launch(softmax_gradient<S, T, 4>, unsigned(rows), threads_of(t, 4), SHARED, stream, as<T>(p), as<S>(dp),
+                       as<T>(ds), t, scale);
+            else
+                launch(softmax_gradient<S, T, 1>, unsigned(rows), threads_of(t, 1), SHARED, stream, as<T>(p), as<S>(dp),
+                       as<T>(ds), t, scale);
+        });
     });
 }

@@ -11,12 +11,13 @@ enum { CONVERTED = 4 }; /* a thread: 16 bytes of F32, 8 of bf16 */
 template <class From, class To, int W> struct converted {
     const From *from;
     To *to;
+    bool accumulate;
 
     __device__ void operator()(int64_t i) const
     {
         float v[W];
         load<W>(from + i * W, v);
-        store<W>(to + i * W, v);
+        put<W>(to + i * W, accumulate, v);
     }
 };
 
@@ -221,16 +222,17 @@ struct transposed {
 } // namespace
 
 void draft_cuda_convert(draft_cuda_stream stream, enum draft_dtype from_type, enum draft_dtype to_type, int64_t n,
-                        const void *from, void *to)
+                        const void *from, struct draft_cuda_gradient to)
 {
     with_type(from_type, [&](auto f) {
         with_type(to_type, [&](auto t) {
             using From = TYPE_OF(f);
             using To = TYPE_OF(t);
-            if (n % CONVERTED == 0 && aligned(from) && aligned(to))
-                run_each(stream, n / CONVERTED, converted<From, To, CONVERTED>{as<From>(from), as<To>(to)});
+            if (n % CONVERTED == 0 && aligned(from) && aligned(to.to))
+                run_each(stream, n / CONVERTED,
+                         converted<From, To, CONVERTED>{as<From>(from), as<To>(to.to), to.accumulate});
             else
-                run_each(stream, n, converted<From, To, 1>{as<From>(from), as<To>(to)});
+                run_each(stream, n, converted<From, To, 1>{as<From>(from), as<To>(to.to), to.accumulate});
         });
     });
 }

@@ -72,7 +72,7 @@ static void run_attention(enum draft_dtype type, const void *context)
     draft_cuda_softmax(NULL, DRAFT_F32, type, matrices, a->s, a->t, a->causal, scale, qk, p);
     check("y", DRAFT_F32, queries, applied(a, type, p, v, false), want.y, BOUND[type]);
     check("dv", DRAFT_F32, keys, applied(a, type, p, dy, true), want.gradient[2], BOUND[type]);
-    draft_cuda_softmax_backward(NULL, type, matrices * a->s, a->t, scale, p, ds, ds); /* in place */
+    draft_cuda_softmax_backward(NULL, type, type, matrices * a->s, a->t, scale, p, ds, ds); /* in place */
     check("dq", DRAFT_F32, queries, applied(a, type, ds, k, false), want.gradient[0], BOUND[type]);
     check("dk", DRAFT_F32, keys, applied(a, type, ds, q, true), want.gradient[1], BOUND[type]);
     draft_cuda_softmax(NULL, type, type, matrices, a->s, a->t, a->causal, scale, same, same); /* in place */

@@ -286,8 +286,14 @@ static void run_types(enum draft_dtype type, const void *context)
     void *wide = device(DRAFT_F32, n, NULL), *back = device(type, n, NULL), *filled = device(type, n, NULL);
     for (int64_t i = 0; i < n; i++)
         seven[i] = 7;
-    draft_cuda_convert(NULL, type, DRAFT_F32, n, device(type, n, x), wide);
-    draft_cuda_convert(NULL, DRAFT_F32, type, n, wide, back);
+    float *twice = memory((size_t)n * 4);
+    for (int64_t i = 0; i < n; i++)
+        twice[i] = 2 * x[i];
+    void *sum = device(type, n, x);
+    draft_cuda_convert(NULL, type, DRAFT_F32, n, device(type, n, x), (struct draft_cuda_gradient){wide, false});
+    draft_cuda_convert(NULL, DRAFT_F32, type, n, wide, (struct draft_cuda_gradient){back, false});
+    draft_cuda_convert(NULL, DRAFT_F32, type, n, wide, (struct draft_cuda_gradient){sum, true});
+    check("added", type, n, sum, twice, 0);
     draft_cuda_fill(NULL, type, n, 7, filled);
     check("wide", DRAFT_F32, n, wide, x, 0);
     check("back", type, n, back, x, 0);
