@@ -36,8 +36,7 @@ static bool loading(struct draft_engine *e, int done, struct draft_error *err)
     return draft_fail(err, DRAFT_CANCELLED, "loading was stopped on request");
 }
 
-/* What the CUDA backend does not do yet. */
-static bool fits_gpu(const struct draft_job_config *c, struct draft_error *err)
+bool draft_gpu_can(const struct draft_job_config *c, struct draft_error *err)
 {
     return c->precision != DRAFT_PRECISION_BF16 ||
            draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.precision",
@@ -48,7 +47,7 @@ static bool fits_gpu(const struct draft_job_config *c, struct draft_error *err)
 static const char *device_of(const struct draft_job_config *c)
 {
     bool automatic = !c->device || !c->device[0] || strcmp(c->device, "auto") == 0;
-    return !automatic ? c->device : fits_gpu(c, NULL) ? "auto" : "cpu";
+    return !automatic ? c->device : draft_gpu_can(c, NULL) ? "auto" : "cpu";
 }
 
 static bool open_machine(struct draft_engine *e, struct draft_error *err)
@@ -60,7 +59,7 @@ static bool open_machine(struct draft_engine *e, struct draft_error *err)
     if (!(e->backend = draft_backend_open(device, getenv("DRAFT_CUDA_LIBRARIES"), &options, &draft_services, err)))
         return blame(err, options.bf16 && strcmp(device, "cpu") == 0 ? "spec.precision" : "spec.device");
     if (!draft_backend_on_host(e->backend) &&
-        (!fits_gpu(&e->config, err) ||
+        (!draft_gpu_can(&e->config, err) ||
          !(e->parameters = draft_backend_arena(e->backend, "parameter", SIZE_MAX / 4, err))))
         return false;
     size_t step_limit = draft_backend_on_host(e->backend) ? limit : SIZE_MAX / 4;

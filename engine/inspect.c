@@ -68,6 +68,7 @@ bool draft_inspect(const struct draft_job_config *config, const struct draft_wat
     inspection->height = e->config.height;
     inspection->width = e->config.width;
     inspection->memory_bytes = e->memory_bytes;
+    inspection->gpu_memory_bytes = draft_backend_on_host(e->backend) ? 0 : 1; /* not planned yet */
     bool ok = look_at_prompts(e, inspection, err) && draft_memory_check(e, err);
     look_at_size(e, inspection);
     if (e->fast_bytes)

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "devices.h"
 #include "folders.h"
 #include "job.h"
 #include "log.h"
@@ -105,6 +106,7 @@ static void *run(void *argument)
         next = retry < next ? retry : next;
         if (retry == INT64_MAX)
             draftd_reserve_keep(d, now, &next);
+        draftd_devices_check(d, now, &next);
         draftd_schedule(d, now, &next);
         draftd_previews_schedule(d, now, &next);
         int untold = draftd_wake_watchers(d);
@@ -183,7 +185,9 @@ struct draftd *draftd_create(const struct draftd_config *config, struct draft_er
     d->threads = config->threads;
     d->hang_ms = (config->hang_seconds > 0 ? config->hang_seconds : 600) * 1000;
     d->drain_ms = (config->drain_seconds > 0 ? config->drain_seconds : 60) * 1000;
+    d->probe_ms = (config->probe_seconds > 0 ? config->probe_seconds : 60) * 1000;
     d->start_time_us = draftd_now_us();
+    draftd_devices_open(d);
     d->epoll = d->kick_fd = -1;
     pthread_mutex_init(&d->lock, NULL);
     pthread_condattr_t monotonic;

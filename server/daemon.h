@@ -40,6 +40,7 @@ struct draftd_config {
     int threads;           /* a worker's default; 0: all */
     int hang_seconds;      /* a worker silent for so long is killed; 0: 600 */
     int drain_seconds;     /* at SIGTERM; 0: 60 */
+    int probe_seconds;     /* a GPU has so long to answer, and one that did not is left alone as long; 0: 60 */
     bool log_json, verbose;
 };
 
@@ -98,6 +99,8 @@ bool draftd_export_lora(struct draftd *d, const Draftd__V1__ExportLoraRequest *r
 
 /* SystemService */
 bool draftd_server_info(struct draftd *d, Draftd__V1__GetServerInfoResponse **reply, struct draft_error *err);
+bool draftd_probe_devices(struct draftd *d, const char *device, struct draftd_patience patience,
+                          Draftd__V1__ProbeDevicesResponse **reply, struct draft_error *err); /* blocks */
 
 /*
  * Watching. A watcher is told, from the daemon's thread and under no lock of its own, that something new may be there;

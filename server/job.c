@@ -3,7 +3,7 @@
  *               |
  *               v
  *   +------> QUEUED --------------------------------------------+-----> PAUSED, FAILED, CANCELLED at once
- *   |           | the device is free                            |
+ *   |           | a device is free                              |
  *   |           v                                               |
  *   |       PREPARING ----------------+----> CANCELLING         |
  *   |           | the worker started  |         | worker gone   |
@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices.h"
 #include "log.h"
 #include "message.h"
 #include "space.h"
@@ -123,6 +124,7 @@ struct draftd_live_job *draftd_job_wake(struct draftd *d, const Draftd__V1__Job 
     job->spec = draftd_message_copy(row->spec);
     job->fingerprint = draftd_strdup(row->fingerprint);
     job->memory_bytes = row->memory_bytes;
+    job->gpu_memory_bytes = row->gpu_memory_bytes;
     job->trained_parameters = row->trained_parameters;
     job->state = row->state;
     job->attempt = row->attempt;
@@ -296,41 +298,44 @@ void draftd_job_estimate(const struct draftd_live_job *job, Draftd__V1__Progress
                                 : -1;
 }
 
-/* All positions at once: whoever lists a long queue asks for each. */
-static int64_t position_of(struct draftd *d, const struct draftd_live_job *job)
+/* All positions at once: whoever lists a long queue asks for each. Those before a job are those that may get a device
+ * it may get: of a certain GPU, those of it and of any; of any, those of all GPUs. */
+static void find_positions(struct draftd *d)
 {
-    int64_t position = 0;
-    if (!d->positions_known)
-        for (struct draftd_live_job *each = d->jobs; each; each = each->next)
-            each->position = each->state == QUEUED ? ++position : 0;
-    d->positions_known = true;
-    return job->position;
-}
-
-static const struct draftd_live_job *running_job(struct draftd *d)
-{
-    for (const struct draftd_worker *worker = d->workers; worker; worker = worker->next) {
-        const struct draftd_live_job *job = worker->job ? draftd_live_job(d, worker->job) : NULL;
-        if (job && job->worker == worker && job->state != QUEUED)
-            return job;
+    int64_t waiting[DRAFTD_MAX_DEVICES] = {0}, of_any = 0, of_gpus = 0;
+    for (struct draftd_live_job *job = d->jobs; job; job = job->next) {
+        job->position = 0;
+        if (job->state != QUEUED)
+            continue;
+        int queue = draftd_device_queue(d, job->spec->device, job->gpu_memory_bytes);
+        job->position = 1 + (queue == DRAFTD_CPU         ? waiting[DRAFTD_CPU]
+                             : queue == DRAFTD_NO_DEVICE ? of_gpus
+                                                         : waiting[queue] + of_any);
+        of_any += queue == DRAFTD_NO_DEVICE;
+        of_gpus += queue != DRAFTD_CPU;
+        if (queue != DRAFTD_NO_DEVICE)
+            waiting[queue]++;
     }
-    return NULL;
+    d->positions_known = true;
 }
 
 static void describe_wait(struct draftd *d, const struct draftd_live_job *job, Draftd__V1__Job *message)
 {
-    int64_t position = position_of(d, job);
-    const struct draftd_live_job *runner = running_job(d);
-    message->queue_position = position;
-    char *why;
+    char waits_for[900], *why;
+    if (!d->positions_known)
+        find_positions(d);
+    int device = draftd_device_choose(d, job->spec->device, job->gpu_memory_bytes, waits_for, sizeof waits_for);
+    message->queue_position = job->position;
     if (d->draining)
         why = draftd_strdup("waits for the daemon's next start: it is shutting down");
     else if (job->not_before_ms > draftd_now_ms())
         why = draftd_format("waits before trying again: %s", message->reason);
-    else if (runner)
-        why = draftd_format("waits for cpu: %s is running%s", runner->id, position > 1 ? ", others are before it" : "");
+    else if (device == DRAFTD_NO_DEVICE)
+        why = draftd_format("waits for %s%s", waits_for, job->position > 1 ? ", others are before it" : "");
+    else if (job->position > 1)
+        why = draftd_format("waits for %s: others are before it", draftd_device_name(d, device));
     else
-        why = draftd_strdup(position > 1 ? "waits for cpu: others are before it" : "starts in a moment");
+        why = draftd_strdup("starts in a moment");
     draftd_message_string(&message->reason, why);
     free(why);
 }
@@ -348,6 +353,7 @@ void draftd_job_overlay(struct draftd *d, Draftd__V1__Job *message)
     progress->phase = (char *)protobuf_c_empty_string;
     draftd_message_string(&progress->phase, job->phase);
     draftd_job_estimate(job, progress);
+    draftd_message_string(&message->device, job->worker ? draftd_device_name(d, job->worker->device) : "");
     if (job->unsaved) {
         message->state = job->unsaved->move.to;
         draftd_message_string(&message->reason, job->unsaved->reason);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "checkpoints.h"
+#include "devices.h"
 #include "folders.h"
 #include "job.h"
 #include "log.h"
@@ -314,6 +315,7 @@ static void sample(struct draftd *d, struct draftd_live_preview *preview)
         worker = draftd_worker_start(d, DRAFTD_TASK_SAMPLE, id, log, &err);
     if (worker) {
         worker->job = preview->job;
+        worker->device = draftd_device_for_preview(d, job->spec->device, job->gpu_memory_bytes);
         worker->preview = preview->number;
         worker->checkpoint = checkpoint.path ? draftd_strdup(checkpoint.path) : NULL;
         worker->report = sampler_report;
@@ -330,6 +332,9 @@ static void sample(struct draftd *d, struct draftd_live_preview *preview)
             train.checkpoint = checkpoint.path;
         train.attempt = job->attempt;
         train.fingerprint = job->fingerprint;
+        draftd_message_string(&job->spec->device, worker->device == DRAFTD_NO_DEVICE
+                                                      ? draftd_device_name(d, DRAFTD_CPU)
+                                                      : draftd_device_name(d, worker->device));
         if (job->spec->threads == 0)
             job->spec->threads = d->threads;
         Draftd__Worker__Sample task = DRAFTD__WORKER__SAMPLE__INIT;

@@ -1,9 +1,11 @@
-/* One device, the CPU, and one job on it: the one that waits longest, except those that wait after a crash. */
+/* One job on each device: the one that waits longest of those that may have it, except those that wait after a crash.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "checkpoints.h"
+#include "devices.h"
 #include "folders.h"
 #include "job.h"
 #include "log.h"
@@ -11,6 +13,7 @@
 #include "space.h"
 #include "training.h"
 
+/* The spec goes with what the daemon decides in it: the device, and threads where the job asks for none. */
 static void send_train(struct draftd *d, struct draftd_live_job *job, const char *checkpoint)
 {
     Draftd__Worker__Train train = DRAFTD__WORKER__TRAIN__INIT;
@@ -18,7 +21,6 @@ static void send_train(struct draftd *d, struct draftd_live_job *job, const char
     char *folder = draftd_job_folder(d->state_dir, job->number);
     char *dataset = draftd_format("%s/dataset.jsonl", folder);
     train.job_id = job->id;
-    train.spec = job->spec;
     train.dataset = dataset;
     train.folder = folder;
     if (checkpoint)
@@ -27,18 +29,19 @@ static void send_train(struct draftd *d, struct draftd_live_job *job, const char
     train.fingerprint = job->fingerprint;
     command.kind_case = DRAFTD__WORKER__COMMAND__KIND_TRAIN;
     command.train = &train;
-    int threads = job->spec->threads;
-    if (threads == 0)
-        job->spec->threads = d->threads;
+    Draftd__V1__JobSpec spec = *job->spec;
+    spec.device = (char *)draftd_device_name(d, job->worker->device); /* packing reads it only */
+    if (spec.threads == 0)
+        spec.threads = d->threads;
+    train.spec = &spec;
     draftd_worker_send(d, job->worker, &command);
-    job->spec->threads = threads;
     free(dataset);
     free(folder);
 }
 
 /* The worker is spawned first and waits for its command, so that the attempt's row can name its process: if the daemon
  * dies in between, the worker sees the socket close. */
-static void start(struct draftd *d, struct draftd_live_job *job, const struct draftd_checkpoint *checkpoint)
+static void start(struct draftd *d, struct draftd_live_job *job, int device, const struct draftd_checkpoint *checkpoint)
 {
     char *folder = draftd_job_folder(d->state_dir, job->number);
     char *log = draftd_format("%s/log/attempt-%d.log", folder, job->attempt + 1);
@@ -51,6 +54,7 @@ static void start(struct draftd *d, struct draftd_live_job *job, const struct dr
         return;
     }
     worker->job = job->number;
+    worker->device = device;
     worker->checkpoint = checkpoint->path ? draftd_strdup(checkpoint->path) : NULL;
     job->progress.step = checkpoint->step;
     job->stop = DRAFTD_STOP_NONE;
@@ -70,25 +74,26 @@ static void start(struct draftd *d, struct draftd_live_job *job, const struct dr
     send_train(d, job, checkpoint->path);
 }
 
+static int device_for(const struct draftd *d, const struct draftd_live_job *job)
+{
+    char why[16]; /* for those who ask about the job: job.c */
+    return draftd_device_choose(d, job->spec->device, job->gpu_memory_bytes, why, sizeof why);
+}
+
 void draftd_schedule(struct draftd *d, int64_t now_ms, int64_t *next_ms)
 {
     struct draftd_live_job *next = NULL;
     if (d->draining || d->quit)
         return;
     for (struct draftd_live_job *job = d->jobs; job; job = job->next) {
-        if (job->worker || job->state != DRAFTD__V1__JOB__STATE__STATE_QUEUED) {
-            if (job->worker)
-                return; /* the device is taken */
-            continue;
-        }
-        if (job->unsaved)
+        if (job->worker || job->state != DRAFTD__V1__JOB__STATE__STATE_QUEUED || job->unsaved)
             continue;
         if (job->not_before_ms > now_ms) {
             if (job->not_before_ms < *next_ms)
                 *next_ms = job->not_before_ms;
             continue;
         }
-        if (next == NULL)
+        if (next == NULL && device_for(d, job) != DRAFTD_NO_DEVICE)
             next = job;
     }
     if (next == NULL)
@@ -100,9 +105,11 @@ void draftd_schedule(struct draftd *d, int64_t now_ms, int64_t *next_ms)
     if (draftd_checkpoint_choose(d, number, -1, true, &checkpoint, &err)) {
         next = draftd_live_job(d, number); /* the lock was free: it may be cancelled, paused, deleted by now */
         bool waits = next && next->state == DRAFTD__V1__JOB__STATE__STATE_QUEUED && !d->draining && !next->unsaved;
+        int device = waits ? device_for(d, next) : DRAFTD_NO_DEVICE;
+        waits &= device != DRAFTD_NO_DEVICE;
         if (waits &&
             draftd_space_check(d, next->spec, next->trained_parameters, draftd_checkpoint_count(d, number), &err)) {
-            start(d, next, &checkpoint);
+            start(d, next, device, &checkpoint);
         } else if (waits) {
             struct draftd_move move = {
                 .to = DRAFTD__V1__JOB__STATE__STATE_PAUSED, .reason = err.message, .reason_code = "DISK_FULL"};

@@ -1,9 +1,7 @@
 /* SystemService: what a client adapts to. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "devices.h"
 #include "job.h"
 #include "message.h"
 
@@ -15,28 +13,6 @@ static const struct {
 #include "rewards/rewards.def"
 #undef DRAFT_REWARD
 };
-
-/* Model name and the best instruction set the kernels are compiled for, from /proc/cpuinfo. */
-static char *describe_cpu(int threads)
-{
-    char line[4096], name[128] = "processor", *isa = "baseline";
-    FILE *file = fopen("/proc/cpuinfo", "re");
-    while (file && fgets(line, sizeof line, file)) {
-        char *value = strchr(line, ':');
-        if (value == NULL || value[1] == '\0')
-            continue;
-        if (strncmp(line, "model name", 10) == 0) {
-            value[strcspn(value, "\n")] = '\0';
-            draftd_clean_text(name, sizeof name, value + 2);
-        } else if (strncmp(line, "flags", 5) == 0) {
-            isa = strstr(value, " avx512f") ? "x86-64-v4" : strstr(value, " avx2") ? "x86-64-v3" : "x86-64";
-            break; /* the other processors are the same */
-        }
-    }
-    if (file)
-        fclose(file);
-    return draftd_format("%s, %s, %d threads", name, isa, threads);
-}
 
 bool draftd_server_info(struct draftd *d, Draftd__V1__GetServerInfoResponse **reply, struct draft_error *err)
 {
@@ -56,21 +32,15 @@ bool draftd_server_info(struct draftd *d, Draftd__V1__GetServerInfoResponse **re
         draftd_message_string(&kind->help, rewards[i].help);
         draftd_message_append(&info->rewards, &info->n_rewards, kind);
     }
-    Draftd__V1__GetServerInfoResponse__Device *cpu =
-        draftd_message_new(&draftd__v1__get_server_info_response__device__descriptor);
-    draftd_message_string(&cpu->name, "cpu");
-    cpu->description = describe_cpu(d->threads > 0 ? d->threads : (int)sysconf(_SC_NPROCESSORS_ONLN));
-    cpu->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    draftd_message_append(&info->devices, &info->n_devices, cpu);
-
     pthread_mutex_lock(&d->lock);
     for (const struct draftd_live_job *job = d->jobs; job; job = job->next) {
         info->queued_jobs += job->state == DRAFTD__V1__JOB__STATE__STATE_QUEUED;
-        if (job->worker) {
-            info->running_jobs++;
-            draftd_message_string(&cpu->job_id, job->id);
-        }
+        info->running_jobs += job->worker != NULL;
     }
+    for (int i = 0; i < d->devices.count; i++)
+        if (d->devices.device[i].listed || draftd_device_user(d, i))
+            draftd_message_append(&info->devices, &info->n_devices, draftd_device_message(d, i));
+    draftd_message_string(&info->no_gpu, d->devices.no_gpu);
     info->draining = d->draining;
     info->revision = d->revision;
     pthread_mutex_unlock(&d->lock);

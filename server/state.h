@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include "daemon.h"
+#include "device_list.h"
 #include "store/store.h"
 #include "worker.pb-c.h"
 
@@ -34,7 +35,7 @@ struct draftd_live_job {
     char id[32];
     Draftd__V1__JobSpec *spec;
     char *fingerprint;
-    uint64_t memory_bytes, trained_parameters;
+    uint64_t memory_bytes, gpu_memory_bytes, trained_parameters;
     Draftd__V1__Job__State state;
     int attempt, crashes, max_retries;
     int crashes_before;    /* of those that came before its last checkpoint: it got on, the back-off begins anew */
@@ -79,7 +80,7 @@ struct draftd_live_preview {
 struct draftd {
     /* constant */
     char *state_dir, *socket, *worker_path, *demo_dir;
-    int max_queue, threads, hang_ms, drain_ms;
+    int max_queue, threads, hang_ms, drain_ms, probe_ms;
     int64_t start_time_us;
 
     pthread_mutex_t lock;
@@ -102,6 +103,7 @@ struct draftd {
     struct draftd_deletion *deletions;
     struct draftd_live_preview *previews;
     struct draftd_worker *workers;
+    struct draftd_devices devices;
     uint64_t next_worker; /* id; never used again */
     int inspectors, samplers, exporters;
 

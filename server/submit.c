@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "devices.h"
 #include "folders.h"
 #include "job.h"
 #include "log.h"
@@ -35,6 +36,7 @@ static void send_inspect(struct draftd *d, struct draftd_worker *worker, enum dr
     inspect.files_only = what == DRAFTD_INSPECT_FILES;
     inspect.spec = (Draftd__V1__JobSpec *)spec; /* packing reads it only */
     inspect.dataset = (char *)copy;
+    inspect.gpu_memory_bytes = draftd_device_memory(d, spec->device);
     if (dataset && dataset->bytes + 8 * dataset->count < PROMPTS_IN_FRAME) {
         inspect.prompts = dataset->prompts;
         inspect.n_prompts = dataset->count;
@@ -177,6 +179,7 @@ static Draftd__V1__Job *describe(const Draftd__V1__JobSpec *spec, const struct d
     draftd_message_string(&job->fingerprint, inspected->fingerprint);
     job->trained_parameters = inspected->trained_parameters;
     job->memory_bytes = inspected->memory_bytes;
+    job->gpu_memory_bytes = inspected->gpu_memory_bytes;
     job->picture_height = inspected->height;
     job->picture_width = inspected->width;
     for (size_t i = 0; i < inspected->n_warnings && i < 64; i++)
@@ -310,6 +313,7 @@ bool draftd_create_job(struct draftd *d, const Draftd__V1__CreateJobRequest *req
     if (ok) {
         draftd_hash_request("job", &request->spec->base, hash);
         ok = known_request(d, request->validate_only ? "" : request->request_id, hash, &job, &failure);
+        ok = ok && (job || draftd_device_exists(d, request->spec->device, patience, &failure));
         if (ok && job == NULL)
             ok = submit(d, request, hash, patience, &job, &failure);
     }

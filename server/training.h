@@ -4,7 +4,7 @@
 
 #include "worker.h"
 
-/* Starts the next job if the device is free. Only the daemon's thread: it may release the lock on the way. */
+/* Starts the next job that a device is free for. Only the daemon's thread: it may release the lock on the way. */
 void draftd_schedule(struct draftd *d, int64_t now_ms,
                      int64_t *next_ms); /* scheduler.c; lowers *next_ms to its next time */
 

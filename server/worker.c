@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "devices.h"
 #include "log.h"
 #include "message.h"
 #include "process.h"
@@ -42,6 +43,7 @@ struct draftd_worker *draftd_worker_start(struct draftd *d, enum draftd_task tas
     struct draftd_worker *worker = draftd_new(sizeof *worker);
     worker->id = ++d->next_worker;
     worker->task = task;
+    worker->device = DRAFTD_NO_DEVICE;
     snprintf(worker->about, sizeof worker->about, "%s", about);
     worker->pidfd = spawned.pidfd;
     worker->socket = spawned.socket;
@@ -70,6 +72,7 @@ void draftd_worker_free(struct draftd *d, struct draftd_worker *worker)
     close_fd(&worker->log_pipe);
     close_fd(&worker->log_file);
     draftd_message_free(worker->inspected);
+    draftd_message_free(worker->probed);
     free(worker->checkpoint);
     free(worker->in);
     free(worker->out);
@@ -195,6 +198,12 @@ static bool take_report(struct draftd *d, struct draftd_worker *worker, Draftd__
         worker->inspected = report->inspected;
         report->kind_case = DRAFTD__WORKER__REPORT__KIND__NOT_SET; /* taken out of it */
         return true;
+    case DRAFTD__WORKER__REPORT__KIND_PROBED:
+        if (worker->task != DRAFTD_TASK_PROBE || worker->probed)
+            return draft_fail(err, DRAFT_INTERNAL, "a probe's answer that nobody asked for");
+        worker->probed = report->probed;
+        report->kind_case = DRAFTD__WORKER__REPORT__KIND__NOT_SET;
+        return true;
     case DRAFTD__WORKER__REPORT__KIND__NOT_SET:
         return draft_fail(err, DRAFT_INTERNAL, "a frame of no known kind");
     default:
@@ -307,6 +316,10 @@ static void reap(struct draftd *d, struct draftd_worker *worker)
     draftd_log(DRAFTD_DEBUG, worker->about, "worker %d ended, status %#x", worker->process.pid,
                (unsigned)worker->status);
     worker->over = true;
+    bool lost = worker->finished ? worker->result.code == DRAFT_DEVICE_LOST || worker->result.code == DRAFT_INTERNAL
+                                 : worker->killed != DRAFTD_KILLED_UNWANTED;
+    if (lost)
+        draftd_device_doubt(d, worker->device);
     if (worker->end)
         worker->end(d, worker);
     if (!worker->waited_for)

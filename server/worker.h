@@ -12,7 +12,7 @@
 
 enum { DRAFTD_FRAME_BYTES = 16 << 20, DRAFTD_LOG_BYTES = 1 << 20, DRAFTD_GRACE_MS = 5000 };
 
-enum draftd_task { DRAFTD_TASK_INSPECT, DRAFTD_TASK_TRAIN, DRAFTD_TASK_SAMPLE, DRAFTD_TASK_EXPORT };
+enum draftd_task { DRAFTD_TASK_INSPECT, DRAFTD_TASK_TRAIN, DRAFTD_TASK_SAMPLE, DRAFTD_TASK_EXPORT, DRAFTD_TASK_PROBE };
 
 /* Why the daemon itself ended a worker. */
 enum draftd_killed {
@@ -28,6 +28,7 @@ struct draftd_worker {
     enum draftd_task task;
     char about[32]; /* "job-3" */
     int64_t job, preview;
+    int device;       /* that it has for itself; DRAFTD_NO_DEVICE: none */
     char *checkpoint; /* the path it was given: not to be removed under it */
 
     struct draftd_store_process process;
@@ -47,6 +48,7 @@ struct draftd_worker {
     struct draft_error result; /* code DRAFT_OK: the task is done */
     bool stopped;
     Draftd__Worker__Inspected *inspected;
+    Draftd__Worker__Probed *probed;
     bool exited;
     int status; /* as of waitpid */
 

@@ -79,9 +79,10 @@ static bool find_plugin(char *path, size_t size)
     return false;
 }
 
+static const struct draft_plugin *loaded;
+
 static const struct draft_plugin *load(const char *libraries, struct draft_error *err)
 {
-    static const struct draft_plugin *loaded;
     if (loaded != NULL)
         return loaded;
     char beside[PATH_MAX];
@@ -113,24 +114,78 @@ static const struct draft_plugin *load(const char *libraries, struct draft_error
     return loaded = plugin;
 }
 
+/* A plugin named by the environment is a fake one, which needs no driver. */
+static bool has_driver(void)
+{
+    const char *plugin = getenv("DRAFT_CUDA_PLUGIN");
+    if (plugin != NULL && plugin[0])
+        return true;
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (driver != NULL)
+        dlclose(driver);
+    return driver != NULL;
+}
+
 int draft_devices(const char *libraries, struct draft_device *list, int room, struct draft_error *err)
 {
+    if (!has_driver()) {
+        draft_fail(err, DRAFT_FAILED_PRECONDITION,
+                   "no NVIDIA driver is installed; install version 580 or newer, or use --device cpu");
+        return -1;
+    }
     const struct draft_plugin *plugin = load(libraries, err);
     return plugin != NULL ? plugin->devices(list, room, err) : -1;
+}
+
+static bool try_device(struct draft_backend *backend, struct draft_error *err)
+{
+    enum { NUMBERS = 1 << 18 };
+    bool ok = false;
+    int32_t *numbers = malloc(2 * NUMBERS * sizeof *numbers), *back = numbers + NUMBERS;
+    void *there = numbers != NULL ? draft_backend_alloc(backend, NUMBERS * sizeof *numbers, err) : NULL;
+    if (there != NULL) {
+        for (int32_t i = 0; i < NUMBERS; i++)
+            numbers[i] = (int32_t)((uint32_t)i * UINT32_C(2654435761));
+        ok = draft_backend_upload(backend, there, numbers, NUMBERS * sizeof *numbers, err) &&
+             draft_backend_download(backend, back, there, NUMBERS * sizeof *numbers, err) &&
+             (memcmp(numbers, back, NUMBERS * sizeof *numbers) == 0 ||
+              draft_fail(err, DRAFT_DEVICE_LOST, "numbers came back changed from the GPU's memory"));
+        draft_backend_free(backend, there);
+    } else if (numbers == NULL) {
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory to try a GPU with");
+    }
+    free(numbers);
+    return ok;
+}
+
+bool draft_device_memory(struct draft_backend *backend, size_t *free_bytes, size_t *total, struct draft_error *err)
+{
+    return loaded->memory(backend, free_bytes, total, err);
+}
+
+bool draft_device_probe(const char *libraries, int number, const struct draft_services *services,
+                        struct draft_device *device, struct draft_error *err)
+{
+    static struct draft_device list[1024];
+    int count = draft_devices(libraries, list, sizeof list / sizeof *list, err);
+    if (count < 0)
+        return false;
+    struct draft_backend *backend = loaded->create(number, services, err);
+    if (backend == NULL)
+        return false;
+    *device = list[number];
+    size_t total;
+    bool ok = draft_device_memory(backend, &device->free, &total, err) && try_device(backend, err);
+    draft_backend_destroy(backend);
+    return ok;
 }
 
 /* --- The backend ----------------------------------------------------------------------------------------------------
  */
 
-/* Why there is none is no matter to who leaves the choice to us. Without a driver nothing large is loaded. */
+/* Why there is none is no matter to who leaves the choice to us. */
 static bool has_gpu(const char *libraries)
 {
-    const char *plugin = getenv("DRAFT_CUDA_PLUGIN");
-    void *driver = plugin != NULL && plugin[0] ? NULL : dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-    if (driver == NULL && (plugin == NULL || !plugin[0]))
-        return false;
-    if (driver != NULL)
-        dlclose(driver);
     struct draft_error unseen = {0};
     return draft_devices(libraries, NULL, 0, &unseen) > 0;
 }

@@ -24,7 +24,14 @@ struct draft_backend *draft_backend_open(const char *device, const char *librari
                                          const struct draft_backend_options *options,
                                          const struct draft_services *services, struct draft_error *err);
 
-/* The GPUs of this machine, the first `room` of them; returns how many there are. -1: none can be used, and why. */
+/* The GPUs of this machine, the first `room` of them; returns how many there are. -1: none can be used, and why.
+ * Nothing is put on them, and without a driver nothing large is loaded. */
 int draft_devices(const char *libraries, struct draft_device *list, int room, struct draft_error *err);
+/* Takes a GPU, moves numbers to it and back, and gives it back: whether it works, and what is free. It may crash or hang
+ * where the GPU is sick: for a process that may. */
+bool draft_device_probe(const char *libraries, int number, const struct draft_services *services,
+                        struct draft_device *device, struct draft_error *err);
+/* Bytes that are free on a backend's GPU, and that it has. */
+bool draft_device_memory(struct draft_backend *backend, size_t *free_bytes, size_t *total, struct draft_error *err);
 
 #endif

@@ -87,6 +87,8 @@ static const struct draftd_method checkpoint_methods[] = {
 static const struct draftd_method system_methods[] = {
     UNARY(SYSTEM, "GetServerInfo", QUICK, VIEW, 0, draftd__v1__get_server_info_request,
           draftd__v1__get_server_info_response, draftd_rpc_server_info, NULL),
+    UNARY(SYSTEM, "ProbeDevices", SLOW, USE, FIVE_MINUTES, draftd__v1__probe_devices_request,
+          draftd__v1__probe_devices_response, draftd_rpc_probe_devices, NULL),
 };
 
 #define HEALTH "grpc.health.v1.Health"

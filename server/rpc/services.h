@@ -74,6 +74,7 @@ DRAFTD_NEXT(draftd_rpc_export_next);
 DRAFTD_CLOSE(draftd_rpc_export_close);
 /* system_service.c */
 DRAFTD_CALL(draftd_rpc_server_info);
+DRAFTD_CALL(draftd_rpc_probe_devices);
 /* watch_stream.c: the pumping half of WatchJobs and WatchPreview */
 bool draftd_rpc_watch(struct draftd_call *call, const char *job_id, const char *preview_id, int64_t start_revision,
                       struct draft_error *err);

@@ -10,3 +10,13 @@ DRAFTD_CALL(draftd_rpc_server_info)
     *reply = &out->base;
     return true;
 }
+
+DRAFTD_CALL(draftd_rpc_probe_devices)
+{
+    const Draftd__V1__ProbeDevicesRequest *in = (const Draftd__V1__ProbeDevicesRequest *)request;
+    Draftd__V1__ProbeDevicesResponse *out;
+    if (!draftd_probe_devices(draftd_call_context(call), in->device, draftd_call_patience(call), &out, err))
+        return false;
+    *reply = &out->base;
+    return true;
+}

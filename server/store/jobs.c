@@ -33,11 +33,11 @@ bool draftd_store_add_job(struct draftd_store *store, const Draftd__V1__Job *job
     bool ok =
         sql_run(sql, err,
                 "INSERT INTO jobs (spec, state, reason, create_us, update_us, prompt_count, fingerprint, total_steps,"
-                " trained_parameters, memory_bytes, height, width, warnings, queue_rank)"
-                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?, (SELECT ifnull(max(queue_rank), 0) + 1 FROM jobs))",
-                "bnsiinsiiinns", spec, size, (int)job->state, job->reason, job->create_time_us, job->create_time_us,
+                " trained_parameters, memory_bytes, gpu_memory_bytes, height, width, warnings, queue_rank)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?, (SELECT ifnull(max(queue_rank), 0) + 1 FROM jobs))",
+                "bnsiinsiiiinns", spec, size, (int)job->state, job->reason, job->create_time_us, job->create_time_us,
                 (int)job->prompt_count, job->fingerprint, job->progress->total_steps, (int64_t)job->trained_parameters,
-                (int64_t)job->memory_bytes, (int)job->picture_height, (int)job->picture_width, warnings);
+                (int64_t)job->memory_bytes, (int64_t)job->gpu_memory_bytes, (int)job->picture_height, (int)job->picture_width, warnings);
     free(warnings);
     free(spec);
     if (!ok)
@@ -49,7 +49,7 @@ bool draftd_store_add_job(struct draftd_store *store, const Draftd__V1__Job *job
 #define JOB_COLUMNS                                                                                                    \
     "SELECT job, spec, state, reason, reason_code, create_us, update_us, start_us, end_us, attempt, prompt_count,"     \
     " fingerprint, total_steps, trained_parameters, memory_bytes, height, width, warnings, step, seconds_per_step,"    \
-    " reward, kl, lpips, revision FROM jobs "
+    " reward, kl, lpips, revision, gpu_memory_bytes FROM jobs "
 
 static Draftd__V1__Job *read_job(sqlite3_stmt *s, struct draft_error *err)
 {
@@ -89,6 +89,7 @@ static Draftd__V1__Job *read_job(sqlite3_stmt *s, struct draft_error *err)
     job->progress->kl = sql_double(s, 21);
     job->progress->lpips = sql_double(s, 22);
     job->revision = sql_int(s, 23);
+    job->gpu_memory_bytes = (uint64_t)sql_int(s, 24);
     return job;
 }
 

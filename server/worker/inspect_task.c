@@ -48,6 +48,7 @@ bool draftd_work_inspect(struct draftd_work *work, const Draftd__Worker__Inspect
     inspected.trained_parameters = found.trained_parameters;
     inspected.base_parameters = found.base_parameters;
     inspected.memory_bytes = found.memory_bytes;
+    inspected.gpu_memory_bytes = found.gpu_memory_bytes;
     inspected.height = found.height;
     inspected.width = found.width;
     inspected.n_warnings = split(found.warnings, warning);

@@ -5,6 +5,7 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 #include "worker/work.h"
@@ -30,6 +31,8 @@ static bool run(struct draftd_work *work, const Draftd__Worker__Command *command
         return draftd_work_sample(work, command->sample, stopped, err);
     case DRAFTD__WORKER__COMMAND__KIND_EXPORT:
         return draftd_work_export(command->export, err);
+    case DRAFTD__WORKER__COMMAND__KIND_PROBE:
+        return draftd_work_probe(work, command->probe, err);
     default:
         return draft_fail(err, DRAFT_INTERNAL, "the first command is not a task");
     }
@@ -42,6 +45,7 @@ int main(void)
         return EXIT_NOT_BY_HAND;
     }
     signal(SIGPIPE, SIG_IGN);
+    setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 0); /* numbers as nvidia-smi shows them */
     struct draft_error err = {0};
     struct draftd_work work = {.line = draftd_line_open(LINE_FD, &err)};
     if (!work.line) {

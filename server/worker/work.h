@@ -27,6 +27,7 @@ bool draftd_work_train(struct draftd_work *work, const Draftd__Worker__Train *ta
                        struct draft_error *err);
 bool draftd_work_sample(struct draftd_work *work, const Draftd__Worker__Sample *task, bool *stopped,
                         struct draft_error *err);
+bool draftd_work_probe(struct draftd_work *work, const Draftd__Worker__Probe *task, struct draft_error *err);
 bool draftd_work_export(const Draftd__Worker__Export *task, struct draft_error *err);
 
 #endif

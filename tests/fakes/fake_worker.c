@@ -11,7 +11,11 @@
  *   load          takes half a second before Started, but obeys Stop
  *   deaf          does not obey Stop; noisy: writes 3 MB to stderr; early: metrics before Started
  *
- * The fingerprint is the checksum of <model>/weights.
+ *   sticky@S      at step S: as a worker does whose GPU is lost; cpuonly: no GPU can do it
+ *
+ * The fingerprint is the checksum of <model>/weights. FAKE_GPUS (a number) are there, of 80 GiB; each line of the file
+ * FAKE_GPU_STATE is what a probe of one meets: "cuda:1 sick", "cuda:1 crash" or "cuda:1 hang" ("list crash": the
+ * listing).
  */
 #include <errno.h>
 #include <math.h>
@@ -191,6 +195,8 @@ static void misbehave(int64_t step, const char *folder)
         finish(DRAFT_NON_FINITE, "3 steps in a row had a loss that is not finite", false);
     if (due("io", step))
         finish(DRAFT_IO, "reading the weights: input/output error", false);
+    if (due("sticky", step))
+        finish(DRAFT_DEVICE_LOST, "adding: illegal address; the GPU's work in this process is lost", false);
     if (due("badpath", step)) {
         Draftd__Worker__Saved saved = DRAFTD__WORKER__SAVED__INIT;
         char path[4096];
@@ -513,6 +519,7 @@ static void inspect(const Draftd__Worker__Inspect *task)
     inspected.total_steps = total_steps(task->spec);
     inspected.trained_parameters = 1234;
     inspected.memory_bytes = 1 << 30;
+    inspected.gpu_memory_bytes = task->gpu_memory_bytes && !says("cpuonly") ? 2ull << 30 : 0;
     inspected.height = inspected.width = 64;
     inspected.n_warnings = task->n_prompts == 0; /* said when the prompts came as a file */
     inspected.warnings = warnings;
@@ -544,6 +551,52 @@ static void export(const Draftd__Worker__Export *task)
     finish(DRAFT_OK, "", false);
 }
 
+/* --- Probes --- */
+
+static void meet(const char *device)
+{
+    const char *path = getenv("FAKE_GPU_STATE");
+    FILE *file = path ? fopen(path, "re") : NULL;
+    char name[32], what[32];
+    while (file && fscanf(file, "%31s %31s", name, what) == 2) {
+        if (strcmp(name, *device ? device : "list") != 0)
+            continue;
+        if (strcmp(what, "sick") == 0)
+            finish(DRAFT_INTERNAL, "copying from the GPU: uncorrectable ECC error", false);
+        if (strcmp(what, "hang") == 0)
+            hang();
+        raise(SIGSEGV);
+    }
+    if (file)
+        fclose(file);
+}
+
+static void probe(const Draftd__Worker__Probe *task)
+{
+    const char *said = getenv("FAKE_GPUS");
+    int count = said ? atoi(said) : 0, only = *task->device ? atoi(task->device + strlen("cuda:")) : -1;
+    Draftd__Worker__Probed__Gpu gpu[8], *list[8];
+    Draftd__Worker__Probed probed = DRAFTD__WORKER__PROBED__INIT;
+    meet(task->device);
+    for (int i = 0; i < count && i < 8; i++) {
+        if (only >= 0 && i != only)
+            continue;
+        gpu[i] = (Draftd__Worker__Probed__Gpu)DRAFTD__WORKER__PROBED__GPU__INIT;
+        gpu[i].number = i;
+        gpu[i].name = (char *)"Fake GPU";
+        gpu[i].memory_bytes = 80ull << 30;
+        gpu[i].free_bytes = only >= 0 ? 79ull << 30 : 0;
+        gpu[i].major = 9;
+        gpu[i].driver = (char *)"CUDA 13.0";
+        list[probed.n_gpus++] = &gpu[i];
+    }
+    probed.gpus = list;
+    if (probed.n_gpus == 0)
+        finish(DRAFT_FAILED_PRECONDITION, "no NVIDIA driver is installed", false);
+    SEND(probed, PROBED, &probed);
+    finish(DRAFT_OK, "", false);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -561,6 +614,9 @@ int main(void)
         break;
     case DRAFTD__WORKER__COMMAND__KIND_EXPORT:
         export(command->export);
+        break;
+    case DRAFTD__WORKER__COMMAND__KIND_PROBE:
+        probe(command->probe);
         break;
     default:
         return 9;
