@@ -105,7 +105,7 @@ struct draft_tensor *draft_blip_vit_forward(struct draft_graph *g, const struct 
                                             struct draft_tensor *pixels)
 {
     struct draft_mark mark = draft_scope_begin(g);
-    struct draft_tensor *x = conv(g, pixels, &vit->patch_embed); /* [n, side, side, width] */
+    struct draft_tensor *x = conv(g, enter(g, pixels), &vit->patch_embed); /* [n, side, side, width] */
     x = draft_prepend_token(g, vit->cls_token, draft_to_tokens(g, x));
     x = draft_add_positions(g, x, vit->pos_embed); /* [n, 1 + patches, width] */
     for (int i = 0; i < vit->layers && draft_model_continue(g); i++) {

@@ -97,8 +97,8 @@ struct draft_tensor *draft_clip_image_embed(struct draft_graph *g, const struct 
     struct draft_tensor *x = draft_clip_vision_forward(g, &clip->vision, pixels); /* [n, 1 + patches, width] */
     if (hidden != NULL)
         *hidden = x;
-    x = draft_clip_vision_pool(g, &clip->vision, x); /* [n, width] */
-    return linear(g, x, &clip->visual_projection);   /* [n, projection] */
+    x = draft_clip_vision_pool(g, &clip->vision, x);         /* [n, width] */
+    return leave(g, linear(g, x, &clip->visual_projection)); /* [n, projection] */
 }
 
 struct draft_tensor *draft_clip_score(struct draft_graph *g, const struct draft_clip *clip, struct draft_tensor *image,

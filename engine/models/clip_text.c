@@ -64,7 +64,7 @@ struct draft_tensor *draft_clip_text_forward(struct draft_graph *g, const struct
     struct draft_tensor *x = draft_embedding(g, text->token_embedding, ids); /* [n, s, width] */
     x = draft_add_positions(g, x, text->position_embedding);                 /* [n, s, width] */
     x = draft_clip_encoder_forward(g, &text->encoder, x, true);              /* [n, s, width] */
-    return draft_scope_end(g, mark, layer_norm(g, x, &text->final_layer_norm));
+    return draft_scope_end(g, mark, leave(g, layer_norm(g, x, &text->final_layer_norm)));
 }
 
 /* Where a row of ids is pooled: the largest id under the legacy rule (the end token has it), else the first end token;

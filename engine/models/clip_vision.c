@@ -31,7 +31,7 @@ struct draft_tensor *draft_clip_vision_forward(struct draft_graph *g, const stru
         return NULL;
     }
     struct draft_mark mark = draft_scope_begin(g);
-    struct draft_tensor *x = conv(g, pixels, &vision->patch_embedding); /* [n, side, side, width] */
+    struct draft_tensor *x = conv(g, enter(g, pixels), &vision->patch_embedding); /* [n, side, side, width] */
     if (x != NULL)
         x = draft_to_tokens(g, x);                          /* [n, patches, width] */
     x = draft_prepend_token(g, vision->class_embedding, x); /* [n, 1 + patches, width] */

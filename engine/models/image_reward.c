@@ -82,6 +82,7 @@ struct draft_tensor *draft_image_reward_judge(struct draft_graph *g, const struc
     static const int32_t first[1] = {0}; /* [CLS] */
     struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *x = draft_bert_forward(g, &model->bert, ids, tokens); /* [1, s, width] */
-    x = draft_linear(g, draft_select_token(g, x, first), model->head.weight, model->head.bias, NULL); /* [1, 1] */
+    x = leave(g, draft_select_token(g, x, first));                             /* [1, width] */
+    x = draft_linear(g, x, model->head.weight, model->head.bias, NULL);        /* [1, 1] */
     return draft_scope_end(g, mark, draft_graph_ok(g) ? draft_reshape(g, x, 1, (int64_t[]){1}) : NULL);
 }

@@ -105,6 +105,16 @@ static inline struct draft_tensor *layer_norm(struct draft_graph *g, struct draf
     return draft_layer_norm(g, x, layer->weight, layer->bias, layer->eps);
 }
 
+/* At a network's entrance: x in the type that networks compute in. At its exit: in F32. */
+static inline struct draft_tensor *enter(struct draft_graph *g, struct draft_tensor *x)
+{
+    return draft_convert(g, x, g->activations);
+}
+static inline struct draft_tensor *leave(struct draft_graph *g, struct draft_tensor *x)
+{
+    return draft_convert(g, x, DRAFT_F32);
+}
+
 /* [n, h, w, c] -> [n, h*w, c] and back: the same memory. */
 struct draft_tensor *draft_to_tokens(struct draft_graph *g, struct draft_tensor *x);
 struct draft_tensor *draft_to_image(struct draft_graph *g, struct draft_tensor *x, int64_t h, int64_t w);

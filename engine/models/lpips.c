@@ -98,7 +98,7 @@ static int64_t describe(struct draft_graph *g, struct draft_lpips *lpips, struct
 {
     struct draft_tensor *stage[ALEXNET_STAGES];
     int64_t length = 0;
-    x = draft_normalize_channels(g, x, MEAN, STD); /* [1, h, w, 3] */
+    x = enter(g, draft_normalize_channels(g, x, MEAN, STD)); /* [1, h, w, 3] */
     if (!draft_alexnet_forward(g, &lpips->net, x, stage))
         return 0;
     for (int i = 0; i < ALEXNET_STAGES && draft_graph_ok(g); i++) {

@@ -106,6 +106,7 @@ struct draft_unet_context *draft_unet_precompute(struct draft_graph *g, const st
     cached->count = unet->cross_attentions;
     cached->key = (struct draft_tensor **)(cached + 1);
     cached->value = cached->key + count;
+    context = enter(g, context);
     const int levels = unet->config.levels;
     for (int b = 0; b < 2 * levels + 1; b++) {
         const struct unet_block *block = b < levels    ? &unet->down[b]
@@ -146,7 +147,7 @@ static struct draft_tensor *time_embedding(struct unet_pass *pass, int64_t n)
     struct draft_graph *g = pass->g;
     struct draft_tensor *t;
     t = draft_timestep_embedding(g, pass->call->t, n, c->channels[0], c->flip_sin_to_cos, c->freq_shift);
-    t = linear(g, t, &unet->time_linear_1);                                /* [n, time] */
+    t = linear(g, enter(g, t), &unet->time_linear_1);                      /* [n, time] */
     t = linear(g, draft_activate(g, t, DRAFT_SILU), &unet->time_linear_2); /* [n, time] */
     observe(pass, "time_embedding", t);
     return draft_activate(g, t, DRAFT_SILU); /* every resnet begins with it */
@@ -157,6 +158,8 @@ static struct draft_tensor *forward(struct unet_pass *pass, struct draft_tensor 
     const struct draft_unet *unet = pass->unet;
     const int levels = unet->config.levels;
     struct draft_graph *g = pass->g;
+    if (x == NULL)
+        return NULL;
 
     pass->temb = time_embedding(pass, x->dim[0]); /* [n, time] */
     x = conv(g, x, &unet->conv_in);               /* [n, h, w, c0] */
@@ -183,7 +186,10 @@ struct draft_tensor *draft_unet_forward(struct draft_graph *g, const struct draf
 {
     if (!draft_graph_ok(g) || !check_input(g, &unet->config, x, call->context))
         return NULL;
-    struct unet_pass pass = {.g = g, .unet = unet, .call = call};
+    struct draft_unet_call inside = *call;
+    struct unet_pass pass = {.g = g, .unet = unet, .call = &inside};
     struct draft_mark mark = draft_scope_begin(g);
-    return draft_scope_end(g, mark, forward(&pass, x));
+    if (call->cached == NULL)
+        inside.context = enter(g, call->context);
+    return draft_scope_end(g, mark, leave(g, forward(&pass, enter(g, x))));
 }

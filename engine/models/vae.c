@@ -115,12 +115,12 @@ struct draft_tensor *draft_vae_decode(struct draft_graph *g, const struct draft_
 {
     if (!check_input(g, latents, "latents", vae->config.latent_channels, 1))
         return NULL;
-    struct draft_tensor *x = latents; /* [n, h, w, c] */
     struct draft_mark mark = draft_scope_begin(g);
+    struct draft_tensor *x = enter(g, latents); /* [n, h, w, c] */
     if (vae->config.use_post_quant_conv)
         x = linear(g, x, &vae->post_quant_conv);                        /* [n, h, w, c] */
     x = draft_vae_decoder_forward(g, &vae->decoder, x, vae->recompute); /* [n, f*h, f*w, 3] */
-    return draft_scope_end(g, mark, x);
+    return draft_scope_end(g, mark, leave(g, x));
 }
 
 struct draft_tensor *draft_vae_encode(struct draft_graph *g, const struct draft_vae *vae, struct draft_tensor *images,
@@ -131,10 +131,11 @@ struct draft_tensor *draft_vae_encode(struct draft_graph *g, const struct draft_
     if (!check_input(g, images, "images", c->in_channels, (int64_t)1 << (c->levels - 1)))
         return NULL;
     struct draft_mark mark = draft_scope_begin(g);
-    struct draft_tensor *x = draft_vae_encoder_forward(g, vae->encoder, images, vae->recompute); /* [n, h/f, w/f, 2c] */
+    struct draft_tensor *x = enter(g, images);                         /* [n, h, w, 3] */
+    x = draft_vae_encoder_forward(g, vae->encoder, x, vae->recompute); /* [n, h/f, w/f, 2c] */
     if (c->use_quant_conv)
         x = linear(g, x, &vae->quant_conv); /* [n, h/f, w/f, 2c] */
-    x = draft_scope_end(g, mark, x);
+    x = draft_scope_end(g, mark, leave(g, x));
     /* DiagonalGaussianDistribution */
     if (logvar != NULL)
         *logvar =
