@@ -94,6 +94,8 @@ static void show(const struct draft_terminal *t, const draft_job *job)
         line(t, "attempt", "%d", job->attempt);
     for (size_t i = 0; i < job->n_warnings; i++)
         line(t, "warning", "%s", job->warnings[i]);
+    if (*job->device)
+        line(t, "device", "%s", job->device);
     show_progress(t, job);
     show_times(t, job);
     line(t, "prompts", "%d", job->prompt_count);
@@ -103,6 +105,8 @@ static void show(const struct draft_terminal *t, const draft_job *job)
         line(t, "trained", "%llu parameters", (unsigned long long)job->trained_parameters);
     if (job->memory_bytes > 0)
         line(t, "memory", "about %s", draft_format_bytes(job->memory_bytes, memory, sizeof memory));
+    if (job->gpu_memory_bytes > 0)
+        line(t, "GPU memory", "about %s", draft_format_bytes(job->gpu_memory_bytes, memory, sizeof memory));
     if (*job->fingerprint)
         line(t, "weights", "%s", job->fingerprint);
     if (job->spec) {

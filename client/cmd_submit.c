@@ -38,10 +38,14 @@ static void print_validated(const struct draft_context *cx, const draft_job *job
 {
     char memory[32];
     FILE *out = cx->err.out;
-    fprintf(out, "valid: %d prompts, %lld steps, %dx%d pixels, %llu trained parameters, about %s of memory\n",
-            job->prompt_count, job->progress ? (long long)job->progress->total_steps : 0LL, job->picture_height,
-            job->picture_width, (unsigned long long)job->trained_parameters,
-            draft_format_bytes(job->memory_bytes, memory, sizeof memory));
+    fprintf(out, "valid: %d prompts, %lld steps, %dx%d pixels, %llu trained parameters", job->prompt_count,
+            job->progress ? (long long)job->progress->total_steps : 0LL, job->picture_height, job->picture_width,
+            (unsigned long long)job->trained_parameters);
+    if (job->memory_bytes)
+        fprintf(out, ", about %s of memory", draft_format_bytes(job->memory_bytes, memory, sizeof memory));
+    if (job->gpu_memory_bytes)
+        fprintf(out, ", about %s of a GPU's", draft_format_bytes(job->gpu_memory_bytes, memory, sizeof memory));
+    fputc('\n', out);
 }
 
 static int submit(struct draft_context *cx, const struct draft_arguments *arguments, Draftd__V1__JobSpec *spec)

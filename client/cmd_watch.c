@@ -26,24 +26,36 @@ static int watch_json(struct draft_context *cx, const char *id)
     return code;
 }
 
-/* The newest job that has not ended, else the newest. */
-static bool newest(struct draft_context *cx, char id[DRAFT_ID_BYTES], struct draft_status *st)
+/* The newest job in one of these states, if any; says how many there are. */
+static bool newest_in(struct draft_context *cx, Draftd__V1__Job__State *states, size_t count, char id[DRAFT_ID_BYTES],
+                      size_t *found, struct draft_status *st)
 {
     Draftd__V1__ListJobsRequest request = DRAFTD__V1__LIST_JOBS_REQUEST__INIT;
+    request.states = states;
+    request.n_states = count;
     Draftd__V1__ListJobsResponse *reply = draft_rpc_list_jobs(draft_connect(cx), &request, st);
     if (!reply)
         return false;
-    const draft_job *found = reply->n_jobs ? reply->jobs[0] : NULL;
-    for (size_t i = reply->n_jobs; i-- > 0;)
-        if (reply->jobs[i]->state == DRAFTD__V1__JOB__STATE__STATE_RUNNING)
-            found = reply->jobs[i];
-    if (found)
-        draft_job_id(found->id, id);
-    else
-        draft_status_fail(st, DRAFT_STATUS_NOT_FOUND,
-                          "there is no job to watch; `draft submit --help` says how to make one");
+    *found = reply->n_jobs;
+    if (reply->n_jobs)
+        draft_job_id(reply->jobs[0]->id, id);
     draft_free_message(reply);
-    return found != NULL;
+    return true;
+}
+
+/* The newest job that runs, else the newest. */
+static bool newest(struct draft_context *cx, char id[DRAFT_ID_BYTES], struct draft_status *st)
+{
+    Draftd__V1__Job__State running[] = {DRAFTD__V1__JOB__STATE__STATE_PREPARING, DRAFTD__V1__JOB__STATE__STATE_RUNNING};
+    size_t found;
+    if (!newest_in(cx, running, 2, id, &found, st))
+        return false;
+    if (found > 1)
+        fprintf(cx->err.out, "%zu jobs are running, this is %s; `draft watch JOB` follows another\n", found, id);
+    if (found == 0 && !newest_in(cx, NULL, 0, id, &found, st))
+        return false;
+    return found > 0 || draft_status_fail(st, DRAFT_STATUS_NOT_FOUND,
+                                          "there is no job to watch; `draft submit --help` says how to make one");
 }
 
 static int run(struct draft_context *cx, const struct draft_arguments *arguments)
@@ -65,7 +77,7 @@ const struct draft_command draft_command_watch = {
     .summary = "follow a job live until it ends",
     .usage = "[JOB]",
     .about =
-        "Shows the job's progress, rate, time left, phase, rewards, KL and LPIPS as they come; without JOB the one "
+        "Shows the job's progress, rate, time left, phase, rewards, KL and LPIPS as they come; without JOB the newest "
         "that is running. On a terminal a few lines are redrawn in place, elsewhere every event is a line. When the "
         "daemon restarts, watching goes on from the last event seen. Ctrl-C stops watching, not the job. The exit "
         "code is the job's result: 0 succeeded, 1 failed, 9 cancelled.",

@@ -88,7 +88,9 @@ const struct draft_option draft_spec_options[] = {
         "would not fit; auto (default): fast where it needs at most 70 % of the machine's memory"),
     OPTION("precision", 0, STRING, "NAME", "precision",
            "fp32 (default) or bf16: 16-bit products, summed in 32 bits: faster, less exact"),
-    OPTION("device", 0, STRING, "NAME", "device", "auto (default): a GPU where there is one; cpu, cuda:0, cuda:1 ..."),
+    OPTION("device", 0, STRING, "NAME", "device",
+           "auto (default): the first free GPU that can do it, the processor where there is none; cpu; cuda: any GPU; "
+           "cuda:0, cuda:1 ...: `draft devices` lists them"),
     OPTION("threads", 0, INT, "N", "threads", "processor threads (default: all)"),
     OPTION("max-retries", 0, INT, "N", "max_retries", "restarts after a crash (default 2; -1: none)"),
     {.name = NULL},

@@ -125,7 +125,8 @@ static const struct argp parser = {
     .parser = parse,
     .doc =
         "The daemon that fine-tunes text-to-image models with DRaFT+. It keeps jobs, runs one worker process at a time "
-        "on the processor, and answers the program draft and any gRPC client of draftd.v1 on a unix socket; only its "
+        "on the processor and on each GPU, and answers the program draft and any gRPC client of draftd.v1 on a unix "
+        "socket; only its "
         "own user and root are let in."
         "\v"
         "Examples:\n"

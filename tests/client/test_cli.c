@@ -84,6 +84,7 @@ static int begin(void **state)
     fclose(weights);
     fclose(prompts);
     setenv("DRAFTD_SOCKET", "d.sock", 1);
+    setenv("FAKE_GPUS", "1", 1);
     daemon_pid = fork();
     if (daemon_pid == 0) {
         if (!freopen("draftd.log", "w", stderr))
@@ -343,6 +344,46 @@ static void test_cli__several_jobs_are_deleted_and_the_first_failure_is_told(voi
     assert_int_equal(draft("show %s", b), 3);
 }
 
+/* --- Devices --- */
+
+static void test_cli__devices_are_listed_and_looked_at_again(void **state)
+{
+    (void)state;
+    char cpu[32], gpu[32];
+    assert_int_equal(draft("devices --retry cuda:0"), 0);
+    assert_non_null(strstr(out, "DEVICE"));
+    assert_non_null(strstr(out, "cuda:0"));
+    assert_non_null(strstr(out, "Fake GPU"));
+    assert_non_null(strstr(out, "79.0 GiB"));
+    assert_int_equal(draft("devices --retry cuda:3"), 3);
+    assert_non_null(strstr(errors, "there is no device \"cuda:3\""));
+
+    assert_int_equal(draft("submit -m model -d prompts.txt --reward clip:model --steps 500 --name ms=20 --device cpu"),
+                     0);
+    assert_int_equal(sscanf(out, "%31s", cpu), 1);
+    snprintf(gpu, sizeof gpu, "%s", submit("ms=20", 500));
+    for (int i = 0; i < 200; i++, usleep(20000)) {
+        assert_int_equal(draft("jobs -q --state running"), 0);
+        if (strstr(out, cpu) && strstr(out, gpu))
+            break;
+    }
+    assert_int_equal(draft("devices"), 0);
+    assert_non_null(strstr(out, cpu));
+    assert_non_null(strstr(out, gpu));
+    assert_int_equal(draft("devices --json"), 0);
+    json_t *json = json_loads(out, 0, NULL);
+    const json_t *device = json_array_get(json_object_get(json, "devices"), 1);
+    assert_string_equal(json_string_value(json_object_get(device, "state")), "STATE_BUSY");
+    assert_string_equal(json_string_value(json_object_get(device, "job_id")), gpu);
+    json_decref(json);
+    assert_int_equal(draft("show %s", gpu), 0);
+    assert_non_null(strstr(out, "cuda:0"));
+    assert_int_equal(draft("cancel %s", cpu), 0);
+    assert_int_equal(system("(sleep 1; " DRAFT " cancel $(" DRAFT " jobs -q --state running)) >/dev/null 2>&1 &"), 0);
+    assert_int_equal(draft("watch"), 9); /* the newest that runs */
+    assert_non_null(strstr(out, gpu));
+}
+
 /* --- bench --- */
 
 static void assert_no_bench_job(void)
@@ -407,9 +448,9 @@ static void test_cli__bench_runs_the_demo_on_a_daemon_of_its_own(void **state)
 
 static void test_cli__every_command_has_help(void **state)
 {
-    static const char *const names[] = {"demo",        "bench",  "submit", "jobs",    "show", "cancel",  "pause",
-                                        "resume",      "delete", "watch",  "metrics", "plot", "preview", "grid",
-                                        "checkpoints", "export", "merge",  "version", "help"};
+    static const char *const names[] = {"demo",        "bench",  "submit", "jobs",    "show",    "cancel",  "pause",
+                                        "resume",      "delete", "watch",  "metrics", "plot",    "preview", "grid",
+                                        "checkpoints", "export", "merge",  "devices", "version", "help"};
     (void)state;
     assert_int_equal(draft("--help"), 0);
     char *overview = kept();
@@ -491,6 +532,7 @@ int main(void)
         cmocka_unit_test(test_cli__pictures_and_the_lora_are_saved),
         cmocka_unit_test(test_cli__a_checkpoint_is_fetched_with_its_checksum),
         cmocka_unit_test(test_cli__several_jobs_are_deleted_and_the_first_failure_is_told),
+        cmocka_unit_test(test_cli__devices_are_listed_and_looked_at_again),
         cmocka_unit_test(test_cli__bench_measures_a_job_and_deletes_it),
         cmocka_unit_test(test_cli__a_bench_that_fails_or_is_interrupted_leaves_no_job),
         cmocka_unit_test(test_cli__bench_runs_the_demo_on_a_daemon_of_its_own),
