@@ -8,6 +8,19 @@
 extern "C" {
 #endif
 
+/* 1 x 1, or patches without overlap and padding: a product (of gathered pixels), for which cuDNN is not asked. */
+static inline bool draft_cuda_is_product(const struct draft_conv_shape *s)
+{
+    const bool is_padded = s->pad_top != 0 || s->pad_left != 0 || s->pad_bottom != 0 || s->pad_right != 0;
+    return s->kh == s->stride && s->kw == s->stride && !is_padded;
+}
+
+/* Its engines read 8 channels at once and copy whole tensors of any other number: we pad those that are few. */
+static inline int64_t draft_cuda_padded_channels(int64_t c)
+{
+    return (c + 7) / 8 * 8;
+}
+
 /* Computes one of its tensors from the others; all BF16, channels last: x [n, h, w, c], w [o, kh, kw, c],
  * y [n, oh, ow, o], bias [o] or NULL. Formulas: ops/conv2d.c. */
 enum draft_cuda_convolved { DRAFT_CUDA_CONVOLVED_Y, DRAFT_CUDA_CONVOLVED_DX, DRAFT_CUDA_CONVOLVED_DW };
