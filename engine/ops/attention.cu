@@ -1,7 +1,16 @@
-/* attention: formulas in attention.c. Unfused: scores (F32) and probabilities (in q's type) of a picture in memory */
+/*
+ * attention: formulas in attention.c. In BF16 through cuDNN's fused kernels where it has plans for the shape; else, and
+ * in F32, unfused: scores (F32) and probabilities (in q's type) of a picture in memory.
+ */
 #include "backend/cuda/op.h"
 
+#include "backend/cuda/attention.h"
+
 enum { Q, K, V };
+enum { LOG_SUM }; /* of fused attention alone: [n, heads, s] */
+
+/* --- Unfused --------------------------------------------------------------------------------------------------------
+ */
 
 static int64_t of_queries(const struct draft_attention_shape *s)
 {
@@ -102,7 +111,7 @@ static const void *values_at(const struct draft_tensor *x, int64_t elements)
     return draft_at(static_cast<const void *>(x->data), x->dtype, elements);
 }
 
-static bool forward(struct draft_graph *g, struct draft_call *call)
+static bool unfused_forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_attention_shape &s = draft_args<struct draft_attention_shape>(call);
     const enum draft_dtype type = call->out->dtype;
@@ -119,7 +128,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     return done && draft_launched(g);
 }
 
-static bool backward(struct draft_graph *g, struct draft_call *call)
+static bool unfused_backward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_attention_shape &s = draft_args<struct draft_attention_shape>(call);
     const enum draft_dtype type = call->out->dtype;
@@ -152,6 +161,118 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     }
     draft_graph_release(g, mark);
     return done && draft_launched(g);
+}
+
+/* --- Fused ----------------------------------------------------------------------------------------------------------
+ */
+
+/* Memory that a way wants beside the backend's own workspace; NULL: none. */
+static void *way_memory(struct draft_graph *g, const struct draft_cuda_attention_way *way)
+{
+    return way->workspace > 0 && draft_graph_ok(g) ? draft_temporary(g, way->workspace) : nullptr;
+}
+
+static float *row_memory(struct draft_graph *g, const struct draft_attention_shape *s)
+{
+    return draft_graph_ok(g) ? static_cast<float *>(draft_temporary(g, size_t(s->n * s->heads * s->s) * sizeof(float)))
+                             : nullptr;
+}
+
+/* What both ways read, for the pictures from `first` on. */
+static struct draft_cuda_attention fused_call(const struct draft_call *call, const struct draft_cuda_attention_way *way,
+                                              int64_t first)
+{
+    struct draft_cuda_attention c = {};
+    c.shape = draft_args<struct draft_attention_shape>(call);
+    c.shape.n = way->pictures;
+    const int64_t at_q = first * of_queries(&c.shape), at_k = first * of_keys(&c.shape);
+    c.q = values_at(call->in[Q], at_q);
+    c.k = values_at(call->in[K], at_k);
+    c.v = values_at(call->in[V], at_k);
+    c.o = draft_at(call->out->data, DRAFT_BF16, at_q);
+    return c;
+}
+
+static bool fused_forward(struct draft_graph *g, struct draft_call *call, const struct draft_cuda_attention_way *way,
+                          bool kept)
+{
+    const struct draft_attention_shape &s = draft_args<struct draft_attention_shape>(call);
+    const int64_t dim[] = {s.n, s.heads, s.s};
+    if (kept && !(call->saved[LOG_SUM] = draft_new(g, DRAFT_F32, 3, dim)))
+        return false;
+    const struct draft_mark mark = draft_graph_mark(g);
+    float *log_sum = kept ? draft_f32(call->saved[LOG_SUM]) : row_memory(g, &s);
+    void *workspace = way_memory(g, way);
+    bool done = draft_graph_ok(g);
+    for (int64_t i = 0; done && i < s.n; i += way->pictures) {
+        struct draft_cuda_attention c = fused_call(call, way, i);
+        c.log_sum = log_sum + i * s.heads * s.s;
+        done = draft_cuda_attend(g->backend, &c, workspace, &g->error);
+    }
+    draft_graph_release(g, mark);
+    return done;
+}
+
+/* cuDNN writes all three gradients, and only writes: what nobody wants, or what is added to, goes by way of memory of
+ * its own. */
+static void *place(struct draft_graph *g, struct draft_cuda_gradient d, int64_t numbers)
+{
+    if (d.to && !d.accumulate)
+        return d.to;
+    return draft_graph_ok(g) ? draft_temporary(g, size_t(numbers) * draft_size(DRAFT_BF16)) : nullptr;
+}
+
+static bool fused_backward(struct draft_graph *g, struct draft_call *call)
+{
+    const struct draft_attention_shape &s = draft_args<struct draft_attention_shape>(call);
+    const int64_t numbers[] = {s.n * of_queries(&s), s.n * of_keys(&s), s.n * of_keys(&s)};
+    struct draft_cuda_attention_way way;
+    if (!draft_cuda_attention_way(g->backend, &s, true, &way, &g->error))
+        return false;
+    struct draft_cuda_gradient d[3];
+    void *to[3];
+    for (int i = Q; i <= V; i++)
+        d[i] = draft_gradient(g, call->in[i]);
+    const struct draft_mark mark = draft_graph_mark(g);
+    for (int i = Q; i <= V; i++)
+        to[i] = place(g, d[i], numbers[i]);
+    float *row_sum = row_memory(g, &s);
+    void *workspace = way_memory(g, &way);
+    bool done = draft_graph_ok(g);
+    for (int64_t i = 0; done && i < s.n; i += way.pictures) {
+        struct draft_cuda_attention c = fused_call(call, &way, i);
+        c.log_sum = draft_f32(call->saved[LOG_SUM]) + i * s.heads * s.s;
+        c.row_sum = row_sum + i * s.heads * s.s;
+        c.d_o = draft_at(static_cast<const void *>(call->out->grad), DRAFT_BF16, i * of_queries(&s));
+        c.dq = draft_at(to[Q], DRAFT_BF16, i * of_queries(&s));
+        c.dk = draft_at(to[K], DRAFT_BF16, i * of_keys(&s));
+        c.dv = draft_at(to[V], DRAFT_BF16, i * of_keys(&s));
+        done = draft_cuda_attend_backward(g->backend, &c, workspace, &g->error);
+    }
+    for (int i = Q; done && i <= V; i++)
+        if (d[i].to && d[i].accumulate)
+            draft_cuda_convert(draft_stream(g), DRAFT_BF16, DRAFT_BF16, numbers[i], to[i], d[i]);
+    draft_graph_release(g, mark);
+    return done && draft_launched(g);
+}
+
+/* --- Which of them --------------------------------------------------------------------------------------------------
+ */
+
+static bool forward(struct draft_graph *g, struct draft_call *call)
+{
+    const struct draft_attention_shape &s = draft_args<struct draft_attention_shape>(call);
+    struct draft_cuda_attention_way way = {}, back = {};
+    if (call->out->dtype == DRAFT_BF16 && !draft_cuda_attention_way(g->backend, &s, false, &way, &g->error))
+        return false;
+    if (way.fused && call->out->needs_grad && !draft_cuda_attention_way(g->backend, &s, true, &back, &g->error))
+        return false;
+    return way.fused ? fused_forward(g, call, &way, back.fused) : unfused_forward(g, call);
+}
+
+static bool backward(struct draft_graph *g, struct draft_call *call)
+{
+    return call->saved[LOG_SUM] ? fused_backward(g, call) : unfused_backward(g, call);
 }
 
 const struct draft_op_column draft_cuda_op_attention = {forward, backward};
