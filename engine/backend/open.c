@@ -163,6 +163,18 @@ bool draft_device_memory(struct draft_backend *backend, size_t *free_bytes, size
     return loaded->memory(backend, free_bytes, total, err);
 }
 
+void draft_device_usage(const struct draft_backend *backend, size_t *used, size_t *peak)
+{
+    loaded->usage(backend, used, peak);
+}
+
+struct draft_backend *draft_backend_open_dry(struct draft_backend *lender, const char *libraries,
+                                             const struct draft_services *services, struct draft_error *err)
+{
+    const struct draft_plugin *plugin = load(libraries, err);
+    return plugin != NULL ? plugin->create_dry(lender, services, err) : NULL;
+}
+
 bool draft_device_probe(const char *libraries, int number, const struct draft_services *services,
                         struct draft_device *device, struct draft_error *err)
 {

@@ -31,6 +31,12 @@ int draft_devices(const char *libraries, struct draft_device *list, int room, st
  * where the GPU is sick: for a process that may. */
 bool draft_device_probe(const char *libraries, int number, const struct draft_services *services,
                         struct draft_device *device, struct draft_error *err);
+/* Of a backend whose values do not live on the host: bytes of its device that it takes now, and took at most. */
+void draft_device_usage(const struct draft_backend *backend, size_t *used, size_t *peak);
+/* A dry backend of its kind (draft_backend_options); `lender`: whose arenas hold values that ops read, or NULL. The
+ * CUDA backend must have been found usable (draft_devices). */
+struct draft_backend *draft_backend_open_dry(struct draft_backend *lender, const char *libraries,
+                                             const struct draft_services *services, struct draft_error *err);
 /* Bytes that are free on a backend's GPU, and that it has. */
 bool draft_device_memory(struct draft_backend *backend, size_t *free_bytes, size_t *total, struct draft_error *err);
 

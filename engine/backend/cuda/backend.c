@@ -110,32 +110,37 @@ struct draft_cudnn *draft_cuda_cudnn(struct draft_backend *backend, struct draft
 /* --- What a backend does --------------------------------------------------------------------------------------------
  */
 
-static void destroy(struct draft_backend *backend)
-{
-    draft_cuda_products_destroy(backend->products);
-    draft_cuda_constants_destroy(backend->constants);
-    draft_cuda_weights_destroy(backend->weights);
-    draft_cudnn_destroy(backend->cudnn);
-    if (backend->cublas != NULL)
-        cublasLtDestroy(backend->cublas);
-    cudaFree(backend->workspace);
-    if (backend->stream != NULL)
-        cudaStreamDestroy(backend->stream);
-    free(backend);
-}
-
 static void *alloc(struct draft_backend *backend, size_t bytes, struct draft_error *err)
 {
-    (void)backend;
     void *memory = NULL;
-    return draft_cuda_ok(cudaMalloc(&memory, bytes > 0 ? bytes : 1), "allocating", err) ? memory : NULL;
+    if (!draft_cuda_ok(cudaMalloc(&memory, bytes > 0 ? bytes : 1), "allocating", err))
+        return NULL;
+    if (draft_cuda_block_taken(backend, memory, bytes, err))
+        return memory;
+    cudaFree(memory);
+    return NULL;
 }
 
 /* cudaFree waits until the device is done with it. */
 static void give_back(struct draft_backend *backend, void *memory)
 {
-    (void)backend;
+    draft_cuda_block_given(backend, memory);
     cudaFree(memory);
+}
+
+static void destroy(struct draft_backend *backend)
+{
+    draft_cuda_products_destroy(backend->products);
+    draft_cuda_constants_destroy(backend);
+    draft_cuda_weights_destroy(backend);
+    draft_cudnn_destroy(backend->cudnn);
+    if (backend->cublas != NULL)
+        cublasLtDestroy(backend->cublas);
+    give_back(backend, backend->workspace);
+    free(backend->blocks);
+    if (backend->stream != NULL)
+        cudaStreamDestroy(backend->stream);
+    free(backend);
 }
 
 static bool copy(struct draft_backend *backend, void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
@@ -181,22 +186,22 @@ static bool exchange(struct draft_backend *backend, int64_t n, float *a, float *
     return draft_cuda_launched("exchanging parameters and averages", err);
 }
 
-static const struct draft_backend_kind CUDA = {.name = "cuda",
-                                               .ops = draft_cuda_columns,
-                                               .destroy = destroy,
-                                               .region = draft_cuda_region_make,
-                                               .alloc = alloc,
-                                               .free = give_back,
-                                               .upload = upload,
-                                               .download = download,
-                                               .fill = fill,
-                                               .axpby = axpby,
-                                               .gradient_norm = draft_cuda_measure_gradient,
-                                               .adamw = draft_cuda_update,
-                                               .approach = approach,
-                                               .exchange = exchange,
-                                               .forget = draft_cuda_weight_forget,
-                                               .prepared_bytes = draft_cuda_weight_bytes};
+const struct draft_backend_kind draft_cuda_kind = {.name = "cuda",
+                                                   .ops = draft_cuda_columns,
+                                                   .destroy = destroy,
+                                                   .region = draft_cuda_region_make,
+                                                   .alloc = alloc,
+                                                   .free = give_back,
+                                                   .upload = upload,
+                                                   .download = download,
+                                                   .fill = fill,
+                                                   .axpby = axpby,
+                                                   .gradient_norm = draft_cuda_measure_gradient,
+                                                   .adamw = draft_cuda_update,
+                                                   .approach = approach,
+                                                   .exchange = exchange,
+                                                   .forget = draft_cuda_weight_forget,
+                                                   .prepared_bytes = draft_cuda_weight_bytes};
 
 /* --- The door -------------------------------------------------------------------------------------------------------
  */
@@ -205,6 +210,12 @@ static bool memory(struct draft_backend *backend, size_t *free_bytes, size_t *to
 {
     (void)backend; /* the one device that this process has taken */
     return draft_cuda_ok(cudaMemGetInfo(free_bytes, total), "asking for the device's memory", err);
+}
+
+static void usage(const struct draft_backend *backend, size_t *used, size_t *peak)
+{
+    *used = backend->used;
+    *peak = backend->peak;
 }
 
 static int devices(struct draft_device *list, int room, struct draft_error *err)
@@ -230,7 +241,7 @@ static bool open_device(struct draft_backend *backend, struct draft_error *err)
     return draft_cuda_ok(cudaSetDevice(backend->device), "taking the GPU", err) &&
            draft_cuda_driver_find(&backend->driver, err) &&
            draft_cuda_ok(cudaStreamCreateWithFlags(&backend->stream, cudaStreamNonBlocking), "making a stream", err) &&
-           draft_cuda_ok(cudaMalloc(&backend->workspace, DRAFT_CUDA_WORKSPACE), "for the workspace", err);
+           (backend->workspace = alloc(backend, DRAFT_CUDA_WORKSPACE, err)) != NULL;
 }
 
 static struct draft_backend *create(int device, const struct draft_services *services, struct draft_error *err)
@@ -248,7 +259,7 @@ static struct draft_backend *create(int device, const struct draft_services *ser
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the CUDA backend");
         return NULL;
     }
-    backend->head.kind = &CUDA;
+    backend->head.kind = &draft_cuda_kind;
     backend->services = services;
     backend->device = device;
     bool ok = open_device(backend, err) && (backend->weights = draft_cuda_weights_create(err)) != NULL &&
@@ -267,6 +278,7 @@ __attribute__((visibility("default"))) draft_plugin_entry draft_backend;
 
 const struct draft_plugin *draft_backend(const char *version)
 {
-    static const struct draft_plugin PLUGIN = {.devices = devices, .memory = memory, .create = create};
+    static const struct draft_plugin PLUGIN = {
+        .devices = devices, .memory = memory, .usage = usage, .create = create, .create_dry = draft_cuda_create_dry};
     return strcmp(version, DRAFT_PLUGIN_VERSION) == 0 ? &PLUGIN : NULL;
 }

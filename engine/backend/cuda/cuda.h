@@ -33,6 +33,8 @@ extern "C" {
 #endif
 
 typedef struct CUstream_st *draft_cuda_stream; /* what cudaStream_t is */
+/* The stream of a dry backend: what is put into it is left undone. */
+#define DRAFT_CUDA_DRY_STREAM ((draft_cuda_stream)UINTPTR_MAX)
 
 /* A gradient to write: `to` NULL means not wanted; accumulate as the tape says (false overwrites, true adds). */
 struct draft_cuda_gradient {

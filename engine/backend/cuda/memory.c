@@ -11,6 +11,11 @@
 enum { PIECE = 64 << 20 }; /* bytes committed at a time; a multiple of every device's granularity (2 MiB) */
 static const size_t GRANULARITY = (size_t)2 << 20;
 
+struct draft_cuda_block {
+    const void *at;
+    size_t bytes;
+};
+
 struct draft_cuda_region {
     struct draft_cuda_region *next;
     struct draft_backend *backend;
@@ -23,6 +28,45 @@ struct draft_cuda_region {
         CUmemGenericAllocationHandle handle;
     } * pieces;
 };
+
+/* --- Counting -------------------------------------------------------------------------------------------------------
+ */
+
+static void count(struct draft_backend *backend, size_t taken, size_t given)
+{
+    backend->used += taken - given;
+    backend->peak = backend->used > backend->peak ? backend->used : backend->peak;
+}
+
+bool draft_cuda_block_taken(struct draft_backend *backend, void *at, size_t bytes, struct draft_error *err)
+{
+    if (backend->block_count == backend->block_room) {
+        size_t room = backend->block_room > 0 ? 2 * backend->block_room : 1024;
+        struct draft_cuda_block *blocks = realloc(backend->blocks, room * sizeof *blocks);
+        if (blocks == NULL)
+            return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the list of the GPU's allocations");
+        backend->blocks = blocks;
+        backend->block_room = room;
+    }
+    const size_t unit = bytes >= (size_t)1 << 20 ? GRANULARITY : 512;
+    bytes = (bytes + unit - 1) / unit * unit;
+    backend->blocks[backend->block_count++] = (struct draft_cuda_block){at, bytes};
+    count(backend, bytes, 0);
+    return true;
+}
+
+void draft_cuda_block_given(struct draft_backend *backend, const void *at)
+{
+    for (size_t i = backend->block_count; at != NULL && i-- > 0;)
+        if (backend->blocks[i].at == at) { /* the youngest of them go first */
+            count(backend, 0, backend->blocks[i].bytes);
+            backend->blocks[i] = backend->blocks[--backend->block_count];
+            return;
+        }
+}
+
+/* --- Arenas ---------------------------------------------------------------------------------------------------------
+ */
 
 static bool find(const char *name, void *function, struct draft_error *err)
 {
@@ -45,6 +89,7 @@ bool draft_cuda_driver_find(struct draft_cuda_driver *driver, struct draft_error
 
 static void forget_piece(struct draft_cuda_region *region, struct piece *piece)
 {
+    count(region->backend, 0, piece->bytes);
     region->backend->driver.unmap(piece->at, piece->bytes);
     region->backend->driver.release(piece->handle);
     free(piece);
@@ -70,6 +115,7 @@ static bool add_piece(struct draft_cuda_region *region, size_t bytes)
         free(piece);
         return false;
     }
+    count(region->backend, bytes, 0);
     if (driver->access(piece->at, bytes, &access, 1) != CUDA_SUCCESS) {
         forget_piece(region, piece);
         return false;
@@ -103,6 +149,8 @@ static void move(void *context, void *to, const void *from, size_t bytes)
     size_t gap = (size_t)(source - target);
     bool direct = gap >= DRAFT_CUDA_WORKSPACE || gap >= bytes;
     size_t most = direct ? gap : DRAFT_CUDA_WORKSPACE;
+    if (draft_backend_is_dry(backend))
+        return;
     for (size_t done = 0, n; gap > 0 && done < bytes; done += n) {
         n = bytes - done < most ? bytes - done : most;
         const char *next = source + done;
@@ -118,7 +166,8 @@ static void release(void *context)
 {
     struct draft_cuda_region *region = context;
     struct draft_backend *backend = region->backend;
-    cudaStreamSynchronize(backend->stream);
+    if (!draft_backend_is_dry(backend))
+        cudaStreamSynchronize(backend->stream);
     while (region->pieces != NULL) {
         struct piece *piece = region->pieces;
         region->pieces = piece->next;
@@ -135,8 +184,9 @@ static void release(void *context)
 bool draft_cuda_region_make(struct draft_backend *backend, size_t limit, struct draft_arena_region *out,
                             struct draft_error *err)
 {
-    size_t free_bytes, total;
-    if (!draft_cuda_ok(cudaMemGetInfo(&free_bytes, &total), "asking for the device's memory", err))
+    size_t free_bytes, total = DRAFT_CUDA_DRY_ARENA;
+    if (!draft_backend_is_dry(backend) &&
+        !draft_cuda_ok(cudaMemGetInfo(&free_bytes, &total), "asking for the device's memory", err))
         return false;
     limit = limit < total ? limit : total;
     limit = (limit + GRANULARITY - 1) / GRANULARITY * GRANULARITY;
@@ -164,5 +214,5 @@ bool draft_cuda_is_device(const struct draft_backend *backend, const void *addre
     for (const struct draft_cuda_region *r = backend->regions; r != NULL; r = r->next)
         if (at >= r->base && at - r->base < r->limit)
             return true;
-    return false;
+    return backend->lender != NULL && draft_cuda_is_device(backend->lender, address);
 }

@@ -188,7 +188,7 @@ static struct plan *find(struct draft_backend *backend, const struct draft_cuda_
 
 bool draft_cuda_multiply(struct draft_backend *backend, const struct draft_cuda_product *p, struct draft_error *err)
 {
-    if (p->batch == 0 || p->m == 0 || p->n == 0)
+    if (p->batch == 0 || p->m == 0 || p->n == 0 || draft_backend_is_dry(backend))
         return true;
     struct plan *plan = find(backend, p, err);
     if (plan == NULL)

@@ -37,6 +37,10 @@ struct draft_cuda_driver {
 
 struct draft_backend {
     struct draft_backend_head head;
+    const struct draft_backend *lender; /* of a dry backend: whose arenas hold values too; else NULL */
+    size_t used, peak;                  /* bytes of the device, of allocations and arenas */
+    struct draft_cuda_block *blocks;    /* the allocations */
+    size_t block_count, block_room;
     const struct draft_services *services;
     int device;
     cudaStream_t stream;
@@ -51,6 +55,8 @@ struct draft_backend {
 };
 
 enum { DRAFT_CUDA_WORKSPACE = 32 << 20 };
+/* Addresses of a dry arena: more than any device has memory. */
+#define DRAFT_CUDA_DRY_ARENA ((size_t)1 << 38)
 
 /* True when status is success; else err says what was being done and why it failed, with the remedy where there is one.
  * After a sticky error it says that the process cannot go on. */
@@ -63,6 +69,10 @@ struct draft_cudnn *draft_cuda_cudnn(struct draft_backend *backend, struct draft
  */
 
 bool draft_cuda_driver_find(struct draft_cuda_driver *driver, struct draft_error *err);
+/* Allocations are counted as the driver serves them: from 1 MiB on in pages of 2 MiB, smaller ones within shared pages.
+ * False: no memory for the list, err is set. */
+bool draft_cuda_block_taken(struct draft_backend *backend, void *at, size_t bytes, struct draft_error *err);
+void draft_cuda_block_given(struct draft_backend *backend, const void *at); /* NULL is fine */
 bool draft_cuda_region_make(struct draft_backend *backend, size_t limit, struct draft_arena_region *out,
                             struct draft_error *err);
 
@@ -70,12 +80,12 @@ bool draft_cuda_region_make(struct draft_backend *backend, size_t limit, struct 
  */
 
 struct draft_cuda_weights *draft_cuda_weights_create(struct draft_error *err);
-void draft_cuda_weights_destroy(struct draft_cuda_weights *weights);
+void draft_cuda_weights_destroy(struct draft_backend *backend);
 void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor *w);
 size_t draft_cuda_weight_bytes(const struct draft_backend *backend);
 
 struct draft_cuda_constants *draft_cuda_constants_create(struct draft_error *err);
-void draft_cuda_constants_destroy(struct draft_cuda_constants *constants);
+void draft_cuda_constants_destroy(struct draft_backend *backend);
 
 /* --- optimizer.c ----------------------------------------------------------------------------------------------------
  */
@@ -84,6 +94,14 @@ bool draft_cuda_measure_gradient(struct draft_backend *backend, int64_t n, const
                                  struct draft_error *err);
 bool draft_cuda_update(struct draft_backend *backend, int64_t n, const struct draft_update *update,
                        const float *gradient, float *parameter, float *m, float *v, struct draft_error *err);
+
+/* --- dry.c ----------------------------------------------------------------------------------------------------------
+ */
+
+extern const struct draft_backend_kind draft_cuda_kind; /* backend.c */
+/* A backend that counts and does nothing (plugin.h). */
+struct draft_backend *draft_cuda_create_dry(struct draft_backend *lender, const struct draft_services *services,
+                                            struct draft_error *err);
 
 /* --- product.c ------------------------------------------------------------------------------------------------------
  */

@@ -37,13 +37,19 @@ struct draft_cuda_weights *draft_cuda_weights_create(struct draft_error *err)
     return weights;
 }
 
-void draft_cuda_weights_destroy(struct draft_cuda_weights *weights)
+static void give_back(struct draft_backend *backend, void *memory)
 {
+    draft_backend_kind(backend)->free(backend, memory);
+}
+
+void draft_cuda_weights_destroy(struct draft_backend *backend)
+{
+    struct draft_cuda_weights *weights = backend->weights;
     if (weights == NULL)
         return;
     for (uint32_t i = 0; i < weights->count; i++)
         for (int form = 0; form < FORMS; form++)
-            cudaFree(weights->copy[i].form[form]);
+            give_back(backend, weights->copy[i].form[form]);
     free(weights->copy);
     free(weights);
 }
@@ -91,6 +97,8 @@ static bool fill(struct draft_backend *backend, const struct draft_tensor *w, in
                  struct draft_error *err)
 {
     enum { BUFFER = 16 << 20 };
+    if (draft_backend_is_dry(backend))
+        return true;
     int64_t rows = w->rank > 0 ? w->dim[0] : 1, row = rows > 0 ? draft_tensor_count(w) / rows : 0;
     size_t row_bytes = (size_t)row * sizeof(float);
     int64_t some = row_bytes > 0 && row_bytes < BUFFER ? (int64_t)(BUFFER / row_bytes) : 1;
@@ -125,7 +133,7 @@ const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor
     if (copy->form[form] == NULL) {
         void *values = draft_backend_kind(backend)->alloc(backend, form_bytes(w, form), err);
         if (values == NULL || !fill(backend, w, form, values, err)) {
-            cudaFree(values);
+            give_back(backend, values);
             draft_error_prefix(err, "%s: ", w->name != NULL ? w->name : "a weight");
             return NULL;
         }
@@ -141,7 +149,7 @@ void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor
     for (int form = 0; copy != NULL && form < FORMS; form++) {
         if (copy->form[form] == NULL)
             continue;
-        cudaFree(copy->form[form]);
+        give_back(backend, copy->form[form]);
         copy->form[form] = NULL; /* the number stays the weight's */
         backend->weights->bytes -= form_bytes(w, form);
     }
@@ -176,13 +184,14 @@ struct draft_cuda_constants *draft_cuda_constants_create(struct draft_error *err
     return constants;
 }
 
-void draft_cuda_constants_destroy(struct draft_cuda_constants *constants)
+void draft_cuda_constants_destroy(struct draft_backend *backend)
 {
+    struct draft_cuda_constants *constants = backend->constants;
     for (int i = 0; constants != NULL && i < BUCKETS; i++)
         while (constants->bucket[i] != NULL) {
             struct constant *c = constants->bucket[i];
             constants->bucket[i] = c->next;
-            cudaFree(c->device);
+            give_back(backend, c->device);
             free(c);
         }
     free(constants);
@@ -212,7 +221,7 @@ const void *draft_cuda_constant(struct draft_backend *backend, const void *bytes
     memcpy(c->bytes, bytes, size);
     c->device = draft_backend_kind(backend)->alloc(backend, size, err);
     if (c->device == NULL || !draft_backend_kind(backend)->upload(backend, c->device, bytes, size, err)) {
-        cudaFree(c->device);
+        give_back(backend, c->device);
         free(c);
         return NULL;
     }

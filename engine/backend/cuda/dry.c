@@ -1,0 +1,144 @@
+/*
+ * A dry backend: the ops' columns run as they are, ask for the same memory in the same order, and what they put into
+ * the stream is left undone. No function of CUDA is called that needs a device; addresses are reserved of the host and
+ * never touched. So a job's need is known where no GPU is, and beside a job that has it.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "backend/cuda/state.h"
+
+/* --- What memory.c asks of the driver -------------------------------------------------------------------------------
+ */
+
+static CUresult CUDAAPI reserve(CUdeviceptr *base, size_t bytes, size_t alignment, CUdeviceptr wish,
+                                unsigned long long flags)
+{
+    (void)alignment, (void)wish, (void)flags;
+    void *map = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    *base = (CUdeviceptr)(uintptr_t)map;
+    return map == MAP_FAILED ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+}
+
+static CUresult CUDAAPI unreserve(CUdeviceptr base, size_t bytes)
+{
+    munmap((void *)(uintptr_t)base, bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult CUDAAPI create(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
+                               unsigned long long flags)
+{
+    (void)bytes, (void)prop, (void)flags;
+    *handle = 0;
+    return CUDA_SUCCESS;
+}
+
+static CUresult CUDAAPI release(CUmemGenericAllocationHandle handle)
+{
+    (void)handle;
+    return CUDA_SUCCESS;
+}
+
+static CUresult CUDAAPI map(CUdeviceptr at, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
+                            unsigned long long flags)
+{
+    (void)at, (void)bytes, (void)offset, (void)handle, (void)flags;
+    return CUDA_SUCCESS;
+}
+
+static CUresult CUDAAPI unmap(CUdeviceptr at, size_t bytes)
+{
+    (void)at, (void)bytes;
+    return CUDA_SUCCESS;
+}
+
+static CUresult CUDAAPI allow(CUdeviceptr at, size_t bytes, const CUmemAccessDesc *desc, size_t count)
+{
+    (void)at, (void)bytes, (void)desc, (void)count;
+    return CUDA_SUCCESS;
+}
+
+/* --- What a backend does --------------------------------------------------------------------------------------------
+ */
+
+/* An address of its own, which nobody reads or writes. */
+static void *alloc(struct draft_backend *backend, size_t bytes, struct draft_error *err)
+{
+    enum { ALIGNED = 256 };
+    void *at = aligned_alloc(ALIGNED, ALIGNED);
+    if (at == NULL) {
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory to count the GPU's with");
+        return NULL;
+    }
+    if (draft_cuda_block_taken(backend, at, bytes, err))
+        return at;
+    free(at);
+    return NULL;
+}
+
+static void give_back(struct draft_backend *backend, void *memory)
+{
+    draft_cuda_block_given(backend, memory);
+    free(memory);
+}
+
+static bool upload(struct draft_backend *backend, void *to, const void *from, size_t bytes, struct draft_error *err)
+{
+    (void)backend, (void)to, (void)from, (void)bytes, (void)err;
+    return true;
+}
+
+static bool download(struct draft_backend *backend, void *to, const void *from, size_t bytes, struct draft_error *err)
+{
+    (void)backend, (void)from, (void)err;
+    memset(to, 0, bytes);
+    return true;
+}
+
+static void destroy(struct draft_backend *backend)
+{
+    draft_cuda_products_destroy(backend->products);
+    draft_cuda_constants_destroy(backend);
+    draft_cuda_weights_destroy(backend);
+    give_back(backend, backend->workspace);
+    free(backend->blocks);
+    free(backend);
+}
+
+struct draft_backend *draft_cuda_create_dry(struct draft_backend *lender, const struct draft_services *services,
+                                            struct draft_error *err)
+{
+    static struct draft_backend_kind dry;
+    struct draft_backend *backend = calloc(1, sizeof *backend);
+    if (backend == NULL) {
+        draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the CUDA backend");
+        return NULL;
+    }
+    dry = draft_cuda_kind;
+    dry.destroy = destroy;
+    dry.alloc = alloc;
+    dry.free = give_back;
+    dry.upload = upload;
+    dry.download = download;
+    backend->head.kind = &dry;
+    backend->head.dry = true;
+    backend->lender = lender;
+    backend->services = services;
+    backend->stream = DRAFT_CUDA_DRY_STREAM;
+    backend->driver = (struct draft_cuda_driver){.reserve = reserve,
+                                                 .unreserve = unreserve,
+                                                 .create = create,
+                                                 .release = release,
+                                                 .map = map,
+                                                 .unmap = unmap,
+                                                 .access = allow};
+    if ((backend->weights = draft_cuda_weights_create(err)) != NULL &&
+        (backend->constants = draft_cuda_constants_create(err)) != NULL &&
+        (backend->products = draft_cuda_products_create(err)) != NULL &&
+        (backend->workspace = alloc(backend, DRAFT_CUDA_WORKSPACE, err)) != NULL)
+        return backend;
+    destroy(backend);
+    return NULL;
+}
