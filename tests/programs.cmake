@@ -71,5 +71,5 @@ if(TARGET draft_cuda_host)
     ${golden}/samplers.safetensors)
   add_test(NAME cuda-host.golden-sd15 COMMAND golden_check --device cuda ${golden}/unet_sd15)
   set_tests_properties(cuda-host.golden cuda-host.golden-sd15 PROPERTIES TIMEOUT 600
-    ENVIRONMENT "DRAFT_CUDA_PLUGIN=$<TARGET_FILE:draft_cuda_host>" LABELS "engine;golden;cuda-host;slow")
+    ENVIRONMENT "DRAFT_CUDA_CACHE=;DRAFT_CUDA_PLUGIN=$<TARGET_FILE:draft_cuda_host>" LABELS "engine;golden;cuda-host;slow")
 endif()

@@ -97,6 +97,25 @@ static void test_open__says_why_there_is_no_gpu_and_computes_on_the_cpu_when_it_
     unsetenv("FAKE_CUDA");
 }
 
+/* Both cuDNN 9s have one file name. */
+static void test_open__says_which_cudnn_is_needed(void **state)
+{
+    (void)state;
+    need_plugin();
+    static const char *const FOUND[][2] = {
+        {"old", "the cuDNN found is 9.1.0, 9.8 or a newer 9 is needed; install it, name its folder in DRAFT_CUDA_LIB"},
+        {"cuda-12", "the cuDNN found is the one for CUDA 12, this program needs the one for CUDA 13; install it"}};
+    for (size_t i = 0; i < sizeof FOUND / sizeof *FOUND; i++) {
+        setenv("FAKE_CUDNN", FOUND[i][0], 1);
+        refused("cuda:0", FOUND[i][1]);
+        struct draft_error err = {0};
+        struct draft_backend *backend = draft_backend_open("auto", NULL, &ONE_THREAD, &NONE, &err);
+        assert_string_equal(draft_backend_kind(backend)->name, "cpu");
+        draft_backend_destroy(backend);
+    }
+    unsetenv("FAKE_CUDNN");
+}
+
 static void test_open__takes_the_gpu_and_lists_it(void **state)
 {
     (void)state;
@@ -195,6 +214,7 @@ int main(void)
         cmocka_unit_test(test_open__reads_the_names_of_devices),
         cmocka_unit_test(test_open__says_what_a_plugin_lacks),
         cmocka_unit_test(test_open__says_why_there_is_no_gpu_and_computes_on_the_cpu_when_it_may),
+        cmocka_unit_test(test_open__says_which_cudnn_is_needed),
         cmocka_unit_test(test_open__takes_the_gpu_and_lists_it),
         cmocka_unit_test(test_open__an_arena_of_the_device_ends_where_its_memory_does),
         cmocka_unit_test(test_open__an_arena_of_the_device_slides_blocks_down),
