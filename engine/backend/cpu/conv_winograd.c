@@ -5,6 +5,9 @@
  * convolution would read), kept where memory allows, and otherwise made at each use: panel by panel in a thread's
  * scratch, where it stays in the cache while all tiles use it; or whole in the shared scratch, when the tiles are too
  * many to be transformed at once.
+ *
+ * Where there are bf16 products the 36 products are of 16-bit words instead (kernels/words.h): as fast, and F(4x4, 3x3)
+ * of bf16 numbers would be 1.1e-2 off a layer, direct bf16 2.4e-3, words 3e-3.
  */
 #include "backend/cpu/state.h"
 
@@ -28,10 +31,11 @@ bool draft_winograd_wins(const struct draft_conv_shape *s)
 
 /* The transform of one weight, in one direction, from its packed panels of W^T. */
 struct transform {
+    struct draft_backend *backend;
     const struct draft_kernels *kernels;
     const float *packed; /* [o panels][9][c][nr] */
     int64_t c, o;
-    bool backward;
+    bool backward, words;
     float *form;
 };
 
@@ -56,11 +60,25 @@ static void transform_panel(const struct transform *t, int64_t panel, float *out
     }
 }
 
+static int64_t inputs_of(const struct transform *t)
+{
+    return t->backward ? t->o : t->c;
+}
+
+/* Of floats [36][inputs][nr]; of words half as many pairs and the factors [36][nr]. */
+static int64_t panel_floats(const struct transform *t)
+{
+    return 36 * (t->words ? inputs_of(t) / 2 + 1 : inputs_of(t)) * t->kernels->nr;
+}
+
 static void transform_task(void *context, int64_t panel, int thread)
 {
-    (void)thread;
     const struct transform *t = context;
-    transform_panel(t, panel, t->form + panel * 36 * (t->backward ? t->o : t->c) * t->kernels->nr);
+    float *form = t->form + panel * panel_floats(t);
+    float *floats = t->words ? draft_scratch_of(t->backend, thread) : form;
+    transform_panel(t, panel, floats);
+    if (t->words)
+        t->kernels->words(inputs_of(t), floats, form);
 }
 
 static bool make_winograd(struct draft_backend *backend, const struct draft_tensor *w, const void *context, void *form,
@@ -76,11 +94,13 @@ static bool make_winograd(struct draft_backend *backend, const struct draft_tens
 
 struct winograd_tasks {
     struct draft_backend *backend;
+    const struct draft_winograd_kernels *kernels;
     struct draft_winograd w;
     int64_t tiles, tiles_of_block, panels;
     int64_t v_floats, m_floats; /* of a block: its input transformed; its products with one panel */
+    int64_t tile_floats;        /* scratch of a tile's transform */
     float *shared_v;
-    const struct transform *transform; /* set: panels are made as they are used */
+    const struct transform *transform;
 };
 
 static int64_t count_of(const struct winograd_tasks *t, int64_t block)
@@ -95,33 +115,29 @@ static void block_task(void *context, int64_t block, int thread)
     const struct winograd_tasks *t = context;
     float *v = draft_scratch_of(t->backend, thread), *m = v + t->v_floats;
     int64_t first = block * t->tiles_of_block, count = count_of(t, block);
-    t->backend->kernels->winograd_input(&t->w, first, count, v);
+    t->kernels->input(&t->w, first, count, 0, v, m + t->m_floats);
     for (int64_t panel = 0; panel < t->panels; panel++)
-        t->backend->kernels->winograd_output(&t->w, first, count, panel, v, m);
+        t->kernels->output(&t->w, first, count, panel, v, m);
 }
 
 /* With few blocks: all threads transform the input first, then share out blocks and panels. */
 static void input_task(void *context, int64_t task, int thread)
 {
-    (void)thread;
     enum { TILES_AT_A_TIME = 4 };
     const struct winograd_tasks *t = context;
     int64_t per_block = (t->tiles_of_block + TILES_AT_A_TIME - 1) / TILES_AT_A_TIME;
     int64_t block = task / per_block, skip = task % per_block * TILES_AT_A_TIME, count = count_of(t, block) - skip;
-    struct draft_winograd w = t->w;
-    int64_t row = draft_round_up(w.c, t->backend->kernels->vector);
     if (count > 0)
-        t->backend->kernels->winograd_input(&w, block * t->tiles_of_block + skip,
-                                            count < TILES_AT_A_TIME ? count : TILES_AT_A_TIME,
-                                            t->shared_v + block * t->v_floats + skip * row);
+        t->kernels->input(&t->w, block * t->tiles_of_block + skip, count < TILES_AT_A_TIME ? count : TILES_AT_A_TIME,
+                          skip, t->shared_v + block * t->v_floats, draft_scratch_of(t->backend, thread));
 }
 
 static void output_task(void *context, int64_t task, int thread)
 {
     const struct winograd_tasks *t = context;
     int64_t block = task / t->panels;
-    t->backend->kernels->winograd_output(&t->w, block * t->tiles_of_block, count_of(t, block), task % t->panels,
-                                         t->shared_v + block * t->v_floats, draft_scratch_of(t->backend, thread));
+    t->kernels->output(&t->w, block * t->tiles_of_block, count_of(t, block), task % t->panels,
+                       t->shared_v + block * t->v_floats, draft_scratch_of(t->backend, thread));
 }
 
 /* The weight's transform is made where it is used: one panel for all blocks. */
@@ -134,9 +150,11 @@ static void panel_task(void *context, int64_t panel, int thread)
     w.transformed = transformed;
     w.panel_step = 0;
     transform_panel(t->transform, panel, transformed);
+    if (t->transform->words)
+        t->backend->kernels->words(t->w.c, transformed, transformed);
     for (int64_t block = 0; block < blocks; block++)
-        t->backend->kernels->winograd_output(&w, block * t->tiles_of_block, count_of(t, block), panel,
-                                             t->shared_v + block * t->v_floats, m);
+        t->kernels->output(&w, block * t->tiles_of_block, count_of(t, block), panel, t->shared_v + block * t->v_floats,
+                           m);
 }
 
 /* Where the pieces of a run's scratch are, in floats. */
@@ -163,7 +181,10 @@ static struct layout lay_out(const struct winograd_tasks *t, const struct draft_
     size_t source = made ? 0 : kept ? packed->bytes : draft_prepared_scratch(backend, w, packed);
     l.transformed = l.packed + draft_round_up((int64_t)(source / sizeof(float)), 16);
     l.shared = l.transformed + (kept || l.fused ? 0 : (int64_t)(transformed->bytes / sizeof(float)));
-    l.each = t->m_floats + (l.together ? 0 : t->v_floats) + (l.fused ? 36 * t->w.c * backend->kernels->nr : 0);
+    /* A panel of floats, where panels are made beside products or become words; else a tile of them. */
+    bool panel = l.fused || (t->transform->words && !made);
+    l.each =
+        t->m_floats + (l.together ? 0 : t->v_floats) + (panel ? 36 * t->w.c * backend->kernels->nr : t->tile_floats);
     return l;
 }
 
@@ -173,8 +194,11 @@ bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_s
 {
     const struct draft_kernels *kernels = backend->kernels;
     int64_t oh = draft_conv_out_h(shape), ow = draft_conv_out_w(shape);
-    struct transform transform = {.kernels = kernels, .c = shape->c, .o = shape->o, .backward = backward};
+    struct transform transform = {
+        .backend = backend, .kernels = kernels, .c = shape->c, .o = shape->o, .backward = backward};
+    transform.words = draft_has_pairs(backend) && inputs_of(&transform) % 2 == 0;
     struct winograd_tasks tasks = {.backend = backend,
+                                   .kernels = transform.words ? &kernels->winograd_words : &kernels->winograd,
                                    .transform = &transform,
                                    .w = {.x = x,
                                          .h = backward ? oh : shape->h,
@@ -191,11 +215,13 @@ bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_s
     struct draft_winograd *g = &tasks.w;
     g->tile_rows = (g->oh + 3) / 4;
     g->tile_columns = (g->ow + 3) / 4;
-    g->panel_step = 36 * g->c * kernels->nr;
+    g->panel_step = panel_floats(&transform);
     tasks.tiles = shape->n * g->tile_rows * g->tile_columns;
     tasks.panels = (g->o + kernels->nr - 1) / kernels->nr;
     tasks.tiles_of_block = DRAFT_TILES / kernels->mr * kernels->mr;
-    tasks.v_floats = 36 * DRAFT_WINOGRAD_STEP(draft_round_up(g->c, kernels->vector));
+    int64_t row = draft_round_up(g->c, kernels->vector);
+    tasks.v_floats = 36 * (transform.words ? DRAFT_WINOGRAD_STEP(row / 2) + DRAFT_TILES : DRAFT_WINOGRAD_STEP(row));
+    tasks.tile_floats = transform.words ? 36 * row : 0;
     tasks.m_floats = 36 * DRAFT_WINOGRAD_STEP(kernels->nr);
     int64_t blocks = (tasks.tiles + tasks.tiles_of_block - 1) / tasks.tiles_of_block;
 

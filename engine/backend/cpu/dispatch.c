@@ -8,7 +8,8 @@
 static bool supported(const struct draft_kernels *kernels)
 {
     if (kernels == &draft_kernels_x86_64_v4_bf16)
-        return __builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16");
+        return __builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16") &&
+               __builtin_cpu_supports("avx512vnni"); /* all that have the one have the other */
     if (kernels == &draft_kernels_x86_64_v4)
         return __builtin_cpu_supports("x86-64-v4");
     if (kernels == &draft_kernels_x86_64_v3)

@@ -42,7 +42,7 @@ struct draft_winograd {
     int64_t oh, ow, o;
     int64_t pad_top, pad_left;
     int64_t tile_rows, tile_columns;
-    const float *transformed; /* [o panels][36][c][nr] */
+    const float *transformed; /* [o panels][36][c][nr]; words: [o panels]: [36][c / 2][nr], factors [36][nr] */
     int64_t panel_step;       /* floats from panel to panel; 0: `transformed` is the one panel asked for */
     const float *bias;        /* [o] or NULL */
     float *y;                 /* [n, oh, ow, o] */
@@ -54,6 +54,16 @@ struct draft_winograd_weights {
     const float *w;
     int64_t in, in_step, out_step, tap_step;
     int64_t depth; /* input channels of the whole panel; `in` of them are made now */
+};
+
+struct draft_winograd_kernels {
+    /* Input transform of tiles first .. first+count-1 into v[36][DRAFT_TILES][c rounded up to a vector] from tile `at`
+     * of it, the 36 a DRAFT_WINOGRAD_STEP apart; c and o are at least a vector. Words: rows are half as long, factors
+     * [36][DRAFT_TILES] follow all 36, and scratch is [36][c rounded up to a vector]. */
+    void (*input)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t at, float *v, float *scratch);
+    /* Products and output transform of one panel of output channels; m is scratch [36][DRAFT_TILES][nr], as v. */
+    void (*output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
+                   float *m);
 };
 
 struct draft_kernels {
@@ -81,12 +91,10 @@ struct draft_kernels {
 
     /* Transformed weights of `columns` <= nr output channels: panel[36][depth][nr], its first `in` rows of each. */
     void (*winograd_weights)(const struct draft_winograd_weights *w, int64_t columns, float *panel);
-    /* Input transform of tiles first .. first+count-1 into v[36][DRAFT_TILES][c rounded up to a vector], the 36 a
-     * DRAFT_WINOGRAD_STEP apart; c and o are at least a vector. */
-    void (*winograd_input)(const struct draft_winograd *w, int64_t first, int64_t count, float *v);
-    /* Products and output transform of one panel of output channels; m is scratch [36][DRAFT_TILES][nr], as v. */
-    void (*winograd_output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
-                            float *m);
+    /* `words`: 16-bit integers in place of floats, see kernels/words.c; NULL where there are no bf16 products. The
+     * panel's [36][depth][nr] floats become words; in place or elsewhere. */
+    void (*words)(int64_t depth, const float *panel, float *words);
+    struct draft_winograd_kernels winograd, winograd_words;
 
     /* One panel of attention scores s[keys][nr], a query a lane, `columns` lanes of them (one or two vectors): in place
      * 2^(s - maximum), with the running maximum and sum of each lane; factor: what earlier sums are to be scaled by. */

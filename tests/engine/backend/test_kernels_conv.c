@@ -157,6 +157,58 @@ static void test_kernels_conv__bf16_numbers_are_multiplied_exactly(void **state)
     bf16_numbers = false;
 }
 
+/* 16-bit words have a factor for each tile: a picture a million times as bright leaves its neighbour its digits. */
+static void test_kernels_conv__each_tile_has_its_own_scale(void **state)
+{
+    (void)state;
+    enum { SIZE = 16, C = 32, PICTURE = SIZE * SIZE * C };
+    struct conv_case c = {.shape = {2, SIZE, SIZE, C, C, 3, 3, 1, 1, 1, 1, 1}};
+    float *w = numbers(C * 9 * C, 1);
+    c.w = weight_of(w, 4, (int64_t[]){C, 3, 3, C}, false);
+    c.x = numbers(2 * PICTURE, 1);
+    c.dy = numbers(2 * PICTURE, 1);
+    for (int i = 0; i < PICTURE; i++)
+        c.x[i] *= 1e6f;
+    double *y = zeros(2 * PICTURE), *dx = zeros(2 * PICTURE), *dw = zeros(C * 9 * C);
+    twin(&c, w, y, dx, dw);
+    for (int i = 0; i < ISAS; i++) {
+        float *got = numbers(2 * PICTURE, 1);
+        struct draft_error err = {0};
+        if (backends[i][1]) {
+            assert_true(draft_cpu_conv2d(backends[i][1], &c.shape, c.x, &c.w, NULL, got, &err));
+            assert_true(relative_error(PICTURE, got + PICTURE, y + PICTURE) < 5e-3);
+            draft_backend_forget(backends[i][1], &c.w);
+        }
+        free(got);
+    }
+    free(w), free(c.x), free(c.dy), free(y), free(dx), free(dw);
+}
+
+/* What is no number must reach whoever looks for it, whatever the products are made of. */
+static void test_kernels_conv__not_a_number_comes_out(void **state)
+{
+    (void)state;
+    enum { SIZE = 8, C = 32, N = SIZE * SIZE * C };
+    static const float odd[] = {NAN, INFINITY, -INFINITY};
+    struct draft_conv_shape shape = {1, SIZE, SIZE, C, C, 3, 3, 1, 1, 1, 1, 1};
+    float *w = numbers(C * 9 * C, 1), *x = numbers(N, 1), *y = numbers(N, 1);
+    struct draft_tensor weight = weight_of(w, 4, (int64_t[]){C, 3, 3, C}, false);
+    for (int i = 0; i < ISAS; i++)
+        for (size_t j = 0; j < COUNT(odd) && backends[i][0]; j++) {
+            struct draft_error err = {0};
+            float before = x[(3 * SIZE + 2) * C + 5];
+            x[(3 * SIZE + 2) * C + 5] = odd[j];
+            assert_true(draft_cpu_conv2d(backends[i][0], &shape, x, &weight, NULL, y, &err));
+            for (int o = 0; o < C; o++)
+                assert_false(isfinite(y[(3 * SIZE + 2) * C + o]));
+            x[(3 * SIZE + 2) * C + 5] = before;
+        }
+    for (int i = 0; i < ISAS; i++)
+        if (backends[i][0])
+            draft_backend_forget(backends[i][0], &weight);
+    free(w), free(x), free(y);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +218,8 @@ int main(void)
         cmocka_unit_test(test_kernels_conv__one_by_one_and_patches_match_double),
         cmocka_unit_test(test_kernels_conv__many_channels_match_double),
         cmocka_unit_test(test_kernels_conv__bf16_numbers_are_multiplied_exactly),
+        cmocka_unit_test(test_kernels_conv__each_tile_has_its_own_scale),
+        cmocka_unit_test(test_kernels_conv__not_a_number_comes_out),
     };
     return cmocka_run_group_tests(tests, create_backends, destroy_backends);
 }

@@ -7,7 +7,9 @@
 #if defined(__AVX512BF16__)
 
 #define BLOCK                     ISA(block_pairs)
+#define BLOCK_DEPTH               DRAFT_K_BLOCK
 #define MULTIPLY_ADD(sum, x, row) ((vf)_mm512_dpbf16_ps((__m512)(sum), (__m512bh)(row), (__m512bh)_mm512_set1_ps(x)))
+#define IN_FLOAT(sum)             (sum)
 #include "backend/cpu/kernels/block.h"
 
 INLINE vf load_some(const float *p, int64_t n)

@@ -1,6 +1,7 @@
 /*
- * Block products, written once for two kinds of numbers: the file that includes this defines BLOCK, the function's
- * name, and MULTIPLY_ADD(sum, x, row), sum + x row with x the same in all lanes.
+ * Block products, written once for three kinds of numbers: the file that includes this defines BLOCK, the function's
+ * name; BLOCK_DEPTH, the depth after which sums go to c; MULTIPLY_ADD(sum, x, row), sum + x row with x the same in all
+ * lanes; and IN_FLOAT(sum), such a sum as floats.
  */
 #include "backend/cpu/kernels/kernels_isa.h"
 
@@ -27,7 +28,7 @@ typedef void (*tile_fn)(int64_t k, const float *restrict a, int64_t lda, const f
         }                                                                                                              \
         _Pragma("GCC unroll 16") for (int i = 0; i < ROWS; i++) _Pragma("GCC unroll 2") for (int j = 0; j < NV; j++)   \
         {                                                                                                              \
-            vf v = alpha * s[i][j];                                                                                    \
+            vf v = alpha * IN_FLOAT(s[i][j]);                                                                          \
             if (bias)                                                                                                  \
                 v += load(bias + j * VL);                                                                              \
             if (accumulate)                                                                                            \
@@ -102,8 +103,8 @@ void BLOCK(const struct draft_block *g)
     bool transposed = g->a_row == 1 && g->a_col != 1;
     int64_t lda = transposed ? g->a_col : g->a_row;
     enum { WORTH_FETCHING = 128 };
-    for (int64_t k0 = 0; k0 == 0 || k0 < g->k; k0 += DRAFT_K_BLOCK) {
-        int64_t k = g->k - k0 < DRAFT_K_BLOCK ? g->k - k0 : DRAFT_K_BLOCK;
+    for (int64_t k0 = 0; k0 == 0 || k0 < g->k; k0 += BLOCK_DEPTH) {
+        int64_t k = g->k - k0 < BLOCK_DEPTH ? g->k - k0 : BLOCK_DEPTH;
         bool accumulate = g->accumulate || k0 > 0;
         for (int64_t j = 0; j < g->n; j += NR) {
             int64_t columns = g->n - j < NR ? g->n - j : NR;

@@ -2,7 +2,9 @@
 #include "backend/cpu/kernels/kernels_isa.h"
 
 #define BLOCK                     ISA(block)
+#define BLOCK_DEPTH               DRAFT_K_BLOCK
 #define MULTIPLY_ADD(sum, x, row) ((sum) + (x) * (row))
+#define IN_FLOAT(sum)             (sum)
 #include "backend/cpu/kernels/block.h"
 
 static void pack_turned(int64_t k, int64_t columns, const float *b, int64_t ldb, float *panel)

@@ -14,9 +14,16 @@ void ISA(thin)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, con
                int64_t ldc, float alpha, const float *bias, bool accumulate);
 
 void ISA(winograd_weights)(const struct draft_winograd_weights *w, int64_t columns, float *panel);
-void ISA(winograd_input)(const struct draft_winograd *w, int64_t first, int64_t count, float *v);
+void ISA(winograd_input)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t at, float *v,
+                         float *scratch);
 void ISA(winograd_output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
                           float *m);
+void ISA(winograd_input_words)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t at, float *v,
+                               float *scratch);
+void ISA(winograd_output_words)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel,
+                                const float *v, float *m);
+void ISA(words)(int64_t depth, const float *panel, float *words);
+void ISA(block_words)(const struct draft_block *g);
 
 void ISA(softmax_panel)(int64_t keys, int64_t columns, float *s, float *maximum, float *sum, float *factor);
 void ISA(scale_panel)(int64_t rows, int64_t columns, const float *factor, float *y);

@@ -4,6 +4,7 @@
  * between are plain matrix products over channels. Weights are transformed in double, once.
  */
 #include "backend/cpu/kernels/kernels_isa.h"
+#include "backend/cpu/kernels/words.h"
 
 static const float A = 0.625f, B = 1.5f;
 
@@ -78,74 +79,106 @@ static void gather_patch(const struct draft_winograd *w, const float *image, int
         }
 }
 
-void ISA(winograd_input)(const struct draft_winograd *w, int64_t first, int64_t count, float *v)
+struct patch {
+    const float *image;
+    int64_t y0, x0;
+    bool interior;
+};
+
+static struct patch patch_of(const struct draft_winograd *w, int64_t tile)
 {
+    int64_t tiles = w->tile_rows * w->tile_columns, inner = tile % tiles;
+    struct patch p = {.image = w->x + tile / tiles * w->h * w->w * w->c,
+                      .y0 = inner / w->tile_columns * 4 - w->pad_top,
+                      .x0 = inner % w->tile_columns * 4 - w->pad_left};
+    p.interior = p.y0 >= 0 && p.x0 >= 0 && p.y0 + 6 <= w->h && p.x0 + 6 <= w->w;
+    return p;
+}
+
+/* The last vector of channels may overlap the one before. */
+INLINE int64_t vector_at(int64_t step, int64_t channels)
+{
+    return step + VL <= channels ? step : channels - VL;
+}
+
+/* The VL channels from c of a patch: 36 vectors, k_step apart. */
+INLINE void transform_patch(const struct draft_winograd *w, const struct patch *p, int64_t c, float *out,
+                            int64_t k_step)
+{
+    float patch[36 * VL] __attribute__((aligned(64)));
+    const float *from = patch;
+    int64_t row = 6 * VL, column = VL;
+    if (p->interior) {
+        from = p->image + (p->y0 * w->w + p->x0) * w->c + c;
+        row = w->w * w->c;
+        column = w->c;
+    } else {
+        gather_patch(w, p->image, p->y0, p->x0, c, patch);
+    }
+    vf d[36], e[6];
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++) {
+        vf in[6];
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++)
+            in[i] = load(from + i * row + j * column);
+        input_transform(in, 1, d + j, 6);
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; i++) {
+        input_transform(d + i * 6, 1, e, 1);
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++)
+            store(out + (i * 6 + j) * k_step, e[j]);
+    }
+}
+
+void ISA(winograd_input)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t at, float *v,
+                         float *scratch)
+{
+    (void)scratch;
     int64_t c_step = (w->c + VL - 1) / VL * VL, k_step = DRAFT_WINOGRAD_STEP(c_step);
-    int64_t tiles = w->tile_rows * w->tile_columns, channels = w->c;
     for (int64_t t = 0; t < count; t++) {
-        int64_t tile = first + t, inner = tile % tiles;
-        int64_t y0 = inner / w->tile_columns * 4 - w->pad_top, x0 = inner % w->tile_columns * 4 - w->pad_left;
-        const float *image = w->x + tile / tiles * w->h * w->w * channels;
-        bool interior = y0 >= 0 && x0 >= 0 && y0 + 6 <= w->h && x0 + 6 <= w->w;
-        float patch[36 * VL] __attribute__((aligned(64)));
-        for (int64_t step = 0; step < channels; step += VL) {
-            int64_t c = step + VL <= channels ? step : channels - VL; /* the last vector may overlap the one before */
-            const float *from = patch;
-            int64_t row = 6 * VL, column = VL;
-            if (interior) {
-                from = image + (y0 * w->w + x0) * channels + c;
-                row = w->w * channels;
-                column = channels;
-            } else {
-                gather_patch(w, image, y0, x0, c, patch);
-            }
-            vf d[36], e[6];
-#pragma GCC unroll 6
-            for (int j = 0; j < 6; j++) {
-                vf in[6];
-#pragma GCC unroll 6
-                for (int i = 0; i < 6; i++)
-                    in[i] = load(from + i * row + j * column);
-                input_transform(in, 1, d + j, 6);
-            }
-            float *out = v + t * c_step + c;
-#pragma GCC unroll 6
-            for (int i = 0; i < 6; i++) {
-                input_transform(d + i * 6, 1, e, 1);
-#pragma GCC unroll 6
-                for (int j = 0; j < 6; j++)
-                    store(out + (i * 6 + j) * k_step, e[j]);
-            }
+        struct patch p = patch_of(w, first + t);
+        for (int64_t step = 0; step < w->c; step += VL) {
+            int64_t c = vector_at(step, w->c);
+            transform_patch(w, &p, c, v + (at + t) * c_step + c, k_step);
         }
     }
 }
 
-static void multiply(const struct draft_winograd *w, int64_t count, int64_t panel, int64_t columns, const float *v,
-                     float *m)
+/* Numbers are `packed` to an element: one float or two words. */
+INLINE void multiply(const struct draft_winograd *w, int64_t count, int64_t panel, int64_t columns, const float *v,
+                     float *m, int64_t packed, void (*block)(const struct draft_block *block))
 {
-    int64_t c_step = (w->c + VL - 1) / VL * VL;
+    int64_t depth = w->c / packed, step = (w->c + VL - 1) / VL * VL / packed;
     struct draft_block product = {.m = count,
                                   .n = columns <= VL ? VL : NR,
-                                  .k = w->c,
-                                  .a_row = c_step,
+                                  .k = depth,
+                                  .a_row = step,
                                   .a_col = 1,
                                   .b_row = NR,
                                   .ldc = NR,
                                   .alpha = 1.0f};
     for (int64_t k = 0; k < 36; k++) {
-        product.a = v + k * DRAFT_WINOGRAD_STEP(c_step);
-        product.b = w->transformed + panel * w->panel_step + k * w->c * NR;
+        product.a = v + k * DRAFT_WINOGRAD_STEP(step);
+        product.b = w->transformed + panel * w->panel_step + k * depth * NR;
         product.c = m + k * DRAFT_WINOGRAD_STEP(NR);
-        ISA(block)(&product);
+        block(&product);
     }
 }
 
-void ISA(winograd_output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
-                          float *m)
+static int64_t columns_of(const struct draft_winograd *w, int64_t panel)
 {
-    int64_t tiles = w->tile_rows * w->tile_columns, channels = w->o;
-    int64_t columns = channels - panel * NR < NR ? channels - panel * NR : NR;
-    multiply(w, count, panel, columns, v, m);
+    return w->o - panel * NR < NR ? w->o - panel * NR : NR;
+}
+
+/* The products of one panel made pixels. Words have factors of tiles [36][DRAFT_TILES] and columns [36][NR]; else NULL.
+ */
+INLINE void transform_output(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel,
+                             const float *m, const float *of_tile, const float *of_column)
+{
+    int64_t tiles = w->tile_rows * w->tile_columns, channels = w->o, columns = columns_of(w, panel);
     for (int64_t done = 0; done < columns; done += VL) {
         /* A last vector that is not full overlaps the one before; lanes already written add nothing. */
         int64_t from = columns < VL ? 0 : done + VL <= columns ? done : columns - VL;
@@ -169,8 +202,12 @@ void ISA(winograd_output)(const struct draft_winograd *w, int64_t first, int64_t
             for (int j = 0; j < 6; j++) {
                 vf column[6];
 #pragma GCC unroll 6
-                for (int i = 0; i < 6; i++)
-                    column[i] = load(in + (i * 6 + j) * DRAFT_WINOGRAD_STEP(NR));
+                for (int i = 0; i < 6; i++) {
+                    int k = i * 6 + j;
+                    column[i] = load(in + k * DRAFT_WINOGRAD_STEP(NR));
+                    if (of_tile)
+                        column[i] *= of_tile[k * DRAFT_TILES + t] * load(of_column + k * NR + from);
+                }
                 output_transform(column, 1, d + j, 6);
             }
 #pragma GCC unroll 4
@@ -203,3 +240,51 @@ void ISA(winograd_output)(const struct draft_winograd *w, int64_t first, int64_t
         }
     }
 }
+
+void ISA(winograd_output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
+                          float *m)
+{
+    multiply(w, count, panel, columns_of(w, panel), v, m, 1, ISA(block));
+    transform_output(w, first, count, panel, m, NULL, NULL);
+}
+
+/* --- In words (words.c) ------------------------------------------------------------------------------------------- */
+
+#if defined(__AVX512VNNI__)
+
+void ISA(winograd_input_words)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t at, float *v,
+                               float *scratch)
+{
+    int64_t c_step = (w->c + VL - 1) / VL * VL, k_step = 2 * DRAFT_WINOGRAD_STEP(c_step / 2);
+    float *factor = v + 36 * DRAFT_WINOGRAD_STEP(c_step / 2);
+    int16_t *words = (int16_t *)(void *)v;
+    for (int64_t t = at; t < at + count; t++) {
+        struct patch p = patch_of(w, first + t - at);
+        vi largest[36];
+        for (int k = 0; k < 36; k++)
+            largest[k] = (vi){0};
+        for (int64_t step = 0; step < w->c; step += VL) {
+            float *vectors = scratch + step * 36;
+            transform_patch(w, &p, vector_at(step, w->c), vectors, VL);
+            for (int k = 0; k < 36; k++)
+                largest[k] = larger_magnitude(largest[k], load(vectors + k * VL));
+        }
+        for (int k = 0; k < 36; k++) {
+            float scale = word_scale(largest_lane(largest[k]), &factor[k * DRAFT_TILES + t]);
+            for (int64_t step = 0; step < w->c; step += VL)
+                store_words(words + k * k_step + t * c_step + vector_at(step, w->c),
+                            load(scratch + step * 36 + k * VL) * scale);
+        }
+    }
+}
+
+void ISA(winograd_output_words)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel,
+                                const float *v, float *m)
+{
+    int64_t c_step = (w->c + VL - 1) / VL * VL;
+    multiply(w, count, panel, columns_of(w, panel), v, m, 2, ISA(block_words));
+    transform_output(w, first, count, panel, m, v + 36 * DRAFT_WINOGRAD_STEP(c_step / 2),
+                     w->transformed + panel * w->panel_step + 36 * (w->c / 2) * NR);
+}
+
+#endif
