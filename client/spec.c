@@ -87,7 +87,8 @@ const struct draft_option draft_spec_options[] = {
         "fast: weights are kept in every form that steps use; low: as few as possible, and recompute, for a model that "
         "would not fit; auto (default): fast where it needs at most 70 % of the machine's memory"),
     OPTION("precision", 0, STRING, "NAME", "precision",
-           "fp32 (default) or bf16: 16-bit products, summed in 32 bits: faster, less exact"),
+           "fp32; bf16: 16-bit products, summed in 32 bits: faster, less exact; auto (default): bf16 on a GPU, fp32 on "
+           "the CPU"),
     OPTION("device", 0, STRING, "NAME", "device",
            "auto (default): the first free GPU that can do it, the processor where there is none; cpu; cuda: any GPU; "
            "cuda:0, cuda:1 ...: `draft devices` lists them"),

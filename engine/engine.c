@@ -36,18 +36,12 @@ static bool loading(struct draft_engine *e, int done, struct draft_error *err)
     return draft_fail(err, DRAFT_CANCELLED, "loading was stopped on request");
 }
 
-bool draft_gpu_can(const struct draft_job_config *c, struct draft_error *err)
+/* The CPU refuses bf16 where it has not the instructions. */
+static const char *field_at_fault(const struct draft_job_config *c)
 {
-    return c->precision != DRAFT_PRECISION_BF16 ||
-           draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.precision",
-                            "a GPU computes in fp32; leave precision out, or use --device cpu");
-}
-
-/* "auto" takes a GPU only for what it can do. */
-static const char *device_of(const struct draft_job_config *c)
-{
-    bool automatic = !c->device || !c->device[0] || strcmp(c->device, "auto") == 0;
-    return !automatic ? c->device : draft_gpu_can(c, NULL) ? "auto" : "cpu";
+    struct draft_device_choice choice;
+    bool may_be_cpu = draft_device_parse(c->device, &choice, NULL) && (choice.automatic || choice.cpu);
+    return may_be_cpu && c->precision == DRAFT_PRECISION_BF16 ? "spec.precision" : "spec.device";
 }
 
 static bool open_machine(struct draft_engine *e, struct draft_error *err)
@@ -55,19 +49,21 @@ static bool open_machine(struct draft_engine *e, struct draft_error *err)
     struct draft_backend_options options = {
         .threads = e->config.threads, .isa = e->config.isa, .bf16 = e->config.precision == DRAFT_PRECISION_BF16};
     size_t limit = draft_memory_limit();
-    const char *device = device_of(&e->config);
-    if (!(e->backend = draft_backend_open(device, getenv("DRAFT_CUDA_LIBRARIES"), &options, &draft_services, err)))
-        return blame(err, options.bf16 && strcmp(device, "cpu") == 0 ? "spec.precision" : "spec.device");
-    if (!draft_backend_on_host(e->backend) &&
-        (!draft_gpu_can(&e->config, err) ||
-         !(e->parameters = draft_backend_arena(e->backend, "parameter", SIZE_MAX / 4, err))))
+    e->backend =
+        draft_backend_open(e->config.device, getenv("DRAFT_CUDA_LIBRARIES"), &options, &draft_services, err);
+    if (!e->backend)
+        return blame(err, field_at_fault(&e->config));
+    bool gpu = !draft_backend_on_host(e->backend);
+    if (gpu && !(e->parameters = draft_backend_arena(e->backend, "parameter", SIZE_MAX / 4, err)))
         return false;
-    size_t step_limit = draft_backend_on_host(e->backend) ? limit : SIZE_MAX / 4;
+    size_t step_limit = gpu ? SIZE_MAX / 4 : limit;
     if (!(e->weights = draft_arena_create("engine", limit, err)) ||
         !(e->step = draft_backend_arena(e->backend, "step", step_limit, err)) ||
         !(e->gradients = draft_backend_arena(e->backend, "gradient", step_limit, err)) ||
         !draft_graph_init(&e->graph, e->backend, e->step, err))
         return false;
+    if (gpu && e->config.precision != DRAFT_PRECISION_FP32)
+        e->graph.activations = DRAFT_BF16;
     e->graph.gradients = e->gradients;
     e->graph.keep_going = draft_progress_keep_going;
     e->graph.context = &e->progress;

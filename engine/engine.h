@@ -108,9 +108,6 @@ bool draft_engine_save(struct draft_engine *engine, const char *path, struct dra
 /* Restores trained weights, optimizer, average and step; refuses another config, a damaged file, other shapes. */
 bool draft_engine_restore(struct draft_engine *engine, const char *path, struct draft_error *err);
 
-/* Whether the CUDA backend does what the job asks for; touches no GPU. */
-bool draft_gpu_can(const struct draft_job_config *config, struct draft_error *err);
-
 /* Opens and checks everything the config names, without training; fills what a submit wants to know. A job that this
  * machine's memory cannot hold is refused with DRAFT_OUT_OF_MEMORY and what would fit. */
 struct draft_inspection {

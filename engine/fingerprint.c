@@ -209,7 +209,7 @@ bool draft_config_digest(const struct draft_engine *e, char hex[DRAFT_CHECKSUM_S
     }
     if (c->ema_decay > 0)
         add_number(sum, "ema_decay", c->ema_decay);
-    if (c->precision != DRAFT_PRECISION_FP32)
+    if (c->precision == DRAFT_PRECISION_BF16) /* asked for: "auto" goes from device to device */
         add_string(sum, "precision", "bf16");
     add_number(sum, "learning_rate", c->learning_rate);
     add_number(sum, "beta1", c->beta1);

@@ -294,7 +294,7 @@ static bool check_device(const char *device, struct draft_error *err)
 static bool check_choices(const Draftd__V1__JobSpec *spec, struct draft_error *err)
 {
     static const char *const memory[] = {"auto", "fast", "low"};
-    static const char *const train[] = {"lora", "full"}, *const precision[] = {"fp32", "bf16"};
+    static const char *const train[] = {"lora", "full"}, *const precision[] = {"auto", "fp32", "bf16"};
     return check_choice(spec->train, train, COUNT(train), "spec.train", err) &&
            check_choice(spec->memory, memory, COUNT(memory), "spec.memory", err) &&
            check_choice(spec->precision, precision, COUNT(precision), "spec.precision", err) &&

@@ -15,7 +15,8 @@ enum { DRAFT_MAX_BASE_LORAS = 8 };
 enum draft_train { DRAFT_TRAIN_LORA, DRAFT_TRAIN_FULL };
 /* How much memory is given for speed (memory.c). */
 enum draft_memory { DRAFT_MEMORY_AUTO, DRAFT_MEMORY_FAST, DRAFT_MEMORY_LOW };
-enum draft_precision { DRAFT_PRECISION_FP32, DRAFT_PRECISION_BF16 };
+/* Auto: bf16 on a GPU, fp32 on the CPU. */
+enum draft_precision { DRAFT_PRECISION_AUTO, DRAFT_PRECISION_FP32, DRAFT_PRECISION_BF16 };
 
 struct draft_job_config {
     const char *model; /* a diffusers pipeline folder or a single-file checkpoint */
@@ -70,7 +71,8 @@ struct draft_job_config {
         int sampling_steps; /* 0: as in training */
     } evaluation;
 
-    enum draft_precision precision; /* of products; sums, trained weights and optimizer are fp32 */
+    /* Of products, and on a GPU of what networks keep; sums, trained weights and optimizer are fp32. */
+    enum draft_precision precision;
     bool sample_only;               /* pictures alone: no gradients, no optimizer */
     size_t memory_limit;            /* bytes the engine may count on; 0: what the machine, or its control group, has */
     const char *device;             /* NULL: "auto"; names as in backend/open.h */

@@ -126,11 +126,11 @@ static bool choose(const char *name, const char *const *names, int count, const 
 
 static bool translate_choices(const Draftd__V1__JobSpec *spec, struct draft_job_config *config, struct draft_error *err)
 {
-    static const char *const train[] = {"lora", "full"}, *const precision[] = {"fp32", "bf16"},
+    static const char *const train[] = {"lora", "full"}, *const precision[] = {"auto", "fp32", "bf16"},
                              *const memory[] = {"auto", "fast", "low"}; /* by their enums */
     int trained, precise, given;
     if (!choose(spec->train, train, 2, "spec.train", &trained, err) ||
-        !choose(spec->precision, precision, 2, "spec.precision", &precise, err) ||
+        !choose(spec->precision, precision, 3, "spec.precision", &precise, err) ||
         !choose(spec->memory, memory, 3, "spec.memory", &given, err))
         return false;
     config->train = (enum draft_train)trained;

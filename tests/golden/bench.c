@@ -24,11 +24,11 @@ bool golden_open(struct golden *t, const struct golden_options *options, const c
         t->forward_bound = 1e-4; /* tiny activations: fp32 itself is off by 1.2e-5 */
         t->gradient_bound = 1e-3;
     }
-    if (options->isa && strcmp(options->isa, "x86-64-v4-bf16") == 0) {
+    if (options->bf16 || (options->isa && strcmp(options->isa, "x86-64-v4-bf16") == 0)) {
         t->forward_bound = 3e-2;  /* 8 bits a factor: up to 1.6e-2 on these models, 3.4e-3 on a full-size UNet */
         t->gradient_bound = 2e-1; /* up to 0.12, where a gradient is a small difference */
     }
-    struct draft_backend_options how = {.threads = options->threads, .isa = options->isa};
+    struct draft_backend_options how = {.threads = options->threads, .isa = options->isa, .bf16 = options->bf16};
     const char *device = options->device ? options->device : "cpu";
     t->backend = draft_backend_open(device, NULL, &how, &draft_services, &t->error);
     if (t->backend == NULL)
@@ -38,7 +38,11 @@ bool golden_open(struct golden *t, const struct golden_options *options, const c
     t->parameters = draft_backend_arena(t->backend, "parameters", ARENA_BYTES, &t->error);
     if (t->weights == NULL || t->step == NULL || t->parameters == NULL)
         return false;
-    return draft_graph_init(&t->g, t->backend, t->step, &t->error);
+    if (!draft_graph_init(&t->g, t->backend, t->step, &t->error))
+        return false;
+    if (options->bf16 && !draft_backend_on_host(t->backend))
+        t->g.activations = DRAFT_BF16;
+    return true;
 }
 
 void golden_close(struct golden *t)

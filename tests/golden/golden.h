@@ -16,6 +16,7 @@ struct golden_options {
     const char *with;   /* companion folder: a tokenizer's or an LPIPS one, or a demo folder that holds both */
     const char *isa;    /* NULL: the best this machine has */
     const char *device; /* NULL: the CPU */
+    bool bf16;
     const char *pipeline, *reward; /* of recorded runs and pictures; NULL: the demo's */
     int threads;                   /* 0: all */
     int micro_batch;               /* of recorded runs; 0: the whole batch */

@@ -29,6 +29,7 @@ static const char USAGE[] =
     "  --device NAME    cpu (default) or cuda, over the plugin of fakes in DRAFT_CUDA_PLUGIN\n"
     "  --isa NAME       x86-64, x86-64-v3, x86-64-v4 (default: the best here) or x86-64-v4-bf16 (bounds 3e-2 and "
     "2e-1)\n"
+    "  --precision bf16 on a GPU what networks compute in, on the CPU its products (bounds as above)\n"
     "  --threads N      (default: all)\n"
     "  --micro-batch N  of recorded runs (default: the whole batch)\n"
     "  --recompute      recorded runs with gradient checkpointing\n"
@@ -283,6 +284,7 @@ enum {
     OPTION_FULL_SIZE,
     OPTION_DRAFT_PLUS,
     OPTION_DEVICE,
+    OPTION_PRECISION,
     OPTION_PICTURE
 };
 
@@ -292,6 +294,7 @@ static bool parse(int count, char **argument, struct golden_options *options, in
         {"with", required_argument, NULL, OPTION_WITH},
         {"isa", required_argument, NULL, OPTION_ISA},
         {"device", required_argument, NULL, OPTION_DEVICE},
+        {"precision", required_argument, NULL, OPTION_PRECISION},
         {"threads", required_argument, NULL, OPTION_THREADS},
         {"verbose", no_argument, NULL, OPTION_VERBOSE},
         {"draft-plus", no_argument, NULL, OPTION_DRAFT_PLUS},
@@ -310,6 +313,8 @@ static bool parse(int count, char **argument, struct golden_options *options, in
             options->isa = optarg;
         else if (option == OPTION_DEVICE)
             options->device = optarg;
+        else if (option == OPTION_PRECISION && (strcmp(optarg, "fp32") == 0 || strcmp(optarg, "bf16") == 0))
+            options->bf16 = optarg[0] == 'b';
         else if (option == OPTION_THREADS)
             options->threads = atoi(optarg);
         else if (option == OPTION_VERBOSE)

@@ -18,6 +18,7 @@ static struct draft_job_config small_job(const char *device)
     config.height = config.width = 32;
     config.micro_batch = config.global_batch = 1;
     config.device = device;
+    config.precision = DRAFT_PRECISION_FP32;
     config.threads = 2;
     return config;
 }

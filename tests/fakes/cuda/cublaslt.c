@@ -163,35 +163,44 @@ static void put(void *values, cudaDataType type, int64_t i, float value)
         ((float *)values)[i] = value;
 }
 
-/* Row or column i of a matrix, widened. */
-static void widen(const void *values, const struct layout *l, bool is_row, int64_t i, int64_t n, float *out)
+/* Row i of op(a), or column i of op(b), as every `step`th number of `out`. */
+static void widen(const void *values, const struct layout *l, bool along_rows, int64_t i, int64_t n, double *out,
+                  int64_t step)
 {
     for (int64_t k = 0; k < n; k++)
-        out[k] = get(values, l->type, is_row ? i + k * l->ld : i * l->ld + k);
+        out[k * step] = (double)get(values, l->type, along_rows ? i + k * l->ld : i * l->ld + k);
 }
+
+enum { PANEL = 8 }; /* rows whose sums go side by side */
 
 static void multiply(const struct call *call, const void *a, const void *b, void *c)
 {
     const struct layout *la = &call->a_layout, *lb = &call->b_layout, *lc = &call->c_layout;
     int64_t m = (int64_t)lc->rows, n = (int64_t)lc->columns, k = (int64_t)(call->p.trans_a ? la->rows : la->columns);
-    float *rows = malloc((size_t)((m + 1) * k + 1) * sizeof *rows), *column = rows + m * k;
-    for (int64_t i = 0; i < m; i++)
-        widen(a, la, !call->p.trans_a, i, k, rows + i * k);
-    for (int64_t j = 0; j < n; j++) {
-        widen(b, lb, call->p.trans_b, j, k, column);
-        for (int64_t i = 0; i < m; i++) {
-            double sum = 0;
+    double *panel = calloc((size_t)(PANEL + n) * (size_t)k + 1, sizeof *panel), *columns = panel + PANEL * k;
+    for (int64_t j = 0; j < n; j++)
+        widen(b, lb, call->p.trans_b, j, k, columns + j * k, 1);
+    for (int64_t first = 0; first < m; first += PANEL) {
+        int64_t rows = m - first < PANEL ? m - first : PANEL;
+        for (int64_t i = 0; i < rows; i++)
+            widen(a, la, !call->p.trans_a, first + i, k, panel + i, PANEL);
+        for (int64_t j = 0; j < n; j++) {
+            double sum[PANEL] = {0};
             for (int64_t l = 0; l < k; l++)
-                sum += (double)rows[i * k + l] * column[l];
-            float out = call->alpha * (float)sum;
-            if (call->beta != 0)
-                out += call->beta * get(c, lc->type, i + j * lc->ld);
-            if (call->p.epilogue == CUBLASLT_EPILOGUE_BIAS)
-                out += get(call->p.bias, la->type, i);
-            put(c, lc->type, i + j * lc->ld, out);
+                for (int i = 0; i < PANEL; i++)
+                    sum[i] += panel[l * PANEL + i] * columns[j * k + l];
+            for (int64_t i = 0; i < rows; i++) {
+                int64_t at = first + i + j * lc->ld;
+                float out = call->alpha * (float)sum[i];
+                if (call->beta != 0)
+                    out += call->beta * get(c, lc->type, at);
+                if (call->p.epilogue == CUBLASLT_EPILOGUE_BIAS)
+                    out += get(call->p.bias, la->type, first + i);
+                put(c, lc->type, at, out);
+            }
         }
     }
-    free(rows);
+    free(panel);
 }
 
 static void run(void *context)

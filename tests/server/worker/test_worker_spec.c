@@ -49,7 +49,7 @@ static void test_worker_spec__absent_fields_take_the_defaults(void **state)
     assert_true(draft_job_config_resolve(&c, &err));
     assert_true(c.kl_coeff == 1 && c.guidance == 7.5 && c.warmup_steps == 10 && c.reward[0].weight == 1);
     assert_int_equal(c.seed, 0);
-    assert_true(c.train == DRAFT_TRAIN_LORA && c.precision == DRAFT_PRECISION_FP32 && c.ema_decay == 0);
+    assert_true(c.train == DRAFT_TRAIN_LORA && c.precision == DRAFT_PRECISION_AUTO && c.ema_decay == 0);
     assert_int_equal(draftd_spec_checkpoint_every(&s.job), 50);
 }
 
