@@ -71,6 +71,22 @@ bool draft_backend_axpby(struct draft_backend *backend, enum draft_dtype type, i
     return draft_backend_kind(backend)->axpby(backend, type, n, alpha, a, y, accumulate, err);
 }
 
+int64_t draft_piece(int64_t n)
+{
+    const int64_t least = 16384; /* worth a thread's while */
+    int64_t piece = (n + DRAFT_PIECES - 1) / DRAFT_PIECES;
+    return piece < least ? least : piece;
+}
+
+void draft_backend_pieces(struct draft_backend *backend, int64_t n, draft_piece_work work, void *context)
+{
+    int64_t piece = draft_piece(n);
+    if (backend != NULL)
+        draft_backend_kind(backend)->pieces(backend, n, piece, work, context);
+    for (int64_t begin = 0; backend == NULL && begin < n; begin += piece)
+        work(context, begin, begin + piece < n ? begin + piece : n);
+}
+
 bool draft_backend_gradient_norm(struct draft_backend *backend, int64_t n, const float *gradient, double *norm,
                                  struct draft_error *err)
 {

@@ -40,6 +40,9 @@ struct draft_update {
     float epsilon, beta2, new1, new2; /* new: 1 - beta */
 };
 
+/* Work on numbers begin .. end-1 of an array. */
+typedef void (*draft_piece_work)(void *context, int64_t begin, int64_t end);
+
 /* What each backend fills in; the functions below say what they mean. */
 struct draft_backend_kind {
     const char *name;                         /* "cpu", "cuda" */
@@ -62,6 +65,8 @@ struct draft_backend_kind {
     bool (*approach)(struct draft_backend *backend, int64_t n, float rate, const float *target, float *x,
                      struct draft_error *err);
     bool (*exchange)(struct draft_backend *backend, int64_t n, float *a, float *b, struct draft_error *err);
+    /* NULL where values do not live in host memory */
+    void (*pieces)(struct draft_backend *backend, int64_t n, int64_t piece, draft_piece_work work, void *context);
     void (*forget)(struct draft_backend *backend, struct draft_tensor *weight);
     size_t (*prepared_bytes)(const struct draft_backend *backend);
     void (*keep)(struct draft_backend *backend, size_t bytes); /* NULL: this backend plans by itself */
@@ -118,6 +123,16 @@ bool draft_backend_fill(struct draft_backend *backend, float *at, int64_t n, flo
  * on gradients. */
 bool draft_backend_axpby(struct draft_backend *backend, enum draft_dtype type, int64_t n, float alpha, const void *a,
                          void *y, bool accumulate, struct draft_error *err);
+
+/* --- The optimizer, where values live on the host ------------------------------------------------------------------
+ */
+
+enum { DRAFT_PIECES = 64 };
+
+/* Cuts n numbers into at most DRAFT_PIECES pieces of draft_piece(n) numbers, the last one shorter, whatever the number
+ * of threads, and works on each once, on the backend's threads. `backend` NULL: on the caller's alone. */
+void draft_backend_pieces(struct draft_backend *backend, int64_t n, draft_piece_work work, void *context);
+int64_t draft_piece(int64_t n);
 
 /* --- The optimizer, where values do not live on the host: n parameters in one buffer, their gradients in another ----
  */

@@ -13,6 +13,7 @@ struct draft_adamw *draft_adamw_create(const struct draft_trained *trained, stru
     *opt = (struct draft_adamw){.count = trained->count,
                                 .param = trained->tensor,
                                 .backend = trained->backend,
+                                .threads = trained->threads,
                                 .numbers = trained->numbers,
                                 .max_norm = INFINITY};
     float **grad = draft_trained_zeros(trained, arena, err);
@@ -46,6 +47,55 @@ static double norm_on_device(struct draft_adamw *opt)
     return norm;
 }
 
+/* --- On the host: pieces of one parameter, on all threads ----------------------------------------------------------
+ */
+
+struct squares {
+    const float *g;
+    int64_t piece;
+    double sum[DRAFT_PIECES];
+};
+
+static void square_piece(void *context, int64_t begin, int64_t end)
+{
+    struct squares *squares = context;
+    double sum = 0;
+    for (int64_t k = begin; k < end; k++)
+        sum += (double)squares->g[k] * squares->g[k];
+    squares->sum[begin / squares->piece] = sum;
+}
+
+struct scaling {
+    double factor;
+    float *g;
+};
+
+static void scale_piece(void *context, int64_t begin, int64_t end)
+{
+    const struct scaling *scaling = context;
+    for (int64_t k = begin; k < end; k++)
+        scaling->g[k] = (float)(scaling->g[k] * scaling->factor);
+}
+
+struct updating {
+    struct draft_update by;
+    const float *g;
+    float *x, *m, *v;
+};
+
+static void update_piece(void *context, int64_t begin, int64_t end)
+{
+    const struct updating *u = context;
+    const struct draft_update *by = &u->by;
+    const float *g = u->g;
+    float *x = u->x, *m = u->m, *v = u->v;
+    for (int64_t k = begin; k < end; k++) {
+        m[k] += by->new1 * (g[k] - m[k]);
+        v[k] = by->beta2 * v[k] + by->new2 * g[k] * g[k];
+        x[k] = x[k] * by->keep - by->step * m[k] / (sqrtf(v[k]) / by->root2 + by->epsilon);
+    }
+}
+
 double draft_adamw_grad_norm(struct draft_adamw *opt)
 {
     if (opt->backend && opt->count > 0)
@@ -54,25 +104,24 @@ double draft_adamw_grad_norm(struct draft_adamw *opt)
     for (int i = 0; i < opt->count; i++) {
         const struct draft_tensor *p = opt->param[i];
         int64_t n = p->grad_written ? draft_tensor_count(p) : 0;
-        const float *g = p->grad;
-        for (int64_t k = 0; k < n; k++)
-            sum += (double)g[k] * g[k];
+        struct squares squares = {.g = p->grad, .piece = draft_piece(n)};
+        draft_backend_pieces(opt->threads, n, square_piece, &squares);
+        for (int k = 0; k < DRAFT_PIECES; k++)
+            sum += squares.sum[k];
     }
     return sqrt(sum);
 }
 
 void draft_adamw_clip(struct draft_adamw *opt, double norm, double max_norm)
 {
-    double factor = max_norm / (norm + 1e-6);
+    struct scaling scaling = {.factor = max_norm / (norm + 1e-6)};
     opt->max_norm = max_norm;
-    if (factor >= 1 || opt->backend)
+    if (scaling.factor >= 1 || opt->backend)
         return;
     for (int i = 0; i < opt->count; i++) {
         struct draft_tensor *p = opt->param[i];
-        int64_t n = p->grad_written ? draft_tensor_count(p) : 0;
-        float *g = p->grad;
-        for (int64_t k = 0; k < n; k++)
-            g[k] = (float)(g[k] * factor);
+        scaling.g = p->grad;
+        draft_backend_pieces(opt->threads, p->grad_written ? draft_tensor_count(p) : 0, scale_piece, &scaling);
     }
 }
 
@@ -85,24 +134,17 @@ void draft_adamw_step(struct draft_adamw *opt, const struct draft_adamw_options 
     float step = (float)(o->learning_rate / correction1);
     float root2 = (float)sqrt(correction2), epsilon = (float)o->epsilon;
     float beta2 = (float)o->beta2, new1 = (float)(1 - o->beta1), new2 = (float)(1 - o->beta2);
+    const struct draft_update by = {opt->max_norm, keep, step, root2, epsilon, beta2, new1, new2};
     if (opt->backend && opt->count > 0) {
-        const struct draft_update update = {opt->max_norm, keep, step, root2, epsilon, beta2, new1, new2};
-        draft_backend_adamw(opt->backend, opt->numbers, &update, opt->param[0]->grad, draft_f32(opt->param[0]),
-                            opt->m[0], opt->v[0], &opt->error);
+        draft_backend_adamw(opt->backend, opt->numbers, &by, opt->param[0]->grad, draft_f32(opt->param[0]), opt->m[0],
+                            opt->v[0], &opt->error);
         return;
     }
     for (int i = 0; i < opt->count; i++) {
         struct draft_tensor *p = opt->param[i];
-        if (!p->grad_written)
-            continue; /* as torch: a parameter without a gradient is left alone */
-        float *x = draft_f32(p), *m = opt->m[i], *v = opt->v[i];
-        const float *g = p->grad;
-        int64_t n = draft_tensor_count(p);
-        for (int64_t k = 0; k < n; k++) {
-            m[k] += new1 * (g[k] - m[k]);
-            v[k] = beta2 * v[k] + new2 * g[k] * g[k];
-            x[k] = x[k] * keep - step * m[k] / (sqrtf(v[k]) / root2 + epsilon);
-        }
+        struct updating updating = {by, p->grad, draft_f32(p), opt->m[i], opt->v[i]};
+        if (p->grad_written) /* as torch: a parameter without a gradient is left alone */
+            draft_backend_pieces(opt->threads, draft_tensor_count(p), update_piece, &updating);
     }
 }
 

@@ -2,7 +2,7 @@
  * AdamW (Loshchilov & Hutter 2019) on the trained parameters, as torch.optim.AdamW computes it: decoupled decay,
  * bias correction, epsilon added after the square root. Also the global gradient norm and its clipping.
  *
- * Ownership: gradients and moments live in the arena given; they are the parameters' grad buffers too. Thread: one.
+ * Ownership: gradients and moments live in the arena given; they are the parameters' grad buffers too. Thread: one caller.
  */
 #ifndef DRAFT_TRAIN_ADAMW_H
 #define DRAFT_TRAIN_ADAMW_H
@@ -16,6 +16,7 @@ struct draft_adamw {
     float **m, **v;                /* first and second moments, shapes as param's */
     int64_t updates;               /* Adam's t: steps that were not skipped */
     struct draft_backend *backend; /* NULL: on the host */
+    struct draft_backend *threads; /* the host's; NULL: the caller's alone. The same numbers for any number of them */
     int64_t numbers;               /* else: of all, each one's padding included; they begin at those of param[0] */
     double max_norm;               /* to clip to with the next step */
     struct draft_error error;      /* of the device; asked after a step */
@@ -34,6 +35,7 @@ void draft_adamw_clip(struct draft_adamw *opt, double norm, double max_norm);
 struct draft_adamw_options {
     double learning_rate, beta1, beta2, epsilon, weight_decay;
 };
+/* What the backend keeps of the old values is the caller's to have forgotten (draft_backend_forget). */
 void draft_adamw_step(struct draft_adamw *opt, const struct draft_adamw_options *options);
 
 /* NeMo's warm-up, then constant: lr * min(1, (step + 1) / (warmup + 1)), step from 0. */

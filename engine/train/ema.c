@@ -29,6 +29,19 @@ struct draft_ema *draft_ema_create(const struct draft_trained *trained, double d
     return ema;
 }
 
+struct follow {
+    float rest;
+    const float *x;
+    float *average;
+};
+
+static void follow_piece(void *context, int64_t begin, int64_t end)
+{
+    const struct follow *f = context;
+    for (int64_t k = begin; k < end; k++)
+        f->average[k] -= f->rest * (f->average[k] - f->x[k]);
+}
+
 bool draft_ema_update(struct draft_ema *ema, struct draft_error *err)
 {
     float rest = (float)(1 - ema->decay);
@@ -36,11 +49,8 @@ bool draft_ema_update(struct draft_ema *ema, struct draft_error *err)
         return approach(ema, rest, err);
     for (int i = 0; i < ema->of->count; i++) {
         const struct draft_tensor *p = ema->of->tensor[i];
-        const float *x = draft_f32(p);
-        float *average = ema->average[i];
-        int64_t n = draft_tensor_count(p);
-        for (int64_t k = 0; k < n; k++)
-            average[k] -= rest * (average[k] - x[k]);
+        struct follow follow = {rest, draft_f32(p), ema->average[i]};
+        draft_backend_pieces(ema->of->threads, draft_tensor_count(p), follow_piece, &follow);
     }
     return true;
 }

@@ -125,6 +125,7 @@ bool draft_trained_move(struct draft_trained *trained, struct draft_backend *bac
     bool ok = true, on_host = draft_backend_on_host(backend);
     trained->backend = on_host ? NULL : backend;
     trained->values = on_host ? NULL : values;
+    trained->threads = on_host ? backend : NULL;
     size_t before = on_host ? 0 : draft_arena_live(values);
     for (int i = 0; ok && i < trained->count; i++)
         ok = on_host ? draft_weight_materialize(trained->tensor[i], err) : send(trained, trained->tensor[i], err);

@@ -19,6 +19,7 @@ struct draft_trained {
     struct draft_backend *backend; /* NULL: values are on the host */
     struct draft_arena *values;    /* else: where they are, and all arrays beside them */
     int64_t numbers;               /* else: of all from tensor[0]'s on, the padding behind each one included */
+    struct draft_backend *threads; /* whose threads work on values on the host; NULL: the caller's alone */
 };
 
 /* down, up, down, up ... in the adapter's order. */

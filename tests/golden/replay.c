@@ -230,6 +230,8 @@ static bool run_step(struct replay *r, int step, int last)
             compare_gradients(r, step, step == 0);
         draft_adamw_clip(r->opt, norm, r->clip);
         draft_adamw_step(r->opt, &(struct draft_adamw_options){r->lr, 0.9, 0.999, 1e-8, r->decay});
+        for (int i = 0; i < r->trained.count; i++)
+            draft_backend_forget(t->backend, r->trained.tensor[i]);
         if (r->ema != NULL)
             draft_ema_update(r->ema, &t->error);
     }

@@ -28,6 +28,7 @@ static bool axpby(struct draft_backend *backend, enum draft_dtype type, int64_t 
 static const struct draft_backend_kind CPU = {.name = "cpu",
                                               .destroy = destroy,
                                               .axpby = axpby,
+                                              .pieces = draft_parallel_range,
                                               .forget = draft_prepared_forget,
                                               .prepared_bytes = draft_prepared_bytes,
                                               .keep = draft_prepared_keep};

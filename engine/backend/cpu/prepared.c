@@ -1,5 +1,5 @@
 /*
- * The packed forms of frozen weights: which are kept, and the table of those.
+ * The packed forms of weights: which are kept, and the table of those.
  *
  * tensor->prepared is not an address but the number under which this backend keeps the weight's forms: a tensor may
  * outlive the backend, or die before it, in any order.
@@ -18,6 +18,9 @@
  *   its backward panels                2.4 GB                                                > kept up to backend->keep
  *   VAE, text encoder, CLIP-H tower    0.2 + 0.5 + 2.5 GB, and as much for the backward pass /
  *
+ * Forms of the UNet's weights when they are trained are kept too, as far as backend->keep goes: from one update, whose
+ * maker calls draft_backend_forget(), to the next, for all of the steps between.
+ *
  * Which of them are kept changes no number: a form is the same whoever asks for it.
  */
 #include <assert.h>
@@ -31,6 +34,7 @@
 struct forms {
     void *form[DRAFT_FORMS];
     size_t bytes[DRAFT_FORMS];
+    bool needed[DRAFT_FORMS]; /* is_needed() when it was made */
     bool used;
 };
 
@@ -55,19 +59,20 @@ struct draft_prepared_table *draft_prepared_create(struct draft_error *err)
 
 static char counted; /* stands for every form on a dry backend: nobody looks behind the address */
 
+/* A trained weight is in memory as it is: its forms only save time. */
 static bool is_needed(const struct draft_tensor *w, enum draft_form form)
 {
-    return w->every_step && (form == DRAFT_FORM_ROWS || form == DRAFT_FORM_FORWARD || form == DRAFT_FORM_FORWARD_PAIRS);
+    return w->every_step && !w->needs_grad &&
+           (form == DRAFT_FORM_ROWS || form == DRAFT_FORM_FORWARD || form == DRAFT_FORM_FORWARD_PAIRS);
 }
 
-static void release(struct draft_prepared_table *table, const struct draft_tensor *w, struct forms *forms)
+static void release(struct draft_prepared_table *table, struct forms *forms)
 {
     for (int i = 0; i < DRAFT_FORMS; i++) {
         if (forms->form[i] != &counted)
             free(forms->form[i]);
         table->bytes -= forms->bytes[i];
-        if (w && !is_needed(w, (enum draft_form)i))
-            table->optional -= forms->bytes[i];
+        table->optional -= forms->needed[i] ? 0 : forms->bytes[i];
     }
     *forms = (struct forms){0};
 }
@@ -77,7 +82,7 @@ void draft_prepared_destroy(struct draft_prepared_table *table)
     if (!table)
         return;
     for (uint32_t i = 0; i < table->count; i++)
-        release(table, NULL, &table->entry[i]);
+        release(table, &table->entry[i]);
     free(table->entry);
     free(table);
 }
@@ -121,7 +126,7 @@ bool draft_prepared_keeps(const struct draft_backend *backend, const struct draf
                           size_t bytes)
 {
     const struct draft_prepared_table *table = backend->prepared;
-    if (w->needs_grad)
+    if (w->needs_grad && !w->every_step) /* whoever changes a trained weight of every step says so; others need not */
         return false;
     if (is_needed(w, form) || draft_prepared_has(backend, w, form))
         return true;
@@ -165,7 +170,8 @@ const void *draft_prepared_get(struct draft_backend *backend, struct draft_tenso
         forms->form[recipe->form] = memory;
         forms->bytes[recipe->form] = recipe->bytes;
         table->bytes += recipe->bytes;
-        table->optional += is_needed(w, recipe->form) ? 0 : recipe->bytes;
+        forms->needed[recipe->form] = is_needed(w, recipe->form);
+        table->optional += forms->needed[recipe->form] ? 0 : recipe->bytes;
     }
     assert(forms->bytes[recipe->form] == recipe->bytes);
     return forms->form[recipe->form];
@@ -183,7 +189,7 @@ void draft_prepared_forget(struct draft_backend *backend, struct draft_tensor *w
 {
     struct forms *forms = find(backend->prepared, weight);
     if (forms) {
-        release(backend->prepared, weight, forms);
+        release(backend->prepared, forms);
         forms->used = true; /* the number stays the weight's */
     }
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "train/adamw.h"
+#include "train/ema.h"
 
 struct fixture {
     struct draft_arena *arena;
@@ -118,6 +119,57 @@ static void test_adamw__warms_up_as_nemo_does(void **state)
     assert_true(draft_warmup(0.5, 0, 0) == 0.5);
 }
 
+/* Three updates of two matrices of several pieces, the last of them shorter: values, average and norm. */
+static void run_updates(int threads, float *values, float *average, double *norm)
+{
+    enum { SIDE = 301, RANK = 130, UPDATES = 3 };
+    struct draft_error err = {0};
+    struct draft_backend_options options = {.threads = threads};
+    struct draft_backend *backend = threads > 0 ? draft_backend_create_cpu(&options, &err) : NULL;
+    struct draft_arena *arena = draft_arena_create("updates", 64 << 20, &err);
+    struct draft_adapter *adapter = draft_adapter_create(arena, RANK, RANK, 0, &err);
+    struct draft_trained trained;
+    assert_non_null(draft_adapter_add(adapter, "module", SIDE, SIDE, &err));
+    assert_true(draft_trained_adapter(&trained, adapter, arena, &err));
+    assert_true(threads == 0 || draft_trained_move(&trained, backend, NULL, &err));
+    struct draft_adamw *opt = draft_adamw_create(&trained, arena, &err);
+    struct draft_ema *ema = draft_ema_create(&trained, 0.75, arena, &err);
+    for (int update = 0; update < UPDATES; update++) {
+        for (int i = 0; i < trained.count; i++) {
+            float *g = draft_grad_f32(trained.tensor[i]);
+            for (int k = 0; k < SIDE * RANK; k++)
+                g[k] = sinf((float)(k * (i + 1) + update));
+            trained.tensor[i]->grad_written = true;
+        }
+        *norm = draft_adamw_grad_norm(opt);
+        draft_adamw_clip(opt, *norm, 1);
+        draft_adamw_step(opt, &(struct draft_adamw_options){0.01, 0.9, 0.99, 1e-8, 0.1});
+        assert_true(draft_ema_update(ema, &err));
+    }
+    for (int i = 0; i < 2; i++) {
+        memcpy(values + (ptrdiff_t)i * SIDE * RANK, draft_f32(trained.tensor[i]), SIDE * RANK * sizeof(float));
+        memcpy(average + (ptrdiff_t)i * SIDE * RANK, ema->average[i], SIDE * RANK * sizeof(float));
+    }
+    draft_arena_destroy(arena);
+    draft_backend_destroy(backend);
+}
+
+static void test_adamw__is_the_same_on_any_number_of_threads(void **state)
+{
+    (void)state;
+    enum { NUMBERS = 2 * 301 * 130 };
+    static float values[2][NUMBERS], average[2][NUMBERS];
+    double norm[2];
+    run_updates(0, values[0], average[0], &norm[0]);
+    assert_true(norm[0] > 100 && values[0][NUMBERS - 1] != 0 && average[0][NUMBERS - 1] != values[0][NUMBERS - 1]);
+    for (int threads = 1; threads <= 3; threads++) {
+        run_updates(threads, values[1], average[1], &norm[1]);
+        assert_true(norm[0] == norm[1]);
+        assert_memory_equal(values[0], values[1], sizeof values[0]);
+        assert_memory_equal(average[0], average[1], sizeof average[0]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +178,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_adamw__clips_the_norm_over_all_tensors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_adamw__the_norm_shows_what_is_not_finite, setup, teardown),
         cmocka_unit_test(test_adamw__warms_up_as_nemo_does),
+        cmocka_unit_test(test_adamw__is_the_same_on_any_number_of_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
