@@ -17,8 +17,9 @@ const struct draft_services *draft_cuda_services_of(const struct draft_backend *
 
 /* An address of one of the backend's arenas. */
 bool draft_cuda_is_device(const struct draft_backend *backend, const void *address);
-/* A frozen weight's values on the device as F32 or BF16, copied there at first use: one copy for each type asked for.
- * NULL: err is set. */
+/* A weight's values on the device as F32 or BF16, copied there at first use: one copy for each type asked for. A trained
+ * weight, whose F32 values are on the device, has its BF16 copy made there, and made anew in its place when it is
+ * forgotten: its address never changes. NULL: err is set. */
 const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor *w, enum draft_dtype type,
                               struct draft_error *err);
 /* The device's copy of these bytes. NULL: err is set. */

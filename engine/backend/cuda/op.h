@@ -40,17 +40,18 @@ static inline void *draft_at(void *values, enum draft_dtype type, int64_t elemen
     return static_cast<char *>(values) + elements * int64_t(draft_size(type));
 }
 
-/* Where the device finds x's values as `type`: an activation's own, a frozen weight's copy. A trained weight (F32) that
- * is asked for as BF16 is converted into the step arena: take a mark before, release it after. NULL for an absent
- * input, and when the graph has failed. */
+/* Where the device finds x's values as `type`: an activation's own, a weight's copy. An F32 tensor of the device without
+ * a name that is asked for as BF16 is converted into the step arena: take a mark before, release it after. NULL for an
+ * absent input, and when the graph has failed. */
 static inline const void *draft_on_device(struct draft_graph *g, struct draft_tensor *x, enum draft_dtype type)
 {
     if (x == NULL || !draft_graph_ok(g))
         return NULL;
-    if (!draft_cuda_is_device(g->backend, x->data))
-        return draft_cuda_weight(g->backend, x, type, &g->error);
-    if (x->dtype == type)
+    const bool is_device = draft_cuda_is_device(g->backend, x->data);
+    if (is_device && x->dtype == type)
         return x->data;
+    if (!is_device || x->name)
+        return draft_cuda_weight(g->backend, x, type, &g->error);
     assert(x->dtype == DRAFT_F32 && type == DRAFT_BF16);
     const int64_t n = draft_tensor_count(x);
     void *converted = draft_temporary(g, size_t(n) * draft_size(type));

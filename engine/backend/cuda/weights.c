@@ -1,6 +1,6 @@
 /*
- * Copies on the device of what the host owns: frozen weights, found by the number in tensor->prepared (a tensor may
- * outlive the backend, or die before it), and constants, found by their bytes.
+ * Copies on the device of what the host owns, and the BF16 copies of trained weights: weights are found by the number in
+ * tensor->prepared (a tensor may outlive the backend, or die before it), constants by their bytes.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -92,6 +92,13 @@ static void narrow(float *values, int64_t n)
     }
 }
 
+/* From the F32 values of a trained weight. */
+static void narrow_on_device(struct draft_backend *backend, const struct draft_tensor *w, void *to)
+{
+    draft_cuda_convert(backend->stream, DRAFT_F32, DRAFT_BF16, draft_tensor_count(w), w->data,
+                       (struct draft_cuda_gradient){to, false});
+}
+
 /* Rows go by way of a buffer: the file may have them in another type and order, and need not fit into memory twice. */
 static bool fill(struct draft_backend *backend, const struct draft_tensor *w, int form, char *to,
                  struct draft_error *err)
@@ -99,6 +106,10 @@ static bool fill(struct draft_backend *backend, const struct draft_tensor *w, in
     enum { BUFFER = 16 << 20 };
     if (draft_backend_is_dry(backend))
         return true;
+    if (draft_cuda_is_device(backend, w->data)) {
+        narrow_on_device(backend, w, to);
+        return draft_cuda_launched("copying a trained weight", err);
+    }
     int64_t rows = w->rank > 0 ? w->dim[0] : 1, row = rows > 0 ? draft_tensor_count(w) / rows : 0;
     size_t row_bytes = (size_t)row * sizeof(float);
     int64_t some = row_bytes > 0 && row_bytes < BUFFER ? (int64_t)(BUFFER / row_bytes) : 1;
@@ -146,6 +157,11 @@ const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor
 void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor *w)
 {
     struct copy *copy = find(backend->weights, w);
+    if (copy != NULL && draft_cuda_is_device(backend, w->data)) {
+        if (copy->form[AS_BF16] != NULL)
+            narrow_on_device(backend, w, copy->form[AS_BF16]);
+        return;
+    }
     for (int form = 0; copy != NULL && form < FORMS; form++) {
         if (copy->form[form] == NULL)
             continue;
