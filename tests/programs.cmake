@@ -70,6 +70,8 @@ if(TARGET draft_cuda_host)
     ${golden}/clip_h ${golden}/lpips.safetensors ${golden}/resize_bicubic_antialias.safetensors
     ${golden}/samplers.safetensors)
   add_test(NAME cuda-host.golden-sd15 COMMAND golden_check --device cuda ${golden}/unet_sd15)
-  set_tests_properties(cuda-host.golden cuda-host.golden-sd15 PROPERTIES TIMEOUT 600
+  add_test(NAME cuda-host.golden-bf16 COMMAND golden_check --device cuda --precision bf16 ${golden}/unet_demo
+    ${golden}/vae ${golden}/clip_l ${golden}/clip_h ${golden}/lpips.safetensors)
+  set_tests_properties(cuda-host.golden cuda-host.golden-sd15 cuda-host.golden-bf16 PROPERTIES TIMEOUT 600
     ENVIRONMENT "DRAFT_CUDA_CACHE=;DRAFT_CUDA_PLUGIN=$<TARGET_FILE:draft_cuda_host>" LABELS "engine;golden;cuda-host;slow")
 endif()

@@ -10,6 +10,9 @@
  *   - frozen: each input in turn needs no gradient and gets no buffer; the others' gradients are checked again, since a
  *     frozen weight may take another way through the backend.
  * Tolerances are relative to the largest reference value of a tensor, or to 0.01 where all are smaller.
+ *
+ * With TEST_PRECISION=bf16 (on a backend that has it) all inputs are numbers that BF16 has, activations are given and
+ * their gradients taken in BF16, and both tolerances are BF16's.
  */
 #ifndef TESTS_ENGINE_OPS_OP_CASE_H
 #define TESTS_ENGINE_OPS_OP_CASE_H
@@ -27,6 +30,7 @@
 
 #include "backend/open.h"
 #include "ops/op.h"
+#include "tensor/half.h"
 
 struct op_case {
     struct draft_tensor *in[DRAFT_MAX_INPUTS]; /* leaves; NULL for an absent one */
@@ -35,7 +39,10 @@ struct op_case {
     void (*twin)(const struct op_case *c, const double *const *x, double *y);
     const void *context;
     double forward, gradient; /* tolerances; 0: 1e-6 and 1e-5 */
+    unsigned weights;         /* bit i: in[i] is F32 whatever activations are */
 };
+
+static const double OP_BF16 = 2e-2; /* tolerance of both */
 
 struct op_test {
     struct draft_backend *backend;
@@ -59,6 +66,9 @@ static inline int op_setup(void **state)
         print_error("%s\n", err.message);
         return -1;
     }
+    const char *precision = getenv("TEST_PRECISION");
+    if (precision != NULL && strcmp(precision, "bf16") == 0)
+        t->g.activations = DRAFT_BF16;
     *state = t;
     return 0;
 }
@@ -171,11 +181,35 @@ static inline void op_poison(struct op_test *t)
     draft_arena_release(t->arena, mark);
 }
 
+/* in[i], or `x` in its place, as the op is to read it. */
+static inline struct draft_tensor *op_input(struct op_test *t, const struct op_case *c, int i, struct draft_tensor *x)
+{
+    bool is_activation = x != NULL && x->dtype == DRAFT_F32 && !(c->weights >> i & 1);
+    return is_activation ? draft_convert(&t->g, x, t->g.activations) : x;
+}
+
+/* The op on these inputs; its result in F32. */
+static inline struct draft_tensor *op_run(struct op_test *t, const struct op_case *c, struct draft_tensor *const *in)
+{
+    struct draft_tensor *read[DRAFT_MAX_INPUTS];
+    for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
+        read[i] = op_input(t, c, i, in[i]);
+    return draft_convert(&t->g, c->run(&t->g, read, c->context), DRAFT_F32);
+}
+
+/* Of each input that needs a gradient, an activation equal to it. */
+static inline void op_activations(struct op_test *t, const struct op_case *c, const struct op_expected *e,
+                                  struct draft_tensor **activation)
+{
+    for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
+        activation[i] = e->x[i] != NULL ? op_input(t, c, i, draft_axpby(&t->g, 1, c->in[i], 0, NULL)) : c->in[i];
+}
+
 /* One recorded run and its backward pass; the leaves hold their gradients until the next reset. */
 static inline void op_backward(struct op_test *t, const struct op_case *c, const float *seed)
 {
     op_poison(t);
-    struct draft_tensor *y = c->run(&t->g, c->in, c->context);
+    struct draft_tensor *y = op_run(t, c, c->in);
     assert_ok(t);
     assert_true(draft_graph_backward(&t->g, y, seed) || (assert_ok(t), false));
 }
@@ -245,16 +279,15 @@ static inline void op_check_accumulate(struct op_test *t, const struct op_case *
     struct draft_graph *g = &t->g;
     struct draft_tensor *activation[DRAFT_MAX_INPUTS] = {0};
     op_poison(t);
-    for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
-        activation[i] = e->x[i] != NULL ? draft_axpby(g, 1, c->in[i], 0, NULL) : c->in[i];
-    struct draft_tensor *root = c->run(g, activation, c->context);
+    op_activations(t, c, e, activation);
+    struct draft_tensor *root = op_run(t, c, activation);
     assert_ok(t);
     root = draft_reshape(g, root, 1, &(int64_t){draft_tensor_count(root)});
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
         if (e->x[i] != NULL) {
             struct draft_tensor *flat =
                 draft_reshape(g, activation[i], 1, &(int64_t){draft_tensor_count(activation[i])});
-            root = draft_concat_batch(g, root, flat);
+            root = draft_concat_batch(g, root, draft_convert(g, flat, DRAFT_F32));
         }
     assert_true(draft_graph_backward(g, root, seed) || (assert_ok(t), false));
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
@@ -274,9 +307,8 @@ static inline void op_check_activation(struct op_test *t, const struct op_case *
 {
     struct draft_tensor *activation[DRAFT_MAX_INPUTS] = {0};
     op_poison(t);
-    for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
-        activation[i] = e->x[i] != NULL ? draft_axpby(&t->g, 1, c->in[i], 0, NULL) : c->in[i];
-    struct draft_tensor *y = c->run(&t->g, activation, c->context);
+    op_activations(t, c, e, activation);
+    struct draft_tensor *y = op_run(t, c, activation);
     assert_ok(t);
     assert_true(draft_graph_backward(&t->g, y, e->seed) || (assert_ok(t), false));
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
@@ -311,15 +343,27 @@ static inline void op_check_frozen(struct op_test *t, const struct op_case *c, c
     }
 }
 
+/* To numbers that BF16 has. */
+static inline void op_round(struct draft_tensor *x)
+{
+    for (int64_t i = 0; x != NULL && x->dtype == DRAFT_F32 && i < draft_tensor_count(x); i++)
+        draft_f32(x)[i] = draft_bf16_to_f32(draft_f32_to_bf16(draft_f32(x)[i]));
+}
+
 static inline void check_op(struct op_test *t, const struct op_case *c)
 {
     double forward = c->forward > 0 ? c->forward : 1e-6, gradient = c->gradient > 0 ? c->gradient : 1e-5;
     struct draft_mark mark = draft_graph_mark(&t->g);
     struct op_expected e = {0};
+    if (t->g.activations == DRAFT_BF16) {
+        forward = gradient = OP_BF16;
+        for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
+            op_round(c->in[i]);
+    }
 
     bool was = draft_no_grad(&t->g);
     op_poison(t);
-    struct draft_tensor *y = c->run(&t->g, c->in, c->context);
+    struct draft_tensor *y = op_run(t, c, c->in);
     t->g.recording = was;
     assert_ok(t);
     assert_false(y->needs_grad);

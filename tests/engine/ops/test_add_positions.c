@@ -1,5 +1,7 @@
 #include "op_case.h"
 
+enum { WEIGHTS = 1 << 1 }; /* bits of inputs that are F32 always */
+
 static struct draft_tensor *run(struct draft_graph *g, struct draft_tensor *const *in, const void *context)
 {
     (void)context;
@@ -16,13 +18,15 @@ static void twin(const struct op_case *c, const double *const *x, double *y)
 static void test_add_positions__equals_its_double_twin(void **state)
 {
     struct op_test *t = *state;
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 3, 5, 7), GIVEN(t, 5, 7)}, .run = run, .twin = twin});
+    check_op(
+        t, &(struct op_case){.in = {GIVEN(t, 3, 5, 7), GIVEN(t, 5, 7)}, .run = run, .weights = WEIGHTS, .twin = twin});
 }
 
 static void test_add_positions__leaves_the_unread_rows_without_gradient(void **state)
 {
     struct op_test *t = *state;
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 2, 3, 5), GIVEN(t, 8, 5)}, .run = run, .twin = twin});
+    check_op(
+        t, &(struct op_case){.in = {GIVEN(t, 2, 3, 5), GIVEN(t, 8, 5)}, .run = run, .weights = WEIGHTS, .twin = twin});
 }
 
 static void test_add_positions__refuses_a_table_that_is_too_short(void **state)

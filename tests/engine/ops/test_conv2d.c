@@ -1,6 +1,7 @@
 #include "op_case.h"
 
 enum { X, W, B };
+enum { WEIGHTS = 1 << W | 1 << B }; /* bits of inputs that are F32 always */
 
 static struct draft_tensor *run(struct draft_graph *g, struct draft_tensor *const *in, const void *context)
 {
@@ -36,6 +37,7 @@ static void test_conv2d__equals_its_double_twin_on_odd_sizes(void **state)
     struct op_test *t = *state;
     check_op(t, &(struct op_case){.in = {GIVEN(t, 2, 5, 7, 3), GIVEN(t, 5, 3, 3, 3), GIVEN(t, 5)},
                                   .run = run,
+                                  .weights = WEIGHTS,
                                   .twin = twin,
                                   .context = &same});
 }
@@ -46,6 +48,7 @@ static void test_conv2d__equals_its_double_twin_where_tiles_fit(void **state)
     struct op_test *t = *state;
     check_op(t, &(struct op_case){.in = {GIVEN(t, 1, 8, 4, 17), GIVEN(t, 16, 3, 3, 17), GIVEN(t, 16)},
                                   .run = run,
+                                  .weights = WEIGHTS,
                                   .twin = twin,
                                   .context = &same,
                                   .forward = 5e-6,
@@ -56,9 +59,11 @@ static void test_conv2d__halves_with_the_padding_of_the_vae_encoder(void **state
 {
     struct op_test *t = *state;
     static const struct draft_conv2d_args down = {2, 0, 0, 1, 1};
-    check_op(t,
-             &(struct op_case){
-                 .in = {GIVEN(t, 1, 6, 8, 4), GIVEN(t, 3, 3, 3, 4), NULL}, .run = run, .twin = twin, .context = &down});
+    check_op(t, &(struct op_case){.in = {GIVEN(t, 1, 6, 8, 4), GIVEN(t, 3, 3, 3, 4), NULL},
+                                  .run = run,
+                                  .weights = WEIGHTS,
+                                  .twin = twin,
+                                  .context = &down});
 }
 
 static void test_conv2d__halves_with_the_padding_of_the_unet(void **state)
@@ -67,6 +72,7 @@ static void test_conv2d__halves_with_the_padding_of_the_unet(void **state)
     static const struct draft_conv2d_args down = {2, 1, 1, 1, 1};
     check_op(t, &(struct op_case){.in = {GIVEN(t, 2, 7, 5, 4), GIVEN(t, 6, 3, 3, 4), GIVEN(t, 6)},
                                   .run = run,
+                                  .weights = WEIGHTS,
                                   .twin = twin,
                                   .context = &down});
 }
@@ -77,6 +83,7 @@ static void test_conv2d__cuts_patches_without_overlap(void **state)
     static const struct draft_conv2d_args patches = {.stride = 4};
     check_op(t, &(struct op_case){.in = {GIVEN(t, 1, 8, 12, 3), GIVEN(t, 7, 4, 4, 3), NULL},
                                   .run = run,
+                                  .weights = WEIGHTS,
                                   .twin = twin,
                                   .context = &patches});
 }
@@ -87,6 +94,7 @@ static void test_conv2d__does_a_large_kernel_with_uneven_padding(void **state)
     static const struct draft_conv2d_args args = {3, 2, 1, 0, 4};
     check_op(t, &(struct op_case){.in = {GIVEN(t, 1, 9, 6, 2), GIVEN(t, 3, 5, 4, 2), GIVEN(t, 3)},
                                   .run = run,
+                                  .weights = WEIGHTS,
                                   .twin = twin,
                                   .context = &args});
 }

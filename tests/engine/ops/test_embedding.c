@@ -1,5 +1,7 @@
 #include "op_case.h"
 
+enum { WEIGHTS = 1 << 0 }; /* bits of inputs that are F32 always */
+
 static struct draft_tensor *run(struct draft_graph *g, struct draft_tensor *const *in, const void *context)
 {
     (void)context;
@@ -26,7 +28,7 @@ static void test_embedding__equals_its_double_twin(void **state)
 {
     struct op_test *t = *state;
     struct draft_tensor *ids = given_ids(t, 2, 4, (int32_t[]){3, 0, 3, 6, 6, 6, 1, 0});
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 7, 5), ids}, .run = run, .twin = twin});
+    check_op(t, &(struct op_case){.in = {GIVEN(t, 7, 5), ids}, .run = run, .weights = WEIGHTS, .twin = twin});
 }
 
 static void test_embedding__refuses_an_id_outside_the_table(void **state)

@@ -1,6 +1,7 @@
 #include "op_case.h"
 
 enum { X, GAMMA, BETA };
+enum { WEIGHTS = 1 << GAMMA | 1 << BETA }; /* bits of inputs that are F32 always */
 
 struct settings {
     int groups;
@@ -40,6 +41,7 @@ static void test_group_norm__equals_its_double_twin_on_an_image(void **state)
     struct op_test *t = *state;
     check_op(t, &(struct op_case){.in = {GIVEN(t, 2, 5, 3, 12), GIVEN(t, 12), GIVEN(t, 12)},
                                   .run = run,
+                                  .weights = WEIGHTS,
                                   .twin = twin,
                                   .context = &(struct settings){4, 1e-5f, false}});
 }
@@ -49,6 +51,7 @@ static void test_group_norm__puts_silu_on_top(void **state)
     struct op_test *t = *state;
     check_op(t, &(struct op_case){.in = {GIVEN(t, 2, 3, 5, 10), GIVEN(t, 10), GIVEN(t, 10)},
                                   .run = run,
+                                  .weights = WEIGHTS,
                                   .twin = twin,
                                   .context = &(struct settings){2, 1e-6f, true}});
 }
@@ -58,6 +61,7 @@ static void test_group_norm__takes_a_sequence_and_one_channel_a_group(void **sta
     struct op_test *t = *state;
     check_op(t, &(struct op_case){.in = {GIVEN(t, 1, 70, 3), GIVEN(t, 3), GIVEN(t, 3)},
                                   .run = run,
+                                  .weights = WEIGHTS,
                                   .twin = twin,
                                   .context = &(struct settings){3, 1e-5f, true}});
 }
@@ -71,6 +75,7 @@ static void test_group_norm__keeps_its_digits_far_from_zero(void **state)
         draft_f32(x)[i] = 1 + draft_f32(x)[i] / 64;
     check_op(t, &(struct op_case){.in = {x, GIVEN(t, 8), GIVEN(t, 8)},
                                   .run = run,
+                                  .weights = WEIGHTS,
                                   .twin = twin,
                                   .context = &(struct settings){2, 1e-6f, false},
                                   .forward = 1e-5,

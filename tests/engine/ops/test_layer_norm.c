@@ -1,6 +1,7 @@
 #include "op_case.h"
 
 enum { X, GAMMA, BETA };
+enum { WEIGHTS = 1 << GAMMA | 1 << BETA }; /* bits of inputs that are F32 always */
 
 static const float eps = 1e-5f;
 
@@ -27,8 +28,12 @@ static void twin(const struct op_case *c, const double *const *x, double *y)
 static void test_layer_norm__equals_its_double_twin(void **state)
 {
     struct op_test *t = *state;
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 2, 5, 13), GIVEN(t, 13), GIVEN(t, 13)}, .run = run, .twin = twin});
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 67, 32), GIVEN(t, 32), GIVEN(t, 32)}, .run = run, .twin = twin});
+    check_op(t,
+             &(struct op_case){
+                 .in = {GIVEN(t, 2, 5, 13), GIVEN(t, 13), GIVEN(t, 13)}, .run = run, .weights = WEIGHTS, .twin = twin});
+    check_op(t,
+             &(struct op_case){
+                 .in = {GIVEN(t, 67, 32), GIVEN(t, 32), GIVEN(t, 32)}, .run = run, .weights = WEIGHTS, .twin = twin});
 }
 
 static void test_layer_norm__gives_x_its_gradient_under_frozen_weights(void **state)

@@ -1,6 +1,7 @@
 #include "op_case.h"
 
 enum { X, W, B, DOWN, UP };
+enum { WEIGHTS = 1 << W | 1 << B | 1 << DOWN | 1 << UP }; /* bits of inputs that are F32 always */
 
 static const bool on = true, off = false;
 static const float scale = 0.75f;
@@ -32,16 +33,22 @@ static void twin(const struct op_case *c, const double *const *x, double *y)
 static void test_linear__equals_its_double_twin_without_bias_and_adapter(void **state)
 {
     struct op_test *t = *state;
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 5, 7), GIVEN(t, 3, 7)}, .run = run, .twin = twin, .context = &off});
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 1, 1), GIVEN(t, 1, 1)}, .run = run, .twin = twin, .context = &off});
+    check_op(
+        t, &(struct op_case){
+               .in = {GIVEN(t, 5, 7), GIVEN(t, 3, 7)}, .run = run, .weights = WEIGHTS, .twin = twin, .context = &off});
+    check_op(
+        t, &(struct op_case){
+               .in = {GIVEN(t, 1, 1), GIVEN(t, 1, 1)}, .run = run, .weights = WEIGHTS, .twin = twin, .context = &off});
 }
 
 static void test_linear__adds_the_bias_to_every_row_of_a_sequence(void **state)
 {
     struct op_test *t = *state;
-    check_op(
-        t, &(struct op_case){
-               .in = {GIVEN(t, 2, 3, 13), GIVEN(t, 17, 13), GIVEN(t, 17)}, .run = run, .twin = twin, .context = &off});
+    check_op(t, &(struct op_case){.in = {GIVEN(t, 2, 3, 13), GIVEN(t, 17, 13), GIVEN(t, 17)},
+                                  .run = run,
+                                  .weights = WEIGHTS,
+                                  .twin = twin,
+                                  .context = &off});
 }
 
 static void test_linear__takes_a_one_by_one_convolution_weight_on_an_image(void **state)
@@ -49,6 +56,7 @@ static void test_linear__takes_a_one_by_one_convolution_weight_on_an_image(void 
     struct op_test *t = *state;
     check_op(t, &(struct op_case){.in = {GIVEN(t, 1, 3, 2, 5), GIVEN(t, 9, 1, 1, 5), GIVEN(t, 9)},
                                   .run = run,
+                                  .weights = WEIGHTS,
                                   .twin = twin,
                                   .context = &off});
 }
@@ -59,6 +67,7 @@ static void test_linear__adds_the_scaled_adapter_and_differentiates_both_matrice
     check_op(t,
              &(struct op_case){.in = {GIVEN(t, 6, 11), GIVEN(t, 5, 11), GIVEN(t, 5), GIVEN(t, 3, 11), GIVEN(t, 5, 3)},
                                .run = run,
+                               .weights = WEIGHTS,
                                .twin = twin,
                                .context = &on});
 }

@@ -1,5 +1,7 @@
 #include "op_case.h"
 
+enum { WEIGHTS = 1 << 0 }; /* bits of inputs that are F32 always */
+
 static struct draft_tensor *run(struct draft_graph *g, struct draft_tensor *const *in, const void *context)
 {
     (void)context;
@@ -18,8 +20,10 @@ static void twin(const struct op_case *c, const double *const *x, double *y)
 static void test_prepend_token__equals_its_double_twin(void **state)
 {
     struct op_test *t = *state;
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 5), GIVEN(t, 3, 4, 5)}, .run = run, .twin = twin});
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 1), GIVEN(t, 1, 1, 1)}, .run = run, .twin = twin});
+    check_op(t,
+             &(struct op_case){.in = {GIVEN(t, 5), GIVEN(t, 3, 4, 5)}, .run = run, .weights = WEIGHTS, .twin = twin});
+    check_op(t,
+             &(struct op_case){.in = {GIVEN(t, 1), GIVEN(t, 1, 1, 1)}, .run = run, .weights = WEIGHTS, .twin = twin});
 }
 
 static void test_prepend_token__refuses_another_width(void **state)

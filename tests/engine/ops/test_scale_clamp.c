@@ -17,7 +17,11 @@ static void twin(const struct op_case *c, const double *const *x, double *y)
 static void test_scale_clamp__equals_its_double_twin(void **state)
 {
     struct op_test *t = *state;
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 2, 5, 7, 3)}, .run = run, .twin = twin});
+    struct draft_tensor *x = GIVEN(t, 2, 5, 7, 3);
+    for (int64_t i = 0; i < draft_tensor_count(x); i++)
+        if (fabsf(fabsf(draft_f32(x)[i]) - 0.5f) < 0.01f) /* no differences across a corner */
+            draft_f32(x)[i] = 0.25f;
+    check_op(t, &(struct op_case){.in = {x}, .run = run, .twin = twin});
 }
 
 static void test_scale_clamp__passes_the_gradient_at_the_bounds_and_not_outside(void **state)

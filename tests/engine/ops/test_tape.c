@@ -40,6 +40,7 @@ static void test_tape__adds_the_gradients_of_two_consumers_and_of_a_weight_used_
     struct op_test *t = *state;
     check_op(t, &(struct op_case){.in = {GIVEN(t, 3, 5), GIVEN(t, 7, 5), GIVEN(t, 5, 7)},
                                   .run = run_residual,
+                                  .weights = 1 << 1 | 1 << 2,
                                   .twin = twin_residual});
 }
 
