@@ -49,8 +49,10 @@ static bool open_machine(struct draft_engine *e, struct draft_error *err)
     struct draft_backend_options options = {
         .threads = e->config.threads, .isa = e->config.isa, .bf16 = e->config.precision == DRAFT_PRECISION_BF16};
     size_t limit = draft_memory_limit();
-    e->backend =
-        draft_backend_open(e->config.device, getenv("DRAFT_CUDA_LIBRARIES"), &options, &draft_services, err);
+    const char *libraries = getenv("DRAFT_CUDA_LIBRARIES");
+    e->backend = e->config.gpu_memory
+                     ? draft_backend_open_dry(NULL, libraries, &draft_services, err)
+                     : draft_backend_open(e->config.device, libraries, &options, &draft_services, err);
     if (!e->backend)
         return blame(err, field_at_fault(&e->config));
     bool gpu = !draft_backend_on_host(e->backend);

@@ -108,14 +108,18 @@ bool draft_engine_save(struct draft_engine *engine, const char *path, struct dra
 /* Restores trained weights, optimizer, average and step; refuses another config, a damaged file, other shapes. */
 bool draft_engine_restore(struct draft_engine *engine, const char *path, struct draft_error *err);
 
+/* After a failure for want of a GPU's memory: adds to its sentence what would have fitted. Other errors stay as they
+ * are. */
+void draft_engine_say_what_fits(struct draft_engine *engine, struct draft_error *err);
+
 /* Opens and checks everything the config names, without training; fills what a submit wants to know. A job that this
  * machine's memory cannot hold is refused with DRAFT_OUT_OF_MEMORY and what would fit. */
 struct draft_inspection {
     char fingerprint[40]; /* over all weight and config files: XXH3-128, hex */
     int64_t total_steps;
     uint64_t trained_parameters, base_parameters;
-    uint64_t memory_bytes;     /* estimate of the peak on the CPU; 0: it is for a GPU */
-    uint64_t gpu_memory_bytes; /* on a GPU; 0: it is for the CPU */
+    uint64_t memory_bytes;     /* estimate of the peak; 0: the job is for a GPU ... */
+    uint64_t gpu_memory_bytes; /* ... and takes so much of its memory; 0: it is for the CPU */
     int height, width;     /* resolved picture size, pixels */
     int truncated_prompts; /* prompts longer than the tokenizer's limit */
     char warnings[1024];   /* sentences, one a line */

@@ -67,14 +67,13 @@ bool draft_inspect(const struct draft_job_config *config, const struct draft_wat
     inspection->base_parameters = e->base_parameters;
     inspection->height = e->config.height;
     inspection->width = e->config.width;
-    inspection->memory_bytes = e->memory_bytes;
-    inspection->gpu_memory_bytes = draft_backend_on_host(e->backend) ? 0 : 1; /* not planned yet */
+    *(draft_backend_on_host(e->backend) ? &inspection->memory_bytes : &inspection->gpu_memory_bytes) = e->memory_bytes;
     bool ok = look_at_prompts(e, inspection, err) && draft_memory_check(e, err);
     look_at_size(e, inspection);
     if (e->fast_bytes)
-        warn(inspection,
-             "memory is \"low\": fast would need %.1f GiB or more, which is over 70 %% of what this machine has",
-             (double)e->fast_bytes / (1 << 30));
+        warn(inspection, "memory is \"low\": fast would need %.1f GiB or more, which is %s",
+             (double)e->fast_bytes / (1 << 30),
+             draft_backend_on_host(e->backend) ? "over 70 % of what this machine has" : "more than the GPU has");
     if (ok && e->config.global_batch > e->config.prompt_count && e->config.prompt_count > 1)
         warn(inspection, "a step of %d samples runs through the %d prompts more than once", e->config.global_batch,
              e->config.prompt_count);

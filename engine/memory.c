@@ -117,7 +117,7 @@ static struct draft_arena *trial_arena(const char *name, struct draft_error *err
     return arena ? arena : draft_arena_create(name, (size_t)1 << 38, err);
 }
 
-static bool measure(struct draft_engine *e, const struct setting *s, uint64_t *bytes, struct draft_error *err)
+static bool measure_on_host(struct draft_engine *e, const struct setting *s, uint64_t *bytes, struct draft_error *err)
 {
     struct draft_backend_options options = {.threads = draft_backend_threads(e->backend),
                                             .isa = e->config.isa,
@@ -147,14 +147,79 @@ static bool measure(struct draft_engine *e, const struct setting *s, uint64_t *b
     return ok;
 }
 
+/* Of a GPU's memory: all that the trial allocates there, weights among it, beside what stands there already. */
+static bool measure_on_gpu(struct draft_engine *e, const struct setting *s, uint64_t *bytes, struct draft_error *err)
+{
+    struct draft_graph graph = {0};
+    struct draft_arena *arena = NULL, *gradients = NULL;
+    struct draft_backend *dry =
+        draft_backend_open_dry(e->backend, getenv("DRAFT_CUDA_LIBRARIES"), &draft_services, err);
+    bool ok = dry && (arena = draft_backend_arena(dry, "trial", SIZE_MAX / 4, err)) &&
+              (gradients = draft_backend_arena(dry, "trial's gradients", SIZE_MAX / 4, err)) &&
+              draft_graph_init(&graph, dry, arena, err);
+    if (ok) {
+        size_t used, peak;
+        graph.gradients = gradients;
+        graph.activations = e->graph.activations;
+        ok = dry_step(e, s, &graph, err);
+        draft_device_usage(dry, &used, &peak);
+        *bytes = DRAFT_GPU_CONTEXT + e->gpu_standing + peak;
+    }
+    if (!ok)
+        draft_error_prefix(err, "a trial step: ");
+    if (dry)
+        draft_graph_finish(&graph);
+    draft_arena_destroy(gradients);
+    draft_arena_destroy(arena);
+    draft_backend_destroy(dry);
+    return ok;
+}
+
+static bool measure(struct draft_engine *e, const struct setting *s, uint64_t *bytes, struct draft_error *err)
+{
+    return draft_backend_on_host(e->backend) ? measure_on_host(e, s, bytes, err) : measure_on_gpu(e, s, bytes, err);
+}
+
 /* --- What is made of it ------------------------------------------------------------------------------------------- */
 
 static const double COMFORTABLE = 0.7; /* of the machine: files stay cached, and others live */
 static const double POSSIBLE = 0.95;
 
+/* What the job may take: of the GPU, what is free and what is its own already. */
 static size_t limit_of(const struct draft_engine *e)
 {
-    return e->config.memory_limit ? e->config.memory_limit : draft_memory_limit();
+    if (draft_backend_on_host(e->backend))
+        return e->config.memory_limit ? e->config.memory_limit : draft_memory_limit();
+    size_t free_bytes, total, used, peak;
+    if (e->config.gpu_memory || !draft_device_memory(e->backend, &free_bytes, &total, NULL))
+        return e->config.gpu_memory;
+    draft_device_usage(e->backend, &used, &peak);
+    return free_bytes + used + DRAFT_GPU_CONTEXT;
+}
+
+static bool possible(const struct draft_engine *e)
+{
+    return (double)e->memory_bytes <= POSSIBLE * (double)limit_of(e);
+}
+
+/* "auto" is fast as long as that is possible: nobody else lives on a GPU. */
+static bool plan_on_gpu(struct draft_engine *e, struct draft_error *err)
+{
+    struct setting s = setting_of(e);
+    size_t peak;
+    draft_device_usage(e->backend, &e->gpu_standing, &peak);
+    s.recompute |= e->config.memory == DRAFT_MEMORY_LOW;
+    if (!measure(e, &s, &e->memory_bytes, err))
+        return false;
+    if (e->config.memory == DRAFT_MEMORY_AUTO && !s.recompute && !possible(e)) {
+        e->fast_bytes = e->memory_bytes;
+        s.recompute = true;
+        if (!measure(e, &s, &e->memory_bytes, err))
+            return false;
+    }
+    e->config.memory = e->fast_bytes || e->config.memory == DRAFT_MEMORY_LOW ? DRAFT_MEMORY_LOW : DRAFT_MEMORY_FAST;
+    e->config.recompute = s.recompute;
+    return e->config.gpu_memory || draft_memory_check(e, err); /* planning only: draft_inspect checks */
 }
 
 bool draft_memory_plan(struct draft_engine *e, struct draft_error *err)
@@ -162,8 +227,10 @@ bool draft_memory_plan(struct draft_engine *e, struct draft_error *err)
     struct draft_job_config *c = &e->config;
     size_t comfortable = (size_t)(COMFORTABLE * (double)limit_of(e));
     struct setting s = setting_of(e);
-    if (c->sample_only || !draft_backend_on_host(e->backend)) { /* a GPU's memory is not planned */
-        if (c->memory == DRAFT_MEMORY_LOW && draft_backend_on_host(e->backend))
+    if (!draft_backend_on_host(e->backend))
+        return c->sample_only || plan_on_gpu(e, err);
+    if (c->sample_only) {
+        if (c->memory == DRAFT_MEMORY_LOW)
             draft_backend_keep(e->backend, 0);
         return true;
     }
@@ -224,10 +291,26 @@ bool draft_memory_check(struct draft_engine *e, struct draft_error *err)
 {
     const double gib = 1 << 30;
     char what[256];
-    if ((double)e->memory_bytes <= POSSIBLE * (double)limit_of(e))
+    bool host = draft_backend_on_host(e->backend);
+    if (possible(e))
         return true;
     suggest(e, what, sizeof what, NULL);
     return draft_fail_field(err, DRAFT_OUT_OF_MEMORY, "spec.memory",
-                            "the job would need %.1f GiB of memory and this machine has %.1f; %s",
-                            (double)e->memory_bytes / gib, (double)limit_of(e) / gib, what);
+                            "the job would need %.1f GiB of %smemory and %s %.1f; %s", (double)e->memory_bytes / gib,
+                            host ? "" : "GPU ",
+                            host                   ? "this machine has"
+                            : e->config.gpu_memory ? "the largest GPU has"
+                                                   : "on this GPU it can have",
+                            (double)limit_of(e) / gib, what);
+}
+
+void draft_engine_say_what_fits(struct draft_engine *e, struct draft_error *err)
+{
+    char what[256];
+    size_t used = strlen(err->message);
+    if (err->code != DRAFT_OUT_OF_MEMORY || draft_backend_on_host(e->backend))
+        return;
+    suggest(e, what, sizeof what, NULL);
+    snprintf(err->message + used, sizeof err->message - used, " (estimated were %.1f GiB, and it can have %.1f; %s)",
+             (double)e->memory_bytes / (1 << 30), (double)limit_of(e) / (1 << 30), what);
 }

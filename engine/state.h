@@ -40,8 +40,9 @@ struct draft_engine {
     const char **evaluation_prompts;
     int evaluation_prompt_count;
     uint64_t base_parameters;
-    uint64_t memory_bytes; /* estimate of the peak; 0: none was made */
+    uint64_t memory_bytes; /* estimate of the peak, on a GPU of its memory; 0: none was made */
     uint64_t fast_bytes;   /* of memory "fast", where auto became low because of it; else 0 */
+    size_t gpu_standing;   /* bytes of the GPU that the engine held before its first step */
 
     int64_t step_count; /* done, skipped ones included */
     int bad_steps;      /* skipped in a row, up to now */
@@ -52,11 +53,15 @@ struct draft_engine {
 /* Bytes that this process may use at most: physical memory, or less where a control group says so. */
 size_t draft_memory_limit(void);
 
+/* What a process takes of a GPU beside what it allocates: the driver's context, the code of kernels, cuBLAS and cuDNN. By
+ * what is known of an H100; never measured by this program. */
+#define DRAFT_GPU_CONTEXT ((size_t)600 << 20)
+
 /* Decides how memory is spent (config.memory, config.recompute, what the backend keeps) and estimates the job's peak of
  * anonymous memory into engine->memory_bytes, by a step on a dry backend: an op without a gradient or a shape that does
  * not fit is found now as well. Takes milliseconds, changes nothing else. */
 bool draft_memory_plan(struct draft_engine *engine, struct draft_error *err);
-/* Refuses a job that cannot fit into this machine's memory, with what would. */
+/* Refuses a job that cannot fit into this machine's memory, or its GPU's, with what would. */
 bool draft_memory_check(struct draft_engine *engine, struct draft_error *err);
 /* The list of what is trained, its average and optimizer, and the frozen copy where the KL needs one. */
 bool draft_engine_open_trained(struct draft_engine *engine, struct draft_error *err);

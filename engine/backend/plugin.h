@@ -42,7 +42,8 @@ struct draft_plugin {
     /* Bytes of the device that a backend's allocations and arenas take, and took at most. */
     void (*usage)(const struct draft_backend *backend, size_t *used, size_t *peak);
     /* A dry backend (struct draft_backend_options): touches no device, which need not be there, and counts by the same
-     * code what a real one would take. `lender`: another backend whose arenas hold values that ops read, or NULL. */
+     * code what a real one would take. `lender`: another backend, whose arenas hold values that
+     * ops read, and whose workspace serves both; or NULL. */
     struct draft_backend *(*create_dry)(struct draft_backend *lender, const struct draft_services *services,
                                         struct draft_error *err);
     struct draft_backend *(*create)(int device, const struct draft_services *services, struct draft_error *err);

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "backend/open.h"
 #include "worker/open_job.h"
 #include "worker/spec.h"
 #include "worker/work.h"
@@ -16,6 +17,30 @@ static size_t split(char *text, char *line[MAX_WARNINGS])
     return n;
 }
 
+/* A GPU is planned for by its size alone: a running job may have it, and a sick one must not end a submit. A job that
+ * any device may have and that no GPU can hold is one for the CPU. */
+static bool inspect_for_device(struct draft_job_config *config, uint64_t gpu_memory, const struct draft_watch *watch,
+                               struct draft_inspection *found, struct draft_error *err)
+{
+    struct draft_device_choice device;
+    struct draft_error unfit = {0};
+    if (!draft_device_parse(config->device, &device, err))
+        return false;
+    if (!device.cpu && gpu_memory > 0) {
+        config->gpu_memory = gpu_memory;
+        if (draft_inspect(config, watch, found, device.automatic ? &unfit : err))
+            return true;
+        if (!device.automatic || unfit.code != DRAFT_OUT_OF_MEMORY) {
+            if (device.automatic && err)
+                *err = unfit;
+            return false;
+        }
+    }
+    config->gpu_memory = 0;
+    config->device = device.automatic ? "cpu" : config->device;
+    return draft_inspect(config, watch, found, err);
+}
+
 /* The prompts come in the frame, or in the copy when they are too many for one. */
 static bool inspect(struct draftd_work *work, const Draftd__Worker__Inspect *task, struct draft_inspection *found,
                     struct draft_error *err)
@@ -26,9 +51,10 @@ static bool inspect(struct draftd_work *work, const Draftd__Worker__Inspect *tas
     bool in_file = task->n_prompts == 0 && task->dataset[0];
     bool ok = (!in_file || draftd_open_prompts(&copy, task->dataset, err)) &&
               draftd_spec_to_config(task->spec, in_file ? copy.prompts : task->prompts,
-                                    in_file ? copy.prompt_count : (int)task->n_prompts, &config, err) &&
-              (task->files_only ? draft_inspect_files(&config, &watch, found->fingerprint, err)
-                                : draft_inspect(&config, &watch, found, err));
+                                    in_file ? copy.prompt_count : (int)task->n_prompts, &config, err);
+    if (ok)
+        ok = task->files_only ? draft_inspect_files(&config, &watch, found->fingerprint, err)
+                              : inspect_for_device(&config, task->gpu_memory_bytes, &watch, found, err);
     draftd_open_job_close(&copy);
     return ok;
 }

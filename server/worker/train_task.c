@@ -189,6 +189,8 @@ bool draftd_work_train(struct draftd_work *work, const Draftd__Worker__Train *ta
             *err = (struct draft_error){0};
             ok = draftd_line_stop(work->line) != DRAFTD_STOP_SAVE || save(&t, err);
         }
+        if (!ok)
+            draft_engine_say_what_fits(job.engine, err);
         refuse_rest(&t);
     } else if (err->code == DRAFT_CANCELLED && draftd_line_stop(work->line) != DRAFTD_STOP_NO) {
         *stopped = true; /* while loading: nothing was done, so nothing is lost */

@@ -102,7 +102,8 @@ static void destroy(struct draft_backend *backend)
     draft_cuda_products_destroy(backend->products);
     draft_cuda_constants_destroy(backend);
     draft_cuda_weights_destroy(backend);
-    give_back(backend, backend->workspace);
+    if (backend->lender == NULL)
+        give_back(backend, backend->workspace);
     free(backend->blocks);
     free(backend);
 }
@@ -137,7 +138,7 @@ struct draft_backend *draft_cuda_create_dry(struct draft_backend *lender, const 
     if ((backend->weights = draft_cuda_weights_create(err)) != NULL &&
         (backend->constants = draft_cuda_constants_create(err)) != NULL &&
         (backend->products = draft_cuda_products_create(err)) != NULL &&
-        (backend->workspace = alloc(backend, DRAFT_CUDA_WORKSPACE, err)) != NULL)
+        (backend->workspace = lender != NULL ? lender->workspace : alloc(backend, DRAFT_CUDA_WORKSPACE, err)) != NULL)
         return backend;
     destroy(backend);
     return NULL;

@@ -27,8 +27,15 @@ static size_t memory_size(void)
     return said != NULL ? strtoull(said, NULL, 10) : (size_t)8 << 30;
 }
 
-static size_t memory_used;
+static size_t memory_used, memory_peak;
 static cudaError_t sticky, last;
+
+__attribute__((visibility("default"))) size_t fake_cuda_memory_peak(void)
+{
+    size_t peak = memory_peak;
+    memory_peak = memory_used;
+    return peak;
+}
 
 static cudaError_t answer(cudaError_t status)
 {
@@ -263,6 +270,7 @@ static bool take(size_t bytes)
     if (bytes > memory_size() - memory_used)
         return false;
     memory_used += bytes;
+    memory_peak = memory_used > memory_peak ? memory_used : memory_peak;
     return true;
 }
 

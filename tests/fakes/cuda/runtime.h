@@ -17,4 +17,7 @@
  * when it is not needed any more. */
 void fake_submit(cudaStream_t stream, void (*run)(void *context), void *context, void (*release)(void *context));
 
+/* Bytes allocated at most since the last question. libdraft_cuda_host.so exports it, for tests. */
+size_t fake_cuda_memory_peak(void);
+
 #endif
