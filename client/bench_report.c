@@ -26,7 +26,7 @@ static void describe(const draft_job *job, char *out, size_t size)
 
 static const char *precision_of(const draft_job *job)
 {
-    return *job->spec->precision ? job->spec->precision : "fp32";
+    return *job->spec->precision ? job->spec->precision : "auto";
 }
 
 static void phase(struct draft_table *table, const char *name, double seconds, double step, const char *about)

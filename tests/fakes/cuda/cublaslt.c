@@ -220,7 +220,7 @@ static bool fits(const struct call *call)
            (call->p.trans_b ? b->rows : b->columns) == c->columns && a->batch == c->batch && b->batch == c->batch &&
            a->type == b->type && (c->type == a->type || c->type == CUDA_R_32F) &&
            (call->p.epilogue == CUBLASLT_EPILOGUE_DEFAULT ||
-            (call->p.epilogue == CUBLASLT_EPILOGUE_BIAS && call->p.bias != NULL));
+            (call->p.epilogue == CUBLASLT_EPILOGUE_BIAS && call->p.bias != NULL && c->type == a->type));
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
