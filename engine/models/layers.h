@@ -89,6 +89,12 @@ static inline struct draft_tensor *conv(struct draft_graph *g, struct draft_tens
 {
     return draft_conv2d(g, x, layer->weight, layer->bias, &layer->args);
 }
+/* residual + conv(x) */
+static inline struct draft_tensor *conv_onto(struct draft_graph *g, struct draft_tensor *residual,
+                                             struct draft_tensor *x, const struct draft_conv_layer *layer)
+{
+    return draft_conv2d_onto(g, residual, x, layer->weight, layer->bias, &layer->args);
+}
 static inline struct draft_tensor *group_norm(struct draft_graph *g, struct draft_tensor *x,
                                               const struct draft_norm_layer *layer)
 {

@@ -31,8 +31,7 @@ struct draft_tensor *draft_resnet_forward(struct draft_graph *g, const struct dr
     if (block->time_emb_proj.weight != NULL)
         h = draft_add_channels(g, h, linear(g, temb, &block->time_emb_proj)); /* + [n, out] */
     h = group_norm_silu(g, h, &block->norm2);                                 /* [n, h, w, out] */
-    h = conv(g, h, &block->conv2);                                            /* [n, h, w, out] */
     if (block->conv_shortcut.weight != NULL)
         x = linear(g, x, &block->conv_shortcut); /* [n, h, w, out] */
-    return draft_add(g, x, h);
+    return conv_onto(g, x, h, &block->conv2);
 }

@@ -1,21 +1,27 @@
 /*
  * conv2d: y[n, i, j, o] = b[o] + sum over p, q, c of x[n, i stride + p - top, j stride + q - left, c] w[o, p, q, c]
  * x [n, h, w, c] with zeros around it, w [o, kh, kw, c], b [o] or nothing -> y [n, oh, ow, o],
- * oh = (h + top + bottom - kh) / stride + 1 rounded down, ow alike.
+ * oh = (h + top + bottom - kh) / stride + 1 rounded down, ow alike; onto a residual r [n, oh, ow, o]: y + r.
  *
- *   dx: the transposed convolution of dy      dw = sum over n, i, j of dy x      db = sum over n, i, j of dy
+ *   dx: the transposed convolution of dy      dw = sum over n, i, j of dy x      db = sum over n, i, j of dy      dr =
+ * dy
  */
 #include "ops/op.h"
 
 #include <assert.h>
 
-enum { X, W, B };
+enum { X, W, B, RESIDUAL };
 
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const float *bias = call->in[B] != NULL ? draft_f32(call->in[B]) : NULL;
-    return draft_cpu_conv2d(g->backend, call->args, draft_f32(call->in[X]), call->in[W], bias, draft_f32(call->out),
-                            &g->error);
+    if (!draft_cpu_conv2d(g->backend, call->args, draft_f32(call->in[X]), call->in[W], bias, draft_f32(call->out),
+                          &g->error))
+        return false;
+    if (call->in[RESIDUAL] != NULL)
+        draft_cpu_axpby(g->backend, draft_tensor_count(call->out), 1, draft_f32(call->in[RESIDUAL]), 0, NULL,
+                        draft_f32(call->out), true);
+    return true;
 }
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
@@ -32,14 +38,17 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
         return false;
     if (dw != NULL && !draft_cpu_conv2d_dw(g->backend, s, draft_f32(call->in[X]), dy, dw, add_w, &g->error))
         return false;
-    return db == NULL || draft_cpu_sum_rows(g->backend, 1, draft_rows(call->out), s->o, dy, db, add_b, &g->error);
+    if (db != NULL && !draft_cpu_sum_rows(g->backend, 1, draft_rows(call->out), s->o, dy, db, add_b, &g->error))
+        return false;
+    return draft_grad_pass(g, call->out, call->in[RESIDUAL]);
 }
 
 const struct draft_op draft_op_conv2d = {
     .name = "conv2d", .id = DRAFT_OP_conv2d, .forward = forward, .backward = backward};
 
-struct draft_tensor *draft_conv2d(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *w,
-                                  struct draft_tensor *b, const struct draft_conv2d_args *args)
+struct draft_tensor *draft_conv2d_onto(struct draft_graph *g, struct draft_tensor *residual, struct draft_tensor *x,
+                                       struct draft_tensor *w, struct draft_tensor *b,
+                                       const struct draft_conv2d_args *args)
 {
     if (!draft_graph_ok(g))
         return NULL;
@@ -62,7 +71,15 @@ struct draft_tensor *draft_conv2d(struct draft_graph *g, struct draft_tensor *x,
                                  .pad_right = args->pad_right};
     if (s.h + s.pad_top + s.pad_bottom < s.kh || s.w + s.pad_left + s.pad_right < s.kw)
         return DRAFT_REFUSE(g, "conv2d", "a picture no smaller than the kernel, padding included", x, w);
-    struct draft_call call = {.op = &draft_op_conv2d, .in = {x, w, b}, .args = &s, .args_size = sizeof s};
+    struct draft_call call = {.op = &draft_op_conv2d, .in = {x, w, b, residual}, .args = &s, .args_size = sizeof s};
     call.out = draft_new(g, x->dtype, 4, (int64_t[]){s.n, draft_conv_out_h(&s), draft_conv_out_w(&s), s.o});
+    if (call.out != NULL && residual != NULL && !draft_same_shape(residual, call.out))
+        return DRAFT_REFUSE(g, "conv2d", "a residual of the result's shape and type", x, w, residual);
     return draft_graph_run(g, &call);
+}
+
+struct draft_tensor *draft_conv2d(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *w,
+                                  struct draft_tensor *b, const struct draft_conv2d_args *args)
+{
+    return draft_conv2d_onto(g, NULL, x, w, b, args);
 }

@@ -8,7 +8,7 @@ extern "C" {
 #include "backend/cuda/convolution.h"
 }
 
-enum { X, W, B };
+enum { X, W, B, RESIDUAL };
 
 /* --- Through cuDNN --------------------------------------------------------------------------------------------------
  */
@@ -85,7 +85,8 @@ static bool convolve(struct draft_graph *g, const struct draft_cuda_convolution 
     return draft_graph_ok(g) && draft_cuda_convolve(g->backend, c, &done, &g->error) && done;
 }
 
-static bool forward_cudnn(struct draft_graph *g, struct draft_call *call)
+/* `residual` NULL: none. */
+static bool forward_cudnn(struct draft_graph *g, struct draft_call *call, const void *residual)
 {
     const struct padded p = padded_of(call);
     const struct draft_mark mark = draft_graph_mark(g);
@@ -96,6 +97,7 @@ static bool forward_cudnn(struct draft_graph *g, struct draft_call *call)
                                              .x = widen(g, call->in[X]->data, p.pixels, p.c, p.pixels, p.shape.c),
                                              .w = widen_weight(g, &p, w),
                                              .y = y,
+                                             .residual = residual,
                                              .bias = widen(g, b, 1, p.o, 1, p.shape.o),
                                              .accumulate = false};
     const bool done = convolve(g, &c);
@@ -117,6 +119,7 @@ static bool dx_cudnn(struct draft_graph *g, struct draft_call *call, struct draf
                                              .x = wide,
                                              .w = widen_weight(g, &p, w),
                                              .y = widen(g, call->out->grad, p.out_pixels, p.o, p.out_pixels, p.shape.o),
+                                             .residual = nullptr,
                                              .bias = nullptr,
                                              .accumulate = is_whole && dx.accumulate};
     const bool done = convolve(g, &c);
@@ -138,6 +141,7 @@ static bool dw_cudnn(struct draft_graph *g, struct draft_call *call, struct draf
                                              .x = widen(g, call->in[X]->data, p.pixels, p.c, p.pixels, p.shape.c),
                                              .w = wide,
                                              .y = widen(g, call->out->grad, p.out_pixels, p.o, p.out_pixels, p.shape.o),
+                                             .residual = nullptr,
                                              .bias = nullptr,
                                              .accumulate = false};
     const bool done = convolve(g, &c);
@@ -248,9 +252,19 @@ static bool dw_patches(struct draft_graph *g, struct draft_call *call, struct dr
 /* --- The op ---------------------------------------------------------------------------------------------------------
  */
 
+/* cuDNN adds a residual on the way where there is a bias too and no padding: every ResNet block's. */
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
-    return ((is_for_cudnn(call) && forward_cudnn(g, call)) || forward_patches(g, call)) && draft_launched(g);
+    struct draft_tensor *y = call->out;
+    const void *residual = call->in[RESIDUAL] != NULL ? call->in[RESIDUAL]->data : nullptr;
+    const bool cudnn = is_for_cudnn(call);
+    if (residual && cudnn && call->in[B] != NULL && draft_cuda_padded_channels(draft_last(y)) == draft_last(y) &&
+        forward_cudnn(g, call, residual))
+        return draft_launched(g);
+    const bool done = (cudnn && forward_cudnn(g, call, nullptr)) || forward_patches(g, call);
+    if (done && residual)
+        draft_cuda_axpby(draft_stream(g), y->dtype, draft_tensor_count(y), 1, residual, 0, nullptr, {y->data, true});
+    return done && draft_launched(g);
 }
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
@@ -267,7 +281,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     if (done && db.to)
         done = draft_sum_rows(g, 1, draft_rows(call->out), draft_last(call->out), call->out->dtype, call->out->grad,
                               call->in[B], db);
-    return done && draft_launched(g);
+    return done && draft_launched(g) && draft_grad_pass(g, call->out, call->in[RESIDUAL]);
 }
 
 const struct draft_op_column draft_cuda_op_conv2d = {forward, backward};

@@ -32,6 +32,10 @@ struct draft_conv2d_args {
 /* x [n, h, w, c], w [o, kh, kw, c], b [o] or NULL -> [n, oh, ow, o] */
 struct draft_tensor *draft_conv2d(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *w,
                                   struct draft_tensor *b, const struct draft_conv2d_args *args);
+/* The same + residual [n, oh, ow, o], in one go; NULL: none. */
+struct draft_tensor *draft_conv2d_onto(struct draft_graph *g, struct draft_tensor *residual, struct draft_tensor *x,
+                                       struct draft_tensor *w, struct draft_tensor *b,
+                                       const struct draft_conv2d_args *args);
 
 /* x [n, h, w, c] or [n, s, c]; statistics over (positions, c/groups); then SiLU when `silu`. */
 struct draft_tensor *draft_group_norm(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *gamma,

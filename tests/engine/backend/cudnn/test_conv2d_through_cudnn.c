@@ -20,8 +20,8 @@
 struct layer {
     int64_t n, h, w, c, o, k;
     struct draft_conv2d_args args;
-    bool bias;
-    int plans; /* y, dx, dx + dx, dw */
+    bool bias, residual; /* the residual is x */
+    int plans;           /* y, residual + y, dx, dx + dx, dw */
 };
 
 /* One backend with the layer run twice on one x, so that the second dx and dw are added to the first. */
@@ -66,9 +66,9 @@ static void run(struct side *s, const char *device, enum draft_dtype type, const
     s->w = leaf(g, 4, (const int64_t[]){l->o, l->k, l->k, l->c}, scale, &random);
     s->b = l->bias ? leaf(g, 1, &l->o, 1, &random) : NULL;
     struct draft_tensor *x = draft_convert(g, s->x, type);
-    s->y = draft_conv2d(g, x, s->w, s->b, &l->args);
-    struct draft_tensor *root =
-        draft_convert(g, draft_concat_batch(g, s->y, draft_conv2d(g, x, s->w, s->b, &l->args)), DRAFT_F32);
+    struct draft_tensor *first = draft_conv2d(g, x, s->w, s->b, &l->args);
+    struct draft_tensor *second = draft_conv2d_onto(g, l->residual ? x : NULL, x, s->w, s->b, &l->args);
+    struct draft_tensor *root = s->y = draft_convert(g, draft_concat_batch(g, first, second), DRAFT_F32);
     if (root == NULL)
         fail_msg("%s", g->error.message);
     const int64_t n = draft_tensor_count(root);
@@ -129,13 +129,14 @@ static int empty_cache(const char *folder)
 }
 
 static const struct layer LAYERS[] = {
-    {2, 16, 16, 64, 32, 3, {1, 1, 1, 1, 1}, true, 4},  /* a ResNet's */
-    {1, 16, 12, 32, 48, 3, {2, 1, 1, 1, 1}, true, 4},  /* a downsampler */
-    {1, 15, 14, 32, 32, 3, {2, 0, 0, 1, 1}, true, 4},  /* the VAE encoder's */
-    {2, 12, 12, 4, 32, 3, {1, 1, 1, 1, 1}, true, 3},   /* conv_in: dx is narrowed, and added there */
-    {2, 12, 12, 32, 4, 3, {1, 1, 1, 1, 1}, true, 4},   /* conv_out */
-    {1, 9, 11, 5, 3, 5, {1, 2, 2, 2, 2}, false, 3},    /* odd in everything */
-    {1, 28, 28, 3, 16, 14, {14, 0, 0, 0, 0}, false, 0} /* patches: no plan is asked for */
+    {2, 16, 16, 64, 64, 3, {1, 1, 1, 1, 1}, true, true, 5},   /* a ResNet's second */
+    {2, 16, 16, 64, 32, 3, {1, 1, 1, 1, 1}, true, false, 4},  /* and its first */
+    {1, 16, 12, 32, 48, 3, {2, 1, 1, 1, 1}, true, false, 4},  /* a downsampler */
+    {1, 15, 14, 32, 32, 3, {2, 0, 0, 1, 1}, true, false, 4},  /* the VAE encoder's */
+    {2, 12, 12, 4, 32, 3, {1, 1, 1, 1, 1}, true, false, 3},   /* conv_in: dx is narrowed, and added there */
+    {2, 12, 12, 32, 4, 3, {1, 1, 1, 1, 1}, true, false, 4},   /* conv_out */
+    {1, 9, 11, 5, 5, 5, {1, 2, 2, 2, 2}, false, true, 3},     /* odd in everything: the residual is added behind */
+    {1, 28, 28, 3, 16, 14, {14, 0, 0, 0, 0}, false, false, 0} /* patches: no plan is asked for */
 };
 
 static void test_conv2d_through_cudnn__is_the_cpus(void **state)
@@ -154,7 +155,7 @@ static void test_conv2d_through_cudnn__is_the_cpus(void **state)
             float *y[2], *dx[2], *dw[2], *db[2];
             for (int k = 0; k < 2; k++) {
                 struct side *s = sides[k];
-                y[k] = values_of(s, s->y, s->y->data, s->y->dtype);
+                y[k] = values_of(s, s->y, s->y->data, DRAFT_F32);
                 dx[k] = values_of(s, s->x, s->x->grad, DRAFT_F32);
                 dw[k] = values_of(s, s->w, s->w->grad, DRAFT_F32);
                 db[k] = l->bias ? values_of(s, s->b, s->b->grad, DRAFT_F32) : NULL;

@@ -12,12 +12,13 @@
 static const struct {
     const char *name;
     enum draft_cudnn_direction direction;
-    bool also;
-} WAYS[] = {{"y", DRAFT_CUDNN_FORWARD, false},
-            {"y + bias", DRAFT_CUDNN_FORWARD, true},
-            {"dx", DRAFT_CUDNN_BACKWARD_DATA, false},
-            {"dx + dx", DRAFT_CUDNN_BACKWARD_DATA, true},
-            {"dw", DRAFT_CUDNN_BACKWARD_FILTER, false}};
+    enum draft_convolution_also also;
+} WAYS[] = {{"y", DRAFT_CUDNN_FORWARD, DRAFT_CONVOLUTION_ALONE},
+            {"y + bias", DRAFT_CUDNN_FORWARD, DRAFT_CONVOLUTION_BIASED},
+            {"residual + y + bias", DRAFT_CUDNN_FORWARD, DRAFT_CONVOLUTION_BIASED | DRAFT_CONVOLUTION_ADDED},
+            {"dx", DRAFT_CUDNN_BACKWARD_DATA, DRAFT_CONVOLUTION_ALONE},
+            {"dx + dx", DRAFT_CUDNN_BACKWARD_DATA, DRAFT_CONVOLUTION_ADDED},
+            {"dw", DRAFT_CUDNN_BACKWARD_FILTER, DRAFT_CONVOLUTION_ALONE}};
 
 static struct draft_conv_shape padded(const struct draft_conv_shape *s)
 {
@@ -77,8 +78,10 @@ static void test_convolution_plans__few_channels_would_cost_a_copy(void **state)
     (void)state;
     struct draft_cudnn *cudnn = cudnn_for("h200", NULL);
     const struct draft_conv_shape rgb = {1, 512, 512, 128, 3, 3, 3, 1, 1, 1, 1, 1}, even = padded(&rgb);
-    const struct draft_cudnn_request odd = draft_convolution_request(DRAFT_CUDNN_FORWARD, &rgb, true, 1 << 30),
-                                     with = draft_convolution_request(DRAFT_CUDNN_FORWARD, &even, true, 1 << 30);
+    const struct draft_cudnn_request odd = draft_convolution_request(DRAFT_CUDNN_FORWARD, &rgb,
+                                                                     DRAFT_CONVOLUTION_BIASED, 1 << 30),
+                                     with = draft_convolution_request(DRAFT_CUDNN_FORWARD, &even,
+                                                                      DRAFT_CONVOLUTION_BIASED, 1 << 30);
     assert_int_equal(even.o, 8);
     assert_true(is_a_copy(&rgb, DRAFT_CUDNN_FORWARD, plan_for(cudnn, &odd)->workspace));
     assert_in_range(plan_for(cudnn, &with)->workspace, 0, 1024);

@@ -36,7 +36,8 @@ static int forget(void **state)
 static int64_t engine_of(const char *gpu, const char *folder)
 {
     const struct draft_conv_shape shape = {2, 16, 16, 64, 32, 3, 3, 1, 1, 1, 1, 1};
-    const struct draft_cudnn_request request = draft_convolution_request(DRAFT_CUDNN_FORWARD, &shape, true, 1 << 20);
+    const struct draft_cudnn_request request =
+        draft_convolution_request(DRAFT_CUDNN_FORWARD, &shape, DRAFT_CONVOLUTION_BIASED, 1 << 20);
     struct draft_cudnn *cudnn = cudnn_for(gpu, folder);
     const struct draft_cudnn_plan *plan = plan_for(cudnn, &request);
     const int64_t engine = plan->engine;
