@@ -38,6 +38,7 @@ enum option_key {
     KEY_MAX_QUEUE,
     KEY_HANG_SECONDS,
     KEY_DRAIN_SECONDS,
+    KEY_CUDA_LIBRARIES,
     KEY_LOG_FORMAT,
 };
 
@@ -55,6 +56,11 @@ static const struct argp_option option_table[] = {
      "The program that trains (default: draft-engine beside draftd or installed with it)", 2},
     {"demo-dir", KEY_DEMO_DIR, "DIR", 0, "The built-in demo model (default: the one installed with draftd)", 2},
     {"threads", KEY_THREADS, "N", 0, "Threads of a job that asks for none (default: all processors)", 2},
+    {"cuda-libraries", KEY_CUDA_LIBRARIES, "DIRS", 0,
+     "Where cuBLAS and cuDNN for CUDA 13 lie when the system does not know: their folders, with a colon between them, "
+     "or "
+     "a site-packages folder with NVIDIA's wheels (default: $DRAFT_CUDA_LIBRARIES)",
+     2},
     {"max-queue", KEY_MAX_QUEUE, "N", 0, "Jobs that may wait; more are refused (default: 512)", 2},
     {"hang-seconds", KEY_HANG_SECONDS, "N", 0,
      "A worker silent for so long is killed and its job retried (default: 600)", 2},
@@ -102,6 +108,10 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_DRAIN_SECONDS:
         config->drain_seconds = number(state, "drain-seconds", argument, 1, 86400);
+        return 0;
+    case KEY_CUDA_LIBRARIES: /* workers inherit it */
+        if (setenv("DRAFT_CUDA_LIBRARIES", argument, 1) != 0)
+            argp_failure(state, EXIT_FAILURE, errno, "--cuda-libraries");
         return 0;
     case KEY_LOG_FORMAT:
         if (strcmp(argument, "json") != 0 && strcmp(argument, "text") != 0)

@@ -37,19 +37,39 @@ static bool fail_to_load(struct draft_error *err)
     return draft_fail(
         err, DRAFT_FAILED_PRECONDITION,
         "the CUDA backend cannot be loaded: %s; it needs NVIDIA's cuBLAS and cuDNN 9 for CUDA 13: install them, or "
-        "name their folders in DRAFT_CUDA_LIBRARIES, or use --device cpu",
+        "name their folders with draftd --cuda-libraries or in DRAFT_CUDA_LIBRARIES, or use --device cpu",
         dlerror());
 }
 
-/* Loads `name` from the first of the folders (with colons between them) that has it. */
+/* Finds `name` in the first of the folders (with colons between them) that has it, itself or where NVIDIA's wheels put
+ * it: below a site-packages folder. */
+static bool find_library(const char *folders, const char *name, char path[PATH_MAX])
+{
+    static const char *const BELOW[] = {"",          "lib/",      "lib64/", "nvidia/cu13/lib/", "nvidia/cudnn/lib/",
+                                        "cu13/lib/", "cudnn/lib/"};
+    for (;;) {
+        int length = (int)strcspn(folders, ":");
+        for (size_t i = 0; i < sizeof BELOW / sizeof *BELOW; i++) {
+            snprintf(path, PATH_MAX, "%.*s/%s%s", length, folders, BELOW[i], name);
+            if (access(path, R_OK) == 0)
+                return true;
+        }
+        folders += length;
+        if (*folders++ != ':')
+            return false;
+    }
+}
+
 static bool preload_one(const char *folders, const char *name, struct draft_error *err)
 {
     char path[PATH_MAX];
-    do {
-        int length = (int)strcspn(folders, ":");
-        snprintf(path, sizeof path, "%.*s/%s", length, folders, name);
-        folders += length;
-    } while (access(path, R_OK) != 0 && *folders++ == ':');
+    if (!find_library(folders, name, path))
+        return draft_fail(err, DRAFT_FAILED_PRECONDITION,
+                          "there is no %s in %.600s, nor in nvidia/cu13/lib or nvidia/cudnn/lib below it; name the "
+                          "folders of cuBLAS and cuDNN 9 for CUDA 13, with a colon between them, or a site-packages "
+                          "folder with NVIDIA's wheels, by draftd --cuda-libraries or DRAFT_CUDA_LIBRARIES, or use "
+                          "--device cpu",
+                          name, folders);
     return dlopen(path, RTLD_NOW | RTLD_LOCAL) != NULL || fail_to_load(err);
 }
 

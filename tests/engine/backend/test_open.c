@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "backend/open.h"
 
@@ -69,10 +71,44 @@ static void test_open__says_what_a_plugin_lacks(void **state)
     unsetenv("DRAFT_CUDA_PLUGIN"); /* a build folder has the real plugin, if any, elsewhere than the test programs */
     refused("cuda", "there is no CUDA backend here");
     setenv("DRAFT_CUDA_PLUGIN", plugin, 1);
+}
+
+static void refused_libraries(const char *folders, const char *says)
+{
     struct draft_error err = {0};
-    assert_null(draft_backend_open("cuda", "/nowhere", &ONE_THREAD, &NONE, &err));
-    assert_non_null(strstr(err.message, "/nowhere/libcublasLt.so.13: cannot open shared object file"));
-    assert_non_null(strstr(err.message, "DRAFT_CUDA_LIBRARIES"));
+    assert_null(draft_backend_open("cuda", folders, &ONE_THREAD, &NONE, &err));
+    if (strstr(err.message, says) == NULL || strstr(err.message, "--cuda-libraries") == NULL)
+        fail_msg("\"%s\" should say \"%s\"", err.message, says);
+}
+
+static void test_open__finds_libraries_where_wheels_put_them_and_says_which_is_missing_or_wrong(void **state)
+{
+    (void)state;
+    need_plugin();
+    char folder[] = "/tmp/test_open_XXXXXX", path[256], folders[256];
+    assert_non_null(mkdtemp(folder));
+    static const char *const MADE[] = {"nvidia", "nvidia/cu13", "nvidia/cu13/lib"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, MADE[i]);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
+    snprintf(folders, sizeof folders, "/nowhere:%s", folder);
+    refused_libraries(folders, "there is no libcublasLt.so.13 in /nowhere:");
+    snprintf(path, sizeof path, "%s/nvidia/cu13/lib/libcublasLt.so.13", folder);
+    FILE *file = fopen(path, "we");
+    assert_non_null(file);
+    fputs("no library", file);
+    fclose(file);
+    refused_libraries(folders, "nvidia/cu13/lib/libcublasLt.so.13: file too short");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink(getenv("DRAFT_CUDA_PLUGIN"), path), 0); /* something that loads */
+    refused_libraries(folders, "there is no libcudnn.so.9 in /nowhere:");
+    unlink(path);
+    for (int i = 3; i-- > 0;) {
+        snprintf(path, sizeof path, "%s/%s", folder, MADE[i]);
+        rmdir(path);
+    }
+    rmdir(folder);
 }
 
 static void test_open__says_why_there_is_no_gpu_and_computes_on_the_cpu_when_it_may(void **state)
@@ -213,6 +249,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_open__reads_the_names_of_devices),
         cmocka_unit_test(test_open__says_what_a_plugin_lacks),
+        cmocka_unit_test(test_open__finds_libraries_where_wheels_put_them_and_says_which_is_missing_or_wrong),
         cmocka_unit_test(test_open__says_why_there_is_no_gpu_and_computes_on_the_cpu_when_it_may),
         cmocka_unit_test(test_open__says_which_cudnn_is_needed),
         cmocka_unit_test(test_open__takes_the_gpu_and_lists_it),
