@@ -62,7 +62,7 @@ const struct draft_option draft_spec_options[] = {
            "a LoRA file of this rank to go on from (default: a new one)"),
     OPTION("ema-decay", 0, DOUBLE, "D", "ema_decay",
            "also keep an exponential average of the trained weights, D near 1 such as 0.999: smoother than the last "
-           "step's; preview and export take it with --ema (default: none)"),
+           "step's; evaluations are the average's, preview and export take it with --ema (default: none)"),
     OPTION("lr", 0, DOUBLE, "X", "optimizer.learning_rate", "learning rate (default 1e-4; 1e-5 of --train full)"),
     OPTION("warmup", 0, INT, "N", "optimizer.warmup_steps", "steps of linear warm-up (default 10)"),
     OPTION("weight-decay", 0, DOUBLE, "X", "optimizer.weight_decay", "AdamW's decay (default 0)"),

@@ -450,7 +450,12 @@ bool draft_engine_evaluate(struct draft_engine *e, struct draft_report *report, 
         .progress = &e->progress,
     };
     struct draft_evaluation_numbers numbers;
-    if (!draft_evaluate(&evaluation, &numbers, err)) {
+    bool ok = !e->ema || draft_ema_swap(e->ema, e->backend, err);
+    if (ok) {
+        ok = draft_evaluate(&evaluation, &numbers, err);
+        ok = (!e->ema || draft_ema_swap(e->ema, e->backend, ok ? err : NULL)) && ok;
+    }
+    if (!ok) {
         draft_error_prefix(err, "evaluation at step %" PRId64 ": ", e->step_count);
         return false;
     }

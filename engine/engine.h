@@ -69,6 +69,7 @@ int64_t draft_engine_total_steps(const struct draft_engine *engine);
 bool draft_engine_step(struct draft_engine *engine, struct draft_report *report, struct draft_error *err);
 bool draft_engine_evaluation_due(
     const struct draft_engine *engine); /* at step 0, every config.evaluation.every, and at the end */
+/* Of the average where the job keeps one, else of the weights as they are. */
 bool draft_engine_evaluate(struct draft_engine *engine, struct draft_report *report, struct draft_error *err);
 
 enum draft_aig { DRAFT_AIG_DRAFT, DRAFT_AIG_BASE, DRAFT_AIG_LINEAR, DRAFT_AIG_POWER, DRAFT_AIG_STEP };

@@ -169,9 +169,19 @@ static void test_full__what_only_a_lora_or_an_average_can_do_is_refused(void **s
 
 /* --- Average and checkpoints -------------------------------------------------------------------------------------- */
 
+static double evaluated(struct draft_engine *e)
+{
+    struct draft_error err = {0};
+    struct draft_report report;
+    if (!draft_engine_evaluate(e, &report, &err))
+        fail_msg("%s", err.message);
+    return metric(&report, "eval/reward");
+}
+
 static void averages(struct draft_job_config config)
 {
     config.ema_decay = 0.9;
+    config.evaluation.seeds = 2;
     struct draft_engine *e = open_demo(&config, NULL);
     struct draft_tensor *w = e->trained.tensor[1]; /* a bias, or an up, zero at first */
     double expected = draft_f32(w)[0];
@@ -188,6 +198,18 @@ static void averages(struct draft_job_config config)
     const char *before = save(e, "before");
     assert_true(difference(e, e, &last, &average) > 0);
     assert_same_files(before, save(e, "after"));
+
+    /* so do evaluations, which are the average's */
+    double reward = evaluated(e);
+    assert_same_files(before, save(e, "after"));
+    struct draft_ema *ema = e->ema;
+    e->ema = NULL;
+    double of_the_last = evaluated(e);
+    assert_true(draft_ema_swap(ema, e->backend, NULL));
+    double of_the_average = evaluated(e);
+    assert_true(draft_ema_swap(ema, e->backend, NULL));
+    e->ema = ema;
+    assert_true(reward == of_the_average && reward != of_the_last);
 
     /* the same from the checkpoint alone */
     config.sample_only = true;
