@@ -72,6 +72,11 @@ static struct draft_tensor *self_attention(struct draft_graph *g, const struct d
     return linear(g, draft_attention(g, q, k, v, a->heads, false), &a->to_out);
 }
 
+struct draft_tensor *draft_both_halves(struct draft_graph *g, struct draft_tensor *x, int64_t n)
+{
+    return !draft_graph_ok(g) || x->dim[0] == n ? x : draft_concat_batch(g, x, x);
+}
+
 static struct draft_tensor *cross_attention(struct draft_graph *g, const struct draft_attention_layer *a,
                                             struct draft_tensor *x, struct draft_tensor *context,
                                             const struct draft_unet_context *cached)
@@ -80,6 +85,7 @@ static struct draft_tensor *cross_attention(struct draft_graph *g, const struct 
     struct draft_tensor *q = linear(g, x, &a->to_q);                                                /* [n, s, inner] */
     struct draft_tensor *k = cached != NULL ? cached->key[a->place] : linear(g, context, &a->to_k); /* [n, t, inner] */
     struct draft_tensor *v = cached != NULL ? cached->value[a->place] : linear(g, context, &a->to_v);
+    q = draft_both_halves(g, q, context->dim[0]);
     return linear(g, draft_attention(g, q, k, v, a->heads, false), &a->to_out);
 }
 
@@ -88,9 +94,10 @@ static struct draft_tensor *block_forward(struct draft_graph *g, const struct dr
                                           const struct draft_unet_context *cached)
 {
     x = draft_add(g, x, self_attention(g, &b->attn1, layer_norm(g, x, &b->norm1)));
-    x = draft_add(g, x, cross_attention(g, &b->attn2, layer_norm(g, x, &b->norm2), context, cached));
-    struct draft_tensor *h = linear(g, layer_norm(g, x, &b->norm3), &b->ff_in); /* [n, s, 8 inner] */
-    h = linear(g, draft_geglu(g, h), &b->ff_out);                               /* [n, s, inner] */
+    struct draft_tensor *h = cross_attention(g, &b->attn2, layer_norm(g, x, &b->norm2), context, cached);
+    x = draft_add(g, draft_both_halves(g, x, context->dim[0]), h);
+    h = linear(g, layer_norm(g, x, &b->norm3), &b->ff_in); /* [n, s, 8 inner] */
+    h = linear(g, draft_geglu(g, h), &b->ff_out);          /* [n, s, inner] */
     return draft_add(g, x, h);
 }
 
@@ -105,6 +112,7 @@ struct draft_tensor *draft_transformer_2d_forward(struct draft_graph *g, const s
     for (int i = 0; i < model->blocks; i++)
         h = block_forward(g, &model->block[i], h, context, cached);
     h = linear(g, h, &model->proj_out); /* [n, h*w, c] */
+    x = draft_both_halves(g, x, context->dim[0]);
     return draft_add(g, x, draft_to_image(g, h, x->dim[1], x->dim[2]));
 }
 

@@ -40,7 +40,10 @@ struct draft_unet_context {
 void draft_load_transformer_2d(struct draft_loader *loader, struct draft_transformer_2d *model,
                                const struct draft_transformer_shape *shape, int *place, const char *path, ...)
     DRAFT_PATH_FORMAT(5);
-/* x [n, h, w, c], context [n, s, width]; cached may be NULL. */
+/* x itself where it has n rows; where it has half as many, x followed by x: the guided pair begins as one. */
+struct draft_tensor *draft_both_halves(struct draft_graph *g, struct draft_tensor *x, int64_t n);
+/* x [n, h, w, c], or [n / 2, ..] of a guided pair that has met no context yet; context [n, s, width]; cached may be
+ * NULL. -> [n, h, w, c] */
 struct draft_tensor *draft_transformer_2d_forward(struct draft_graph *g, const struct draft_transformer_2d *model,
                                                   struct draft_tensor *x, struct draft_tensor *context,
                                                   const struct draft_unet_context *cached);

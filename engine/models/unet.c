@@ -130,8 +130,8 @@ static bool check_input(struct draft_graph *g, const struct unet_config *c, cons
     char a[96], b[96];
     if (!draft_graph_ok(g))
         return false;
-    if (x->rank != 4 || x->dim[3] != c->in_channels || context->rank != 3 || context->dim[0] != x->dim[0] ||
-        context->dim[2] != c->context_width)
+    if (x->rank != 4 || x->dim[3] != c->in_channels || context->rank != 3 || context->dim[2] != c->context_width ||
+        (context->dim[0] != x->dim[0] && context->dim[0] != 2 * x->dim[0]))
         return draft_fail(&g->error, DRAFT_INVALID_ARGUMENT,
                           "the UNet takes latents [n, h, w, %d] and a text context [n, s, %d], not %s and %s: do the "
                           "folder's parts belong together?",
@@ -178,7 +178,8 @@ static struct draft_tensor *forward(struct unet_pass *pass, struct draft_tensor 
         observe(pass, unet->up[i].name, x);
     }
     x = group_norm_silu(g, x, &unet->conv_norm_out); /* [n, h, w, c0] */
-    return conv(g, x, &unet->conv_out);              /* [n, h, w, out] */
+    x = conv(g, x, &unet->conv_out);                 /* [n, h, w, out] */
+    return draft_both_halves(g, x, pass->call->context->dim[0]);
 }
 
 struct draft_tensor *draft_unet_forward(struct draft_graph *g, const struct draft_unet *unet, struct draft_tensor *x,

@@ -109,7 +109,8 @@ static struct draft_tensor *resnet_unit(struct draft_graph *g, void *module, str
 
 static struct draft_tensor *skip_resnet_unit(struct draft_graph *g, void *module, struct draft_tensor *const *in)
 {
-    return draft_resnet_forward(g, module, draft_concat_channels(g, in[0], in[2]), in[1]);
+    struct draft_tensor *skip = draft_both_halves(g, in[2], in[0]->dim[0]);
+    return draft_resnet_forward(g, module, draft_concat_channels(g, in[0], skip), in[1]);
 }
 
 static struct draft_tensor *transformer_unit(struct draft_graph *g, void *module, struct draft_tensor *const *in)
@@ -124,6 +125,7 @@ static struct draft_tensor *resnet(struct unet_pass *pass, struct draft_resnet *
     if (!draft_model_continue(g))
         return NULL;
     draft_block unit = skip != NULL ? skip_resnet_unit : resnet_unit;
+    pass->temb = draft_both_halves(g, pass->temb, x->dim[0]);
     struct draft_tensor *in[] = {x, pass->temb, skip};
     if (pass->unet->recompute && g->recording)
         return draft_recompute(g, unit, module, in, skip != NULL ? 3 : 2);

@@ -31,9 +31,9 @@ static struct draft_tensor *guided(struct draft_graph *g, const struct draft_une
 {
     x = draft_sampler_input(g, step, x);
     struct draft_unet_call call = {.t = step->timestep, .context = conditions->context, .cached = cached};
+    struct draft_tensor *both = draft_unet_forward(g, unet, x, &call);
     if (conditions->guidance <= 1)
-        return draft_unet_forward(g, unet, x, &call);
-    struct draft_tensor *both = draft_unet_forward(g, unet, draft_concat_batch(g, x, x), &call);
+        return both;
     struct draft_tensor *u = draft_slice_batch(g, both, 0, conditions->n);
     struct draft_tensor *c = draft_slice_batch(g, both, conditions->n, conditions->n);
     return draft_axpby(g, 1, u, (float)conditions->guidance, draft_axpby(g, 1, c, -1, u));

@@ -285,6 +285,59 @@ static void test_unet__recompute_gives_the_same_gradients_bit_for_bit_in_less_me
     bench_close(&b);
 }
 
+/* A pair's one latent given once: the output, and the gradients of the adapter and of x, of x given twice. */
+static void guided_pair(struct bench *b, struct draft_unet *unet, const struct draft_adapter *adapter, bool once,
+                        bool recompute, float *out, size_t *count)
+{
+    struct draft_graph *g = &b->g;
+    draft_graph_reset(g, NULL);
+    draft_unet_set_recompute(unet, recompute);
+    struct draft_tensor *x = waves(g, 4, (const int64_t[]){2, 8, 8, 4}, 0.1);
+    x->needs_grad = true;
+    struct draft_unet_call call = {.t = 100, .context = waves(g, 3, (const int64_t[]){4, 5, 24}, 0.7)};
+    struct draft_tensor *seed = waves(g, 4, (const int64_t[]){4, 8, 8, 4}, 1.3);
+    struct draft_tensor *y = draft_unet_forward(g, unet, once ? x : draft_concat_batch(g, x, x), &call);
+    if (y == NULL)
+        fail_msg("%s", g->error.message);
+    *count = (size_t)draft_tensor_count(y);
+    assert_int_equal(*count, 4 * 8 * 8 * 4);
+    memcpy(out, y->data, *count * sizeof *out);
+    if (!draft_graph_backward(g, y, draft_f32(seed)))
+        fail_msg("%s", g->error.message);
+    for (int i = -1; i < adapter->count; i++) {
+        const struct draft_tensor *of = i < 0 ? x : adapter->entry[i].lora.up;
+        memcpy(out + *count, of->grad, (size_t)draft_tensor_count(of) * sizeof *out);
+        *count += (size_t)draft_tensor_count(of);
+    }
+}
+
+static void test_unet__a_guided_pair_may_begin_as_one(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    struct draft_adapter *adapter = draft_adapter_create(b.weights, 2, 2, 1, &b.err);
+    struct draft_unet *unet = draft_unet_open(UNET, b.weights, adapter, &b.err);
+    for (int i = 0; i < adapter->count; i++)
+        memset(adapter->entry[i].lora.up->data, 0x3c, (size_t)draft_tensor_count(adapter->entry[i].lora.up) * 4);
+    size_t numbers = draft_adapter_parameters(adapter) + 6 * 8 * 8 * 4, n, again;
+    float *twice = malloc(numbers * sizeof *twice), *once = malloc(numbers * sizeof *once);
+    guided_pair(&b, unet, adapter, false, false, twice, &n);
+    for (int recompute = 0; recompute < 2; recompute++) {
+        guided_pair(&b, unet, adapter, true, recompute, once, &again);
+        assert_int_equal(n, again);
+        double difference = 0, norm = 0;
+        for (size_t i = 0; i < n; i++) {
+            difference += ((double)once[i] - twice[i]) * ((double)once[i] - twice[i]);
+            norm += (double)twice[i] * twice[i];
+        }
+        assert_true(norm > 0 && sqrt(difference / norm) < 1e-5);
+    }
+    free(twice);
+    free(once);
+    bench_close(&b);
+}
+
 static bool refuse(void *context)
 {
     return --*(int *)context > 0;
@@ -331,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_unet__adapter_has_ten_linears_a_block_in_load_order_and_starts_as_nothing),
         cmocka_unit_test(test_unet__without_gradient_needs_little_memory),
         cmocka_unit_test(test_unet__recompute_gives_the_same_gradients_bit_for_bit_in_less_memory),
+        cmocka_unit_test(test_unet__a_guided_pair_may_begin_as_one),
         cmocka_unit_test(test_unet__stops_between_blocks_when_told),
         cmocka_unit_test(test_unet__refuses_inputs_of_other_widths_in_a_sentence),
     };
