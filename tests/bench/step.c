@@ -4,9 +4,11 @@
  *
  *   bench_step PIPELINE REWARD [--steps N] [--warm N] [--batch N] [--micro N] [--T N] [--K N] [--lv N] [--cfg W]
  *              [--kl C] [--rank R] [--size PIXELS] [--precision fp32|bf16] [--memory fast|low]
- *              [--threads N] [--isa NAME] [--recompute]
+ *              [--threads N] [--isa NAME] [--recompute] [--device NAME] [--preview N]
  *
- * REWARD: a CLIPModel folder, or a reward as a job names it ("jpeg"). --steps 0: only opens, and says how long it took.
+ * --preview N: draws N pictures afterwards, as a preview would. On a GPU its memory is told too, as seen after the
+ * steps: arenas never shrink. REWARD: a CLIPModel folder, or a reward as a job names it ("jpeg"). --steps 0: only
+ * opens, and says how long it took.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -15,7 +17,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "engine.h"
+#include "state.h"
 
 static const char *const prompts[] = {"a lion", "a cat on a blue background", "a small pineapple",
                                       "an owl and a penguin"};
@@ -24,6 +26,7 @@ enum { MAX_STEPS = 10000 };
 
 struct length {
     int warm, steps; /* steps before the clock runs, and timed ones */
+    int preview;     /* pictures drawn afterwards */
 };
 
 static double now(void)
@@ -64,6 +67,8 @@ static bool parse(int argc, char **argv, struct draft_job_config *config, struct
         {"threads", required_argument, NULL, 't'},
         {"isa", required_argument, NULL, 'i'},
         {"recompute", no_argument, NULL, 'R'},
+        {"device", required_argument, NULL, 'd'},
+        {"preview", required_argument, NULL, 'P'},
         {NULL, 0, NULL, 0},
     };
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -120,13 +125,20 @@ static bool parse(int argc, char **argv, struct draft_job_config *config, struct
         case 'R':
             config->recompute = true;
             break;
+        case 'd':
+            config->device = optarg;
+            break;
+        case 'P':
+            length->preview = atoi(optarg);
+            break;
         default:
             return false;
         }
     }
     if (config->micro_batch == 0)
         config->micro_batch = config->global_batch;
-    return argc - optind == 2 && length->warm >= 0 && length->steps >= 0 && length->warm + length->steps <= MAX_STEPS;
+    return argc - optind == 2 && length->preview >= 0 && length->warm >= 0 && length->steps >= 0 &&
+           length->warm + length->steps <= MAX_STEPS;
 }
 
 /* A folder is a CLIP model's. */
@@ -159,23 +171,69 @@ static bool run(struct draft_engine *engine, const struct length *length, double
     return true;
 }
 
-static void print(const double *seconds, int steps, int batch, double open_seconds, bool low,
-                  const struct draft_report *mean)
+/* What a GPU's programs hold of it, ours alone there: contexts and libraries included. 0: values live on the host. */
+static bool device_bytes(struct draft_engine *engine, size_t *held, struct draft_error *err)
+{
+    size_t unused = 0, total = 0;
+    bool ok = draft_backend_on_host(engine->backend) || draft_device_memory(engine->backend, &unused, &total, err);
+    *held = total - unused;
+    return ok;
+}
+
+static bool draw(struct draft_engine *engine, int pictures, double *seconds, struct draft_error *err)
+{
+    double start = now();
+    for (int i = 0; i < pictures; i++) {
+        struct draft_sample_request request = {
+            .prompt = prompts[0], .seed = (uint64_t)i, .guidance = -1, .lora_scale = 1, .aig = DRAFT_AIG_DRAFT};
+        struct draft_picture picture;
+        if (!draft_engine_sample(engine, &request, &picture, err))
+            return false;
+        free(picture.rgb);
+    }
+    *seconds = now() - start;
+    return true;
+}
+
+struct measured {
+    double open_seconds, preview_seconds;
+    size_t device_bytes;
+    bool low;
+    struct draft_report mean;
+};
+
+static double mean_of(const struct draft_report *mean, const char *name)
+{
+    for (int i = 0; i < mean->count; i++)
+        if (strcmp(mean->metric[i].name, name) == 0)
+            return mean->metric[i].value;
+    return 0;
+}
+
+static void print(const double *seconds, int steps, const struct draft_job_config *config, const struct measured *m)
 {
     static double sorted[MAX_STEPS];
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("{\"open_seconds\": %.3f, \"memory\": \"%s\", \"peak_mib\": %.1f", open_seconds, low ? "low" : "fast",
+    printf("{\"open_seconds\": %.3f, \"memory\": \"%s\", \"peak_mib\": %.1f", m->open_seconds, m->low ? "low" : "fast",
            (double)usage.ru_maxrss / 1024);
+    if (m->device_bytes > 0)
+        printf(", \"device_peak_gb\": %.3f", (double)m->device_bytes / 1e9);
+    if (m->preview_seconds > 0)
+        printf(", \"preview_seconds\": %.3f", m->preview_seconds);
     if (steps > 0) {
+        int quiet = config->sampling_steps - config->truncation_steps; /* steps without gradient */
+        double sampling = mean_of(&m->mean, "seconds/sample");
         memcpy(sorted, seconds, (size_t)steps * sizeof *seconds);
         qsort(sorted, (size_t)steps, sizeof *sorted, ascending);
+        if (quiet > 0 && sampling > 0)
+            printf(", \"guided_steps_per_s\": %.3f", quiet * config->global_batch / sampling);
         printf(", \"seconds_per_step\": %.6f, \"samples_per_s\": %.4f, \"seconds_by_phase\": {", sorted[steps / 2],
-               batch / sorted[steps / 2]);
+               config->global_batch / sorted[steps / 2]);
         const char *comma = "";
-        for (int j = 0; j < mean->count; j++)
-            if (!strncmp(mean->metric[j].name, "seconds/", 8)) {
-                printf("%s\"%s\": %.6f", comma, mean->metric[j].name + 8, mean->metric[j].value);
+        for (int j = 0; j < m->mean.count; j++)
+            if (!strncmp(m->mean.metric[j].name, "seconds/", 8)) {
+                printf("%s\"%s\": %.6f", comma, m->mean.metric[j].name + 8, m->mean.metric[j].value);
                 comma = ", ";
             }
         printf("}, \"runs\": [");
@@ -212,16 +270,17 @@ int main(int argc, char **argv)
     config.evaluation.every = -1;
 
     struct draft_watch watch = {0};
-    struct draft_report mean = {0};
+    struct measured m = {0};
     double start = now();
     if (!draft_job_config_resolve(&config, &err))
         return fail(&err);
     struct draft_engine *engine = draft_engine_open(&config, &watch, &err);
-    double open_seconds = now() - start;
-    if (!engine || (length.steps > 0 && !run(engine, &length, seconds, &mean, &err)))
+    m.open_seconds = now() - start;
+    if (!engine || (length.steps > 0 && !run(engine, &length, seconds, &m.mean, &err)) ||
+        !draw(engine, length.preview, &m.preview_seconds, &err) || !device_bytes(engine, &m.device_bytes, &err))
         return fail(&err);
-    bool low = draft_engine_config(engine)->memory == DRAFT_MEMORY_LOW;
+    m.low = draft_engine_config(engine)->memory == DRAFT_MEMORY_LOW;
     draft_engine_close(engine);
-    print(seconds, length.steps, config.global_batch, open_seconds, low, &mean);
+    print(seconds, length.steps, &config, &m);
     return 0;
 }
