@@ -29,11 +29,10 @@ static struct draft_tensor *layer_forward(struct draft_graph *g, const struct cl
 {
     struct draft_tensor *h = layer_norm(g, x, &l->layer_norm1); /* [n, s, width] */
     struct draft_tensor *q = linear(g, h, &l->q_proj), *k = linear(g, h, &l->k_proj), *v = linear(g, h, &l->v_proj);
-    h = linear(g, draft_attention(g, q, k, v, encoder->config.heads, causal), &l->out_proj);
-    x = draft_add(g, x, h);                                                   /* [n, s, width] */
-    h = linear(g, layer_norm(g, x, &l->layer_norm2), &l->fc1);                /* [n, s, wide] */
-    h = linear(g, draft_activate(g, h, encoder->config.activation), &l->fc2); /* [n, s, width] */
-    return draft_add(g, x, h);
+    h = draft_attention(g, q, k, v, encoder->config.heads, causal);
+    x = linear_onto(g, x, h, &l->out_proj);                    /* [n, s, width] */
+    h = linear(g, layer_norm(g, x, &l->layer_norm2), &l->fc1); /* [n, s, wide] */
+    return linear_onto(g, x, draft_activate(g, h, encoder->config.activation), &l->fc2);
 }
 
 struct draft_tensor *draft_clip_encoder_forward(struct draft_graph *g, const struct clip_encoder *encoder,

@@ -84,6 +84,12 @@ static inline struct draft_tensor *linear(struct draft_graph *g, struct draft_te
 {
     return draft_linear(g, x, layer->weight, layer->bias, layer->lora);
 }
+/* residual + linear(x) */
+static inline struct draft_tensor *linear_onto(struct draft_graph *g, struct draft_tensor *residual,
+                                               struct draft_tensor *x, const struct draft_linear_layer *layer)
+{
+    return draft_linear_onto(g, residual, x, layer->weight, layer->bias, layer->lora);
+}
 static inline struct draft_tensor *conv(struct draft_graph *g, struct draft_tensor *x,
                                         const struct draft_conv_layer *layer)
 {

@@ -88,6 +88,7 @@ static bool product(struct draft_graph *g, const struct draft_attention_shape *s
                                          .a = a.values,
                                          .b = b.values,
                                          .bias = nullptr,
+                                         .onto = nullptr,
                                          .c = to.to,
                                          .alpha = 1,
                                          .beta = to.accumulate ? 1.0f : 0.0f,

@@ -1,9 +1,9 @@
 /*
- * linear: y = x W^T + b + s (x A^T) B^T          x [m, k], W [o, k], b [o], A = down [r, k], B = up [o, r]
+ * linear: y = x W^T + b + s (x A^T) B^T (+ residual)    x [m, k], W [o, k], b [o], A = down [r, k], B = up [o, r]
  * (Hu et al. 2021 for the second product; s = alpha / r times the adapter's strength)
  *
  *   dx = dy W + s (dy B) A      dW = dy^T x      db = sum over rows of dy
- *   dB = s dy^T (x A^T)         dA = s (dy B)^T x
+ *   dB = s dy^T (x A^T)         dA = s (dy B)^T x    dresidual = dy
  *
  * While B is zero (step 0), dA is exactly zero: it is a product with dy B = 0.
  * Whether the adapter is on, and its scale, are read once in forward: a frozen prediction made in between may switch
@@ -13,7 +13,7 @@
 
 #include <assert.h>
 
-enum { X, W, B, DOWN, UP };
+enum { X, W, B, DOWN, UP, RESIDUAL };
 enum { SAVED_DOWN }; /* x A^T [m, r], needed for dB */
 
 /* c[m, n] = alpha op(a) op(b) + beta c, everything contiguous */
@@ -37,7 +37,7 @@ static bool product(struct draft_graph *g, int64_t m, int64_t n, int64_t k, cons
     return draft_cpu_gemm(g->backend, &gemm, &g->error);
 }
 
-static bool forward(struct draft_graph *g, struct draft_call *call)
+static bool multiply(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_linear_args *a = call->args;
     const float *x = draft_f32(call->in[X]);
@@ -57,6 +57,16 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
         call->saved[SAVED_DOWN] = down;
     else
         draft_graph_release(g, mark);
+    return true;
+}
+
+static bool forward(struct draft_graph *g, struct draft_call *call)
+{
+    if (!multiply(g, call))
+        return false;
+    if (call->in[RESIDUAL] != NULL)
+        draft_cpu_axpby(g->backend, draft_tensor_count(call->out), 1, draft_f32(call->in[RESIDUAL]), 0, NULL,
+                        draft_f32(call->out), true);
     return true;
 }
 
@@ -102,14 +112,16 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     if (dw != NULL &&
         !draft_cpu_linear_dw(g->backend, a->m, a->o, a->k, draft_f32(call->in[X]), dy, dw, add_w, &g->error))
         return false;
-    return db == NULL || draft_cpu_sum_rows(g->backend, 1, a->m, a->o, dy, db, add_b, &g->error);
+    if (db != NULL && !draft_cpu_sum_rows(g->backend, 1, a->m, a->o, dy, db, add_b, &g->error))
+        return false;
+    return draft_grad_pass(g, call->out, call->in[RESIDUAL]);
 }
 
 const struct draft_op draft_op_linear = {
     .name = "linear", .id = DRAFT_OP_linear, .forward = forward, .backward = backward};
 
-struct draft_tensor *draft_linear(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *w,
-                                  struct draft_tensor *b, const struct draft_lora *lora)
+struct draft_tensor *draft_linear_onto(struct draft_graph *g, struct draft_tensor *residual, struct draft_tensor *x,
+                                       struct draft_tensor *w, struct draft_tensor *b, const struct draft_lora *lora)
 {
     if (!draft_graph_ok(g))
         return NULL;
@@ -134,6 +146,15 @@ struct draft_tensor *draft_linear(struct draft_graph *g, struct draft_tensor *x,
     int64_t dim[DRAFT_MAX_RANK];
     memcpy(dim, x->dim, sizeof dim);
     dim[x->rank - 1] = args.o;
+    call.in[RESIDUAL] = residual;
     call.out = draft_new(g, x->dtype, x->rank, dim);
+    if (call.out != NULL && residual != NULL && !draft_same_shape(residual, call.out))
+        return DRAFT_REFUSE(g, "linear", "a residual of the result's shape and type", x, w, residual);
     return draft_graph_run(g, &call);
+}
+
+struct draft_tensor *draft_linear(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *w,
+                                  struct draft_tensor *b, const struct draft_lora *lora)
+{
+    return draft_linear_onto(g, NULL, x, w, b, lora);
 }

@@ -1,7 +1,7 @@
 /* linear: formulas in linear.c */
 #include "backend/cuda/op.h"
 
-enum { X, W, B, DOWN, UP };
+enum { X, W, B, DOWN, UP, RESIDUAL };
 enum { SAVED_DOWN };
 
 /* In x's type, but for the gradients of weights, which are F32: dW, and the adapter's. */
@@ -42,7 +42,8 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     struct draft_tensor *down = call->in[DOWN] ? draft_new(g, type, 2, dim) : nullptr;
     const struct draft_mark mark = draft_graph_mark(g);
     bool done = draft_product(g, {type, type}, a.m, a.o, a.k, {x, false}, {draft_on_device(g, call->in[W], type), true},
-                              1, draft_on_device(g, call->in[B], type), draft_overwrite(y));
+                              1, draft_on_device(g, call->in[B], type), draft_overwrite(y),
+                              call->in[RESIDUAL] ? call->in[RESIDUAL]->data : nullptr);
     if (down)
         done =
             done &&
@@ -73,7 +74,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
         done = draft_product(g, {type, DRAFT_F32}, a.o, a.k, a.m, {dy, true}, {x, false}, 1, nullptr, dw);
     if (done && db.to)
         done = draft_sum_rows(g, 1, a.m, a.o, type, dy, call->in[B], db);
-    return done && draft_launched(g) && (!call->in[DOWN] || lora_backward(g, call, dx));
+    return done && draft_launched(g) && (!call->in[DOWN] || lora_backward(g, call, dx)) &&
+           draft_grad_pass(g, call->out, call->in[RESIDUAL]);
 }
 
 const struct draft_op_column draft_cuda_op_linear = {forward, backward};

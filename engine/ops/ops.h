@@ -24,6 +24,9 @@ enum draft_activation { DRAFT_SILU, DRAFT_GELU, DRAFT_QUICK_GELU, DRAFT_RELU };
  * backward: dx = dy W, dW = dy^T x, db = sum dy, and the adapter's. */
 struct draft_tensor *draft_linear(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *w,
                                   struct draft_tensor *b, const struct draft_lora *lora);
+/* The same + residual [..., o], in one go; NULL: none. */
+struct draft_tensor *draft_linear_onto(struct draft_graph *g, struct draft_tensor *residual, struct draft_tensor *x,
+                                       struct draft_tensor *w, struct draft_tensor *b, const struct draft_lora *lora);
 
 struct draft_conv2d_args {
     int stride;

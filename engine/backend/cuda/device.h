@@ -17,9 +17,9 @@ const struct draft_services *draft_cuda_services_of(const struct draft_backend *
 
 /* An address of one of the backend's arenas. */
 bool draft_cuda_is_device(const struct draft_backend *backend, const void *address);
-/* A weight's values on the device as F32 or BF16, copied there at first use: one copy for each type asked for. A trained
- * weight, whose F32 values are on the device, has its BF16 copy made there, and made anew in its place when it is
- * forgotten: its address never changes. NULL: err is set. */
+/* A weight's values on the device as F32 or BF16, copied there at first use: one copy for each type asked for. A
+ * trained weight, whose F32 values are on the device, has its BF16 copy made there, and made anew in its place when it
+ * is forgotten: its address never changes. NULL: err is set. */
 const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor *w, enum draft_dtype type,
                               struct draft_error *err);
 /* The device's copy of these bytes. NULL: err is set. */
@@ -28,13 +28,13 @@ const void *draft_cuda_constant(struct draft_backend *backend, const void *bytes
 bool draft_cuda_launched(const char *doing, struct draft_error *err);
 
 /* For each of `batch` row-major matrices: c[m, n] = alpha op(a)[m, k] op(b)[k, n] + beta c (+ bias[n]); meanings as in
- * cpu.h's struct draft_gemm. bias NULL: none. Summed in F32; a, b and bias are of `type`, c of `c_type`: F32 for F32,
- * either for BF16. */
+ * cpu.h's struct draft_gemm. bias NULL: none. onto: a matrix like c that beta goes with; NULL: c itself. Summed in F32;
+ * a, b and bias are of `type`, c of `c_type`: F32 for F32, either for BF16. */
 struct draft_cuda_product {
     int64_t batch, m, n, k;
     int64_t trans_a, trans_b; /* 0 or 1 */
     int64_t lda, ldb, ldc, stride_a, stride_b, stride_c;
-    const void *a, *b, *bias;
+    const void *a, *b, *bias, *onto;
     void *c;
     float alpha, beta;
     enum draft_dtype type, c_type;

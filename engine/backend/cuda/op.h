@@ -40,9 +40,9 @@ static inline void *draft_at(void *values, enum draft_dtype type, int64_t elemen
     return static_cast<char *>(values) + elements * int64_t(draft_size(type));
 }
 
-/* Where the device finds x's values as `type`: an activation's own, a weight's copy. An F32 tensor of the device without
- * a name that is asked for as BF16 is converted into the step arena: take a mark before, release it after. NULL for an
- * absent input, and when the graph has failed. */
+/* Where the device finds x's values as `type`: an activation's own, a weight's copy. An F32 tensor of the device
+ * without a name that is asked for as BF16 is converted into the step arena: take a mark before, release it after. NULL
+ * for an absent input, and when the graph has failed. */
 static inline const void *draft_on_device(struct draft_graph *g, struct draft_tensor *x, enum draft_dtype type)
 {
     if (x == NULL || !draft_graph_ok(g))
@@ -137,10 +137,10 @@ struct draft_types {
     enum draft_dtype in, out;
 };
 
-/* c[m, n] = alpha op(a)[m, k] op(b)[k, n] (+ bias[n]) (+ c) */
+/* c[m, n] = alpha op(a)[m, k] op(b)[k, n] (+ bias[n]) (+ c, or instead + onto[m, n]) */
 static inline bool draft_product(struct draft_graph *g, struct draft_types types, int64_t m, int64_t n, int64_t k,
                                  struct draft_matrix a, struct draft_matrix b, float alpha, const void *bias,
-                                 struct draft_cuda_gradient c)
+                                 struct draft_cuda_gradient c, const void *onto = nullptr)
 {
     const struct draft_cuda_product p = {.batch = 1,
                                          .m = m,
@@ -157,9 +157,10 @@ static inline bool draft_product(struct draft_graph *g, struct draft_types types
                                          .a = a.values,
                                          .b = b.values,
                                          .bias = bias,
+                                         .onto = onto,
                                          .c = c.to,
                                          .alpha = alpha,
-                                         .beta = c.accumulate ? 1.0f : 0.0f,
+                                         .beta = c.accumulate || onto ? 1.0f : 0.0f,
                                          .type = types.in,
                                          .c_type = types.out};
     return draft_graph_ok(g) && draft_cuda_multiply(g->backend, &p, &g->error);

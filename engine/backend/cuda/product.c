@@ -117,6 +117,13 @@ static uint32_t alignment_of(const void *values, enum draft_dtype type, int64_t 
     return (uint32_t)(bits & (~bits + 1));
 }
 
+static uint32_t alignment_of_result(const struct draft_cuda_product *p)
+{
+    const uint32_t c = alignment_of(p->c, p->c_type, p->ldc, p->stride_c);
+    const uint32_t onto = alignment_of(p->onto, p->c_type, p->ldc, p->stride_c); /* NULL is aligned to anything */
+    return c < onto ? c : onto;
+}
+
 static bool prefer(cublasLtMatmulPreference_t wish, const struct draft_cuda_product *p, struct draft_error *err)
 {
     const uint64_t workspace = DRAFT_CUDA_WORKSPACE;
@@ -124,7 +131,7 @@ static bool prefer(cublasLtMatmulPreference_t wish, const struct draft_cuda_prod
                                                         sizeof workspace),
                    "its workspace", err);
     /* The default assumes 256 bytes, which a head inside rows does not have. */
-    const uint32_t c = alignment_of(p->c, p->c_type, p->ldc, p->stride_c);
+    const uint32_t c = alignment_of_result(p);
     const struct {
         cublasLtMatmulPreferenceAttributes_t of;
         uint32_t bytes;
@@ -161,10 +168,10 @@ static bool choose(struct draft_backend *backend, struct plan *plan, const struc
 
 static struct plan *find(struct draft_backend *backend, const struct draft_cuda_product *p, struct draft_error *err)
 {
-    struct key key = {
-        {p->batch, p->m, p->n, p->k, p->trans_a, p->trans_b, p->lda, p->ldb, p->ldc, p->stride_a, p->stride_b,
-         p->stride_c, p->bias != NULL, p->type, p->c_type, alignment_of(p->a, p->type, p->lda, p->stride_a),
-         alignment_of(p->b, p->type, p->ldb, p->stride_b), alignment_of(p->c, p->c_type, p->ldc, p->stride_c)}};
+    struct key key = {{p->batch, p->m, p->n, p->k, p->trans_a, p->trans_b, p->lda, p->ldb, p->ldc, p->stride_a,
+                       p->stride_b, p->stride_c, p->bias != NULL, p->type, p->c_type,
+                       alignment_of(p->a, p->type, p->lda, p->stride_a),
+                       alignment_of(p->b, p->type, p->ldb, p->stride_b), alignment_of_result(p)}};
     uint64_t hash = 0;
     for (size_t i = 0; i < sizeof key.number / sizeof *key.number; i++)
         hash = (hash ^ (uint64_t)key.number[i]) * UINT64_C(0x9e3779b97f4a7c15);
@@ -195,8 +202,8 @@ bool draft_cuda_multiply(struct draft_backend *backend, const struct draft_cuda_
         return false;
     if (p->bias != NULL && !set(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias, err))
         return false;
-    return done(cublasLtMatmul(backend->cublas, plan->product, &p->alpha, p->b, plan->a, p->a, plan->b, &p->beta, p->c,
-                               plan->c, p->c, plan->c, &plan->algorithm, backend->workspace, DRAFT_CUDA_WORKSPACE,
-                               backend->stream),
+    return done(cublasLtMatmul(backend->cublas, plan->product, &p->alpha, p->b, plan->a, p->a, plan->b, &p->beta,
+                               p->onto != NULL ? p->onto : p->c, plan->c, p->c, plan->c, &plan->algorithm,
+                               backend->workspace, DRAFT_CUDA_WORKSPACE, backend->stream),
                 "multiplying", err);
 }

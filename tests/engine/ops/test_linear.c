@@ -1,6 +1,6 @@
 #include "op_case.h"
 
-enum { X, W, B, DOWN, UP };
+enum { X, W, B, DOWN, UP, RESIDUAL };
 enum { WEIGHTS = 1 << W | 1 << B | 1 << DOWN | 1 << UP }; /* bits of inputs that are F32 always */
 
 static const bool on = true, off = false;
@@ -10,7 +10,7 @@ static struct draft_tensor *run(struct draft_graph *g, struct draft_tensor *cons
 {
     const bool *switched = context;
     struct draft_lora lora = {in[DOWN], in[UP], &scale, switched};
-    return draft_linear(g, in[X], in[W], in[B], in[DOWN] != NULL ? &lora : NULL);
+    return draft_linear_onto(g, in[RESIDUAL], in[X], in[W], in[B], in[DOWN] != NULL ? &lora : NULL);
 }
 
 static void twin(const struct op_case *c, const double *const *x, double *y)
@@ -20,7 +20,7 @@ static void twin(const struct op_case *c, const double *const *x, double *y)
     const bool *switched = c->context;
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < o; j++) {
-            double sum = x[B] != NULL ? x[B][j] : 0;
+            double sum = (x[B] != NULL ? x[B][j] : 0) + (x[RESIDUAL] != NULL ? x[RESIDUAL][i * o + j] : 0);
             for (int64_t l = 0; l < k; l++)
                 sum += x[X][i * k + l] * x[W][j * k + l];
             for (int64_t q = 0; q < r && *switched; q++)
@@ -70,6 +70,23 @@ static void test_linear__adds_the_scaled_adapter_and_differentiates_both_matrice
                                .weights = WEIGHTS,
                                .twin = twin,
                                .context = &on});
+}
+
+static void test_linear__adds_a_residual(void **state)
+{
+    struct op_test *t = *state;
+    struct op_case c = {.in = {GIVEN(t, 2, 3, 6), GIVEN(t, 5, 6), GIVEN(t, 5), [RESIDUAL] = GIVEN(t, 2, 3, 5)},
+                        .run = run,
+                        .weights = WEIGHTS,
+                        .twin = twin,
+                        .context = &on};
+    check_op(t, &c);
+    c.in[DOWN] = GIVEN(t, 2, 6);
+    c.in[UP] = GIVEN(t, 5, 2);
+    check_op(t, &c);
+    c.in[B] = NULL;
+    check_op(t, &c);
+    assert_refused(t, draft_linear_onto(&t->g, c.in[X], c.in[X], c.in[W], NULL, NULL), "linear", "[2, 3, 6], [5, 6]");
 }
 
 static void test_linear__trains_an_adapter_on_a_frozen_weight(void **state)
@@ -153,6 +170,7 @@ int main(void)
         op_test_case(test_linear__adds_the_bias_to_every_row_of_a_sequence),
         op_test_case(test_linear__takes_a_one_by_one_convolution_weight_on_an_image),
         op_test_case(test_linear__adds_the_scaled_adapter_and_differentiates_both_matrices),
+        op_test_case(test_linear__adds_a_residual),
         op_test_case(test_linear__trains_an_adapter_on_a_frozen_weight),
         op_test_case(test_linear__gives_down_an_exact_zero_while_up_is_zero),
         op_test_case(test_linear__ignores_an_adapter_that_is_off),

@@ -140,8 +140,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
 struct call {
     struct product p;
     struct layout a_layout, b_layout, c_layout;
-    const char *a, *b;
-    char *c;
+    const char *a, *b, *c;
+    char *d;
     float alpha, beta;
 };
 
@@ -173,7 +173,7 @@ static void widen(const void *values, const struct layout *l, bool along_rows, i
 
 enum { PANEL = 8 }; /* rows whose sums go side by side */
 
-static void multiply(const struct call *call, const void *a, const void *b, void *c)
+static void multiply(const struct call *call, const void *a, const void *b, const void *c, void *d)
 {
     const struct layout *la = &call->a_layout, *lb = &call->b_layout, *lc = &call->c_layout;
     int64_t m = (int64_t)lc->rows, n = (int64_t)lc->columns, k = (int64_t)(call->p.trans_a ? la->rows : la->columns);
@@ -196,7 +196,7 @@ static void multiply(const struct call *call, const void *a, const void *b, void
                     out += call->beta * get(c, lc->type, at);
                 if (call->p.epilogue == CUBLASLT_EPILOGUE_BIAS)
                     out += get(call->p.bias, la->type, first + i);
-                put(c, lc->type, at, out);
+                put(d, lc->type, at, out);
             }
         }
     }
@@ -209,7 +209,8 @@ static void run(void *context)
     for (int64_t i = 0; i < call->c_layout.batch; i++)
         multiply(call, call->a + i * call->a_layout.stride * size_of(&call->a_layout),
                  call->b + i * call->b_layout.stride * size_of(&call->b_layout),
-                 call->c + i * call->c_layout.stride * size_of(&call->c_layout));
+                 call->c + i * call->c_layout.stride * size_of(&call->c_layout),
+                 call->d + i * call->c_layout.stride * size_of(&call->c_layout));
 }
 
 static bool fits(const struct call *call)
@@ -229,7 +230,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
                               size_t workspace_bytes, cudaStream_t stream)
 {
-    (void)handle, (void)algorithm, (void)workspace, (void)workspace_bytes, (void)d_layout;
+    (void)handle, (void)algorithm, (void)workspace, (void)workspace_bytes;
     struct call *call = malloc(sizeof *call);
     if (call == NULL)
         return CUBLAS_STATUS_ALLOC_FAILED;
@@ -239,10 +240,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                           .c_layout = *(const struct layout *)(const void *)c_layout,
                           .a = a,
                           .b = b,
-                          .c = d,
+                          .c = c,
+                          .d = d,
                           .alpha = *(const float *)alpha,
                           .beta = *(const float *)beta};
-    if (c != d || !fits(call)) {
+    if (c_layout != d_layout || !fits(call)) {
         free(call);
         return CUBLAS_STATUS_INVALID_VALUE;
     }
