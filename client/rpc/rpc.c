@@ -19,7 +19,8 @@
 #include "rpc/details.h"
 
 enum {
-    SLICE_MS = 200,               /* how often a waiting call looks for Ctrl-C */
+    SLICE_MS = 200, /* how often a waiting call looks for Ctrl-C */
+    CONNECT_MS = 10000,
     RECEIVE_LIMIT = 16 * 1 << 20, /* bytes; the server's own limit is 1 MiB a message */
     ATTEMPTS = 4,                 /* AIP-194: 0.1 s, doubling to 1 s, +-20 % */
 };
@@ -64,7 +65,9 @@ struct draft_rpc *draft_rpc_open(const char *socket)
         {.type = GRPC_ARG_INTEGER, .key = GRPC_ARG_ENABLE_HTTP_PROXY, .value.integer = 0},
         {.type = GRPC_ARG_INTEGER, .key = GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, .value.integer = RECEIVE_LIMIT},
         {.type = GRPC_ARG_INTEGER, .key = GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, .value.integer = 100},
-        {.type = GRPC_ARG_INTEGER, .key = GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, .value.integer = 100},
+        /* Not a pause, for all its name, but how long a connection may take to be made, the daemon's first word
+         * included; on a loaded machine that comes late. */
+        {.type = GRPC_ARG_INTEGER, .key = GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, .value.integer = CONNECT_MS},
         {.type = GRPC_ARG_INTEGER, .key = GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, .value.integer = 1000},
         /* Our own retries know which methods may be repeated. */
         {.type = GRPC_ARG_INTEGER, .key = GRPC_ARG_ENABLE_RETRIES, .value.integer = 0},
@@ -202,8 +205,11 @@ static void unreachable(const struct draft_stream *s, struct draft_status *st)
                           "socket with --socket or DRAFTD_SOCKET",
                           socket);
     else
-        draft_status_fail(st, DRAFT_STATUS_UNAVAILABLE,
-                          "the daemon does not answer at %s; if it is not running, start it with `draftd &`", socket);
+        draft_status_fail(
+            st, DRAFT_STATUS_UNAVAILABLE,
+            "the daemon does not answer at %s; if it is not running, start it with `draftd &`; if it is, it may have "
+            "as many connections as it takes, which its log says",
+            socket);
 }
 
 /* The end of the call: its status, once. */

@@ -344,6 +344,19 @@ static void test_cli__several_jobs_are_deleted_and_the_first_failure_is_told(voi
     assert_int_equal(draft("show %s", b), 3);
 }
 
+/* A daemon on a loaded machine: it takes the connection now and says its first word later. */
+static void test_cli__a_daemon_that_is_slow_to_answer_is_waited_for(void **state)
+{
+    (void)state;
+    char line[96], id[32];
+    snprintf(id, sizeof id, "%s", submit("", 1));
+    assert_int_equal(draft("watch %s", id), 0);
+    assert_int_equal(kill(daemon_pid, SIGSTOP), 0);
+    snprintf(line, sizeof line, "(sleep 0.6; kill -CONT %d) &", (int)daemon_pid);
+    assert_int_equal(system(line), 0);
+    assert_int_equal(draft("watch %s", id), 0);
+}
+
 /* --- Devices --- */
 
 static void test_cli__devices_are_listed_and_looked_at_again(void **state)
@@ -532,6 +545,7 @@ int main(void)
         cmocka_unit_test(test_cli__pictures_and_the_lora_are_saved),
         cmocka_unit_test(test_cli__a_checkpoint_is_fetched_with_its_checksum),
         cmocka_unit_test(test_cli__several_jobs_are_deleted_and_the_first_failure_is_told),
+        cmocka_unit_test(test_cli__a_daemon_that_is_slow_to_answer_is_waited_for),
         cmocka_unit_test(test_cli__devices_are_listed_and_looked_at_again),
         cmocka_unit_test(test_cli__bench_measures_a_job_and_deletes_it),
         cmocka_unit_test(test_cli__a_bench_that_fails_or_is_interrupted_leaves_no_job),
