@@ -13,6 +13,8 @@
 
 static const char *const golden_prompts[] = {"a lion", "A small Owl on a BLUE background!"};
 
+static const double GOLDEN_BF16 = 1e-1; /* of ImageReward, whose scores are near 0: 6.1e-2; others 1e-2 */
+
 static inline double golden_distance(const float *found, const float *expected, int64_t n)
 {
     double difference = 0, size = 0;
@@ -52,7 +54,9 @@ static inline void golden_check(struct reward_case *c, const char *path, const c
     int64_t n = dim[0] * dim[1] * dim[2] * dim[3];
     float *found = calloc((size_t)n, sizeof *found), score[2], seed[] = {1, -2};
     reward_score(c, image, dim[0], dim[1], dim[2], golden_prompts, score, seed, found);
-    if (!(golden_distance(score, reward, 2) <= 2e-5) || !(golden_distance(found, gradient, n) <= 1e-4))
+    bool half = c->g.activations == DRAFT_BF16;
+    if (!(golden_distance(score, reward, 2) <= (half ? GOLDEN_BF16 : 2e-5)) ||
+        !(golden_distance(found, gradient, n) <= (half ? GOLDEN_BF16 : 1e-4)))
         fail_msg("%s: reward %.8g and %.8g, expected %.8g and %.8g; gradient's relative error %g", name,
                  (double)score[0], (double)score[1], (double)reward[0], (double)reward[1],
                  golden_distance(found, gradient, n));
