@@ -18,17 +18,19 @@ static struct draft_job_config small_job(const char *device)
     config.height = config.width = 32;
     config.micro_batch = config.global_batch = 1;
     config.device = device;
-    config.precision = DRAFT_PRECISION_FP32;
     config.threads = 2;
+    config.evaluation.lpips = DEMO "/emoji-lpips";
+    config.evaluation.prompts = demo_prompts;
+    config.evaluation.prompt_count = 1;
+    config.evaluation.seeds = 2;
     return config;
 }
 
-static struct draft_engine *opened(const char *device, enum draft_dtype activations)
+static struct draft_engine *opened(const char *device, enum draft_precision precision)
 {
     struct draft_job_config config = small_job(device);
-    struct draft_engine *e = open_demo(&config, NULL);
-    e->graph.activations = activations;
-    return e;
+    config.precision = precision;
+    return open_demo(&config, NULL);
 }
 
 static void restore(struct draft_engine *e, const char *path)
@@ -58,10 +60,23 @@ static double distance(const float *a, const float *b, int64_t n)
     return sqrt(difference / size);
 }
 
-static void test_full_cuda__gradients_updates_and_averages_are_the_cpu_s(void **state)
+static void evaluates_alike(struct draft_engine *a, struct draft_engine *b)
+{
+    static const char *const name[] = {"eval/reward", "eval/kl", "eval/lpips"};
+    struct draft_error err = {0};
+    struct draft_report of_a, of_b;
+    if (!draft_engine_evaluate(a, &of_a, &err) || !draft_engine_evaluate(b, &of_b, &err))
+        fail_msg("%s", err.message);
+    for (int i = 0; i < 3; i++) {
+        double x = metric(&of_a, name[i]), y = metric(&of_b, name[i]);
+        assert_true(fabs(x - y) <= 1e-6 + 1e-3 * fabs(y));
+    }
+}
+
+static void test_full_cuda__gradients_averages_evaluation_and_checkpoint_are_the_cpu_s(void **state)
 {
     (void)state;
-    struct draft_engine *cpu = opened("cpu", DRAFT_F32), *gpu = opened("cuda:0", DRAFT_F32);
+    struct draft_engine *cpu = opened("cpu", DRAFT_PRECISION_FP32), *gpu = opened("cuda:0", DRAFT_PRECISION_FP32);
     assert_true(fabs(step(gpu, "grad_norm") / step(cpu, "grad_norm") - 1) < 1e-4);
     double square = 0, difference = 0;
     for (int i = 0; i < cpu->trained.count; i++) {
@@ -78,19 +93,22 @@ static void test_full_cuda__gradients_updates_and_averages_are_the_cpu_s(void **
     }
     assert_true(square > 0 && sqrt(difference / square) < 1e-4);
     assert_true(fabs(step(gpu, "reward") - step(cpu, "reward")) < 1e-4);
+    evaluates_alike(gpu, cpu);
+    const char *of_gpu = save(gpu, "gpu"); /* whatever is exported comes from such a file */
+    restore(cpu, of_gpu);
+    assert_same_files(of_gpu, save(cpu, "gpu's through the cpu"));
     draft_engine_close(cpu);
     draft_engine_close(gpu);
 }
 
-static void test_full_cuda__a_checkpoint_goes_on_there_and_is_the_cpu_s_own(void **state)
+static void test_full_cuda__a_checkpoint_goes_on_to_the_bit(void **state)
 {
     (void)state;
-    /* products read BF16 copies of the weights, which follow every change of them */
-    const enum draft_dtype type = DRAFT_BF16;
     const struct draft_sample_request average = {.prompt = "a cat", .guidance = 1, .lora_scale = 1, .ema = true};
     struct draft_error err = {0};
     struct draft_picture picture;
-    struct draft_engine *gpu = opened("cuda:0", type);
+    /* products read BF16 copies of the weights, which follow every change of them */
+    struct draft_engine *gpu = opened("cuda:0", DRAFT_PRECISION_BF16);
     train(gpu, 1);
     const char *half = save(gpu, "half");
     train(gpu, 1);
@@ -100,7 +118,7 @@ static void test_full_cuda__a_checkpoint_goes_on_there_and_is_the_cpu_s_own(void
     free(picture.rgb);
     assert_same_files(whole, save(gpu, "after a picture of the average"));
     draft_engine_close(gpu);
-    gpu = opened("cuda:0", type);
+    gpu = opened("cuda:0", DRAFT_PRECISION_BF16);
     restore(gpu, half);
     train(gpu, 1);
     assert_same_files(whole, save(gpu, "resumed"));
@@ -108,12 +126,6 @@ static void test_full_cuda__a_checkpoint_goes_on_there_and_is_the_cpu_s_own(void
     train(gpu, 1);
     assert_same_files(whole, save(gpu, "again"));
     draft_engine_close(gpu);
-
-    /* what is exported comes from the file alone */
-    struct draft_engine *cpu = opened("cpu", DRAFT_F32);
-    restore(cpu, half);
-    assert_same_files(half, save(cpu, "through the CPU"));
-    draft_engine_close(cpu);
 }
 
 int main(void)
@@ -123,8 +135,8 @@ int main(void)
         return 77;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_cuda__gradients_updates_and_averages_are_the_cpu_s),
-        cmocka_unit_test(test_full_cuda__a_checkpoint_goes_on_there_and_is_the_cpu_s_own),
+        cmocka_unit_test(test_full_cuda__gradients_averages_evaluation_and_checkpoint_are_the_cpu_s),
+        cmocka_unit_test(test_full_cuda__a_checkpoint_goes_on_to_the_bit),
     };
     return cmocka_run_group_tests(tests, NULL, remove_folder);
 }
