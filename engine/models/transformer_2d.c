@@ -66,10 +66,10 @@ void draft_load_transformer_2d(struct draft_loader *loader, struct draft_transfo
 static struct draft_tensor *self_attention(struct draft_graph *g, const struct draft_attention_layer *a,
                                            struct draft_tensor *x)
 {
-    struct draft_tensor *q = linear(g, x, &a->to_q); /* [n, s, inner] */
-    struct draft_tensor *k = linear(g, x, &a->to_k); /* [n, s, inner] */
-    struct draft_tensor *v = linear(g, x, &a->to_v); /* [n, s, inner] */
-    return linear(g, draft_attention(g, q, k, v, a->heads, false), &a->to_out);
+    struct draft_tensor *q = linear(g, x, &a->to_q);     /* [n, s, inner] */
+    struct draft_tensor *k = linear(g, x, &a->to_k);     /* [n, s, inner] */
+    struct draft_tensor *v = linear(g, x, &a->to_v);     /* [n, s, inner] */
+    return draft_attention(g, q, k, v, a->heads, false); /* to_out is its caller's */
 }
 
 struct draft_tensor *draft_both_halves(struct draft_graph *g, struct draft_tensor *x, int64_t n)
@@ -86,19 +86,19 @@ static struct draft_tensor *cross_attention(struct draft_graph *g, const struct 
     struct draft_tensor *k = cached != NULL ? cached->key[a->place] : linear(g, context, &a->to_k); /* [n, t, inner] */
     struct draft_tensor *v = cached != NULL ? cached->value[a->place] : linear(g, context, &a->to_v);
     q = draft_both_halves(g, q, context->dim[0]);
-    return linear(g, draft_attention(g, q, k, v, a->heads, false), &a->to_out);
+    return draft_attention(g, q, k, v, a->heads, false);
 }
 
 static struct draft_tensor *block_forward(struct draft_graph *g, const struct draft_transformer_block *b,
                                           struct draft_tensor *x, struct draft_tensor *context,
                                           const struct draft_unet_context *cached)
 {
-    x = draft_add(g, x, self_attention(g, &b->attn1, layer_norm(g, x, &b->norm1)));
-    struct draft_tensor *h = cross_attention(g, &b->attn2, layer_norm(g, x, &b->norm2), context, cached);
-    x = draft_add(g, draft_both_halves(g, x, context->dim[0]), h);
-    h = linear(g, layer_norm(g, x, &b->norm3), &b->ff_in); /* [n, s, 8 inner] */
-    h = linear(g, draft_geglu(g, h), &b->ff_out);          /* [n, s, inner] */
-    return draft_add(g, x, h);
+    struct draft_tensor *h = self_attention(g, &b->attn1, layer_norm(g, x, &b->norm1));
+    x = linear_onto(g, x, h, &b->attn1.to_out);
+    h = cross_attention(g, &b->attn2, layer_norm(g, x, &b->norm2), context, cached);
+    x = linear_onto(g, draft_both_halves(g, x, context->dim[0]), h, &b->attn2.to_out);
+    h = linear(g, layer_norm(g, x, &b->norm3), &b->ff_in);   /* [n, s, 8 inner] */
+    return linear_onto(g, x, draft_geglu(g, h), &b->ff_out); /* [n, s, inner] */
 }
 
 struct draft_tensor *draft_transformer_2d_forward(struct draft_graph *g, const struct draft_transformer_2d *model,
@@ -107,13 +107,13 @@ struct draft_tensor *draft_transformer_2d_forward(struct draft_graph *g, const s
 {
     if (x == NULL)
         return NULL;
+    const int64_t height = x->dim[1], width = x->dim[2];
     struct draft_tensor *h = draft_to_tokens(g, group_norm(g, x, &model->norm)); /* [n, h*w, c] */
     h = linear(g, h, &model->proj_in);                                           /* [n, h*w, inner] */
     for (int i = 0; i < model->blocks; i++)
         h = block_forward(g, &model->block[i], h, context, cached);
-    h = linear(g, h, &model->proj_out); /* [n, h*w, c] */
-    x = draft_both_halves(g, x, context->dim[0]);
-    return draft_add(g, x, draft_to_image(g, h, x->dim[1], x->dim[2]));
+    x = draft_to_tokens(g, draft_both_halves(g, x, context->dim[0]));
+    return draft_to_image(g, linear_onto(g, x, h, &model->proj_out), height, width);
 }
 
 void draft_transformer_2d_precompute(struct draft_graph *g, const struct draft_transformer_2d *model,

@@ -99,8 +99,9 @@ static struct draft_tensor *attention_unit(struct draft_graph *g, void *module, 
     struct draft_tensor *x = in[0];
     struct draft_tensor *h = draft_to_tokens(g, group_norm(g, x, &a->group_norm)); /* [n, h*w, c] */
     struct draft_tensor *q = linear(g, h, &a->to_q), *k = linear(g, h, &a->to_k), *v = linear(g, h, &a->to_v);
-    h = linear(g, draft_attention(g, q, k, v, 1, false), &a->to_out); /* [n, h*w, c] */
-    return draft_add(g, x, draft_to_image(g, h, x->dim[1], x->dim[2]));
+    h = draft_attention(g, q, k, v, 1, false);
+    h = linear_onto(g, draft_to_tokens(g, x), h, &a->to_out); /* [n, h*w, c] */
+    return draft_to_image(g, h, x->dim[1], x->dim[2]);
 }
 
 static struct draft_tensor *upsample_unit(struct draft_graph *g, void *module, struct draft_tensor *const *in)
