@@ -44,16 +44,26 @@ static const char *field_at_fault(const struct draft_job_config *c)
     return may_be_cpu && c->precision == DRAFT_PRECISION_BF16 ? "spec.precision" : "spec.device";
 }
 
-static bool open_machine(struct draft_engine *e, struct draft_error *err)
+static struct draft_backend *open_backend(const struct draft_job_config *c, struct draft_error *err)
 {
     struct draft_backend_options options = {
-        .threads = e->config.threads, .isa = e->config.isa, .bf16 = e->config.precision == DRAFT_PRECISION_BF16};
-    size_t limit = draft_memory_limit();
+        .threads = c->threads, .isa = c->isa, .bf16 = c->precision == DRAFT_PRECISION_BF16};
     const char *libraries = getenv("DRAFT_CUDA_LIBRARIES");
-    e->backend = e->config.gpu_memory
-                     ? draft_backend_open_dry(NULL, libraries, &draft_services, err)
-                     : draft_backend_open(e->config.device, libraries, &options, &draft_services, err);
-    if (!e->backend)
+    if (c->gpu_memory)
+        return draft_backend_open_dry(NULL, libraries, &draft_services, err);
+    /* Pictures of what was trained in bf16 on a GPU may be asked for where there is none, nor such instructions. */
+    bool exact_will_do = c->sample_only && options.bf16;
+    struct draft_backend *backend =
+        draft_backend_open(c->device, libraries, &options, &draft_services, exact_will_do ? NULL : err);
+    options.bf16 = false;
+    return backend || !exact_will_do ? backend
+                                     : draft_backend_open(c->device, libraries, &options, &draft_services, err);
+}
+
+static bool open_machine(struct draft_engine *e, struct draft_error *err)
+{
+    size_t limit = draft_memory_limit();
+    if (!(e->backend = open_backend(&e->config, err)))
         return blame(err, field_at_fault(&e->config));
     bool gpu = !draft_backend_on_host(e->backend);
     if (gpu && !(e->parameters = draft_backend_arena(e->backend, "parameter", SIZE_MAX / 4, err)))

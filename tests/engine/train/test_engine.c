@@ -392,6 +392,23 @@ static void test_engine__inspection_names_the_field_at_fault(void **state)
     assert_not_inspected(config, DRAFT_NOT_FOUND, "spec.evaluation.lpips");
 }
 
+/* "x86-64" stands for a processor without such instructions. */
+static void test_engine__draws_pictures_where_bf16_is_missing_and_trains_not(void **state)
+{
+    (void)state;
+    struct draft_job_config config = demo_job();
+    struct draft_error err = {0};
+    config.device = "cpu";
+    config.precision = DRAFT_PRECISION_BF16;
+    config.isa = "x86-64";
+    assert_null(draft_engine_open(&config, NULL, &err));
+    assert_string_equal(err.field, "spec.precision");
+#ifdef __x86_64__
+    config.sample_only = true;
+    draft_engine_close(open_demo(&config, NULL));
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -408,6 +425,7 @@ int main(void)
         cmocka_unit_test(test_engine__skips_a_step_that_is_not_finite_and_goes_on),
         cmocka_unit_test(test_engine__gives_up_after_bad_steps_in_a_row),
         cmocka_unit_test(test_engine__raises_the_reward),
+        cmocka_unit_test(test_engine__draws_pictures_where_bf16_is_missing_and_trains_not),
         cmocka_unit_test(test_engine__inspects_what_a_job_names),
         cmocka_unit_test(test_engine__inspection_names_the_field_at_fault),
     };
