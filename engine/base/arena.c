@@ -154,6 +154,14 @@ void *draft_arena_alloc(struct draft_arena *arena, size_t bytes)
     return block;
 }
 
+void *draft_arena_zeros(struct draft_arena *arena, size_t bytes)
+{
+    assert(arena->map != NULL);
+    size_t touched = arena->high_water - arena->used;
+    void *block = draft_arena_alloc(arena, bytes);
+    return block != NULL ? memset(block, 0, touched < bytes ? touched : bytes) : NULL;
+}
+
 bool draft_arena_fail(const struct draft_arena *arena, size_t asked, struct draft_error *err)
 {
     const double mib = 1024.0 * 1024.0;

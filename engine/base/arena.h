@@ -35,6 +35,9 @@ struct draft_arena *draft_arena_create_in(const char *name, const struct draft_a
 
 /* NULL when the limit would be passed; draft_arena_fail() then words the error. Contents are undefined. */
 void *draft_arena_alloc(struct draft_arena *arena, size_t bytes);
+/* The same, zero. What was never handed out before is that already and is left untouched: it takes no memory until it
+ * is used. Not of a region. */
+void *draft_arena_zeros(struct draft_arena *arena, size_t bytes);
 bool draft_arena_fail(const struct draft_arena *arena, size_t asked, struct draft_error *err);
 
 size_t draft_arena_mark(const struct draft_arena *arena);

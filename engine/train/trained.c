@@ -73,10 +73,8 @@ static float *zeros_of(const struct draft_trained *trained, int64_t n, struct dr
                        struct draft_error *err)
 {
     size_t bytes = (size_t)n * sizeof(float), before;
-    if (!trained->backend) {
-        float *zeros = draft_arena_alloc(arena, bytes);
-        return zeros ? memset(zeros, 0, bytes) : NULL;
-    }
+    if (!trained->backend)
+        return draft_arena_zeros(arena, bytes);
     before = draft_arena_live(trained->values);
     float *zeros = draft_arena_alloc(trained->values, bytes);
     int64_t whole = (int64_t)((draft_arena_live(trained->values) - before) / sizeof(float));

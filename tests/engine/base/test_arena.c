@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/arena.h"
 
@@ -67,6 +68,25 @@ static void test_arena__reserves_more_than_the_machine_has_and_commits_nothing(v
     assert_non_null(draft_arena_alloc(arena, (size_t)1 << 39));
     char *last = draft_arena_alloc(arena, 100);
     last[99] = 7;
+    draft_arena_destroy(arena);
+}
+
+static void test_arena__zeros_are_zero_and_take_no_memory_until_they_are_used(void **state)
+{
+    (void)state;
+    enum { USED = 3 << 20, BYTES = 64 << 20, PAGE = 4096 };
+    struct draft_arena *arena = draft_arena_create("test", 2 * BYTES, NULL);
+    memset(draft_arena_alloc(arena, USED), 7, USED);
+    draft_arena_release(arena, 0);
+    unsigned char *zeros = draft_arena_zeros(arena, BYTES), resident[BYTES / PAGE];
+    assert_int_equal(mincore(zeros, BYTES, resident), 0);
+    int pages = 0;
+    for (int i = 0; i < BYTES / PAGE; i++)
+        pages += resident[i] & 1;
+    assert_true(pages * PAGE < BYTES / 2);
+    for (int i = 0; i < BYTES; i++)
+        assert_int_equal(zeros[i], 0);
+    assert_null(draft_arena_zeros(arena, 2 * BYTES));
     draft_arena_destroy(arena);
 }
 
@@ -193,6 +213,7 @@ int main(void)
         cmocka_unit_test(test_arena__repeats_its_addresses_after_a_release),
         cmocka_unit_test(test_arena__ends_at_its_limit_with_a_sentence),
         cmocka_unit_test(test_arena__reserves_more_than_the_machine_has_and_commits_nothing),
+        cmocka_unit_test(test_arena__zeros_are_zero_and_take_no_memory_until_they_are_used),
         cmocka_unit_test(test_arena__refuses_absurd_limits),
         cmocka_unit_test(test_arena__lends_memory_that_is_not_its_own),
         cmocka_unit_test(test_arena__copies_strings),
