@@ -130,6 +130,11 @@ static bool prefer(cublasLtMatmulPreference_t wish, const struct draft_cuda_prod
     bool ok = done(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
                                                         sizeof workspace),
                    "its workspace", err);
+    /* Parts of a sum over k are added up in F32: the other schemes go through the result's type. */
+    const uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    ok = ok && done(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction,
+                                                         sizeof reduction),
+                    "its sums", err);
     /* The default assumes 256 bytes, which a head inside rows does not have. */
     const uint32_t c = alignment_of_result(p);
     const struct {
