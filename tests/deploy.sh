@@ -35,7 +35,7 @@ for link in $(grep -oE '\]\([^)#]+\)' deploy/gpu.md | tr -d '])(' | grep -v '^ht
 done
 for key in $(sed -n 's/^\([A-Za-z]*\)=.*/\1/p' deploy/draftd-gpu.conf); do
     case $key in
-    After | Wants | PrivateDevices | DevicePolicy | DeviceAllow | MemoryDenyWriteExecute) ;;
+    After | Wants | PrivateDevices | DevicePolicy | DeviceAllow | MemoryDenyWriteExecute | CacheDirectory | CacheDirectoryMode | Environment) ;;
     *) complain "draftd-gpu.conf sets $key: does the unit know it?" ;;
     esac
 done
