@@ -226,6 +226,12 @@ struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *c
     return call->out;
 }
 
+void draft_merge_begin(struct draft_graph *g)
+{
+    static _Atomic uint64_t runs; /* of all graphs: they may share weights */
+    g->merged_run = ++runs;
+}
+
 struct draft_mark draft_scope_begin(struct draft_graph *g)
 {
     return draft_graph_mark(g);

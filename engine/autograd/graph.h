@@ -47,7 +47,10 @@ struct draft_graph {
     /* What networks compute in: F32, or BF16 on a backend that has it (draft_convert). Parameters, their gradients and
      * what is no network (latents, losses, statistics) are F32 whatever it is. */
     enum draft_dtype activations;
-    bool recording;           /* false: no-gradient mode */
+    bool recording; /* false: no-gradient mode */
+    /* Not 0: a run of calls without gradient in which adapters do not change. Their LoRAs may be added to the weights,
+     * once for all calls with this number (draft_merge_begin). */
+    uint64_t merged_run;
     struct draft_error error; /* the first failure */
     /* Asked between ops of a model at natural points (a block, a denoising step): false means stop. NULL: never asked.
      */
@@ -145,6 +148,13 @@ static inline bool draft_no_grad(struct draft_graph *g)
     bool was = g->recording;
     g->recording = false;
     return was;
+}
+
+/* Numbers such a run, never twice; draft_merge_end() when anything may change again. */
+void draft_merge_begin(struct draft_graph *g);
+static inline void draft_merge_end(struct draft_graph *g)
+{
+    g->merged_run = 0;
 }
 
 /* In no-gradient mode: forget everything allocated since the mark but `keep`, which is moved down to it. While

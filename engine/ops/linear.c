@@ -6,6 +6,8 @@
  *   dB = s dy^T (x A^T)         dA = s (dy B)^T x    dresidual = dy
  *
  * While B is zero (step 0), dA is exactly zero: it is a product with dy B = 0.
+ * Without gradient, in a run of calls for which nothing changes (draft_merge_begin), the CPU adds s B A to W once.
+ *
  * Whether the adapter is on, and its scale, are read once in forward: a frozen prediction made in between may switch
  * it.
  */
@@ -45,6 +47,10 @@ static bool multiply(struct draft_graph *g, struct draft_call *call)
     const float *bias = call->in[B] != NULL ? draft_f32(call->in[B]) : NULL;
     if (call->in[DOWN] == NULL)
         return draft_cpu_linear(g->backend, a->m, x, call->in[W], bias, NULL, y, false, &g->error);
+    if (g->merged_run != 0 && !call->out->needs_grad && draft_cpu_merges(g->backend, call->in[W])) {
+        struct draft_merge merge = {g->merged_run, a->r, a->scale, draft_f32(call->in[UP]), draft_f32(call->in[DOWN])};
+        return draft_cpu_linear_merged(g->backend, a->m, x, call->in[W], bias, &merge, y, &g->error);
+    }
     struct draft_mark mark = draft_graph_mark(g);
     struct draft_tensor *down = draft_new(g, DRAFT_F32, 2, (int64_t[]){a->m, a->r});
     if (down == NULL ||

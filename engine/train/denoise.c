@@ -155,6 +155,14 @@ static struct draft_tensor *mixed(struct draft_graph *g, const struct draft_pipe
     return w > 0 ? draft_axpby(g, (float)w, tuned, (float)(1 - w), frozen) : frozen;
 }
 
+/* Where the tuned network alone is called, and often: adding its LoRA to the weights, and packing them without it
+ * afterwards, costs about one call's products with the LoRA. */
+static bool merging_pays(const struct draft_pipeline *p, const struct draft_sampling *sampling)
+{
+    enum { OFTEN = 4 };
+    return p->adapter && p->adapter->on && !sampling->tuned && sampling->kl_steps == 0 && sampling->count >= OFTEN;
+}
+
 struct draft_tensor *draft_sample_latents(struct draft_graph *g, const struct draft_pipeline *p,
                                           const struct draft_conditions *conditions,
                                           const struct draft_sampling *sampling, struct draft_tensor *x, double *kl)
@@ -166,6 +174,8 @@ struct draft_tensor *draft_sample_latents(struct draft_graph *g, const struct dr
     if (!history)
         draft_sampler_history_make(g, plan, x, history = &own);
     struct run_contexts cached = precompute(g, p, conditions, sampling);
+    if (merging_pays(p, sampling))
+        draft_merge_begin(g);
     struct draft_mark one_step = draft_scope_begin(g);
     double sum = 0;
     for (int i = 0; i < sampling->count && draft_graph_ok(g); i++) {
@@ -181,6 +191,7 @@ struct draft_tensor *draft_sample_latents(struct draft_graph *g, const struct dr
         if (!draft_progress_advance(sampling->progress))
             draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request after denoising step %d", i + 1);
     }
+    draft_merge_end(g);
     x = draft_scope_end(g, whole_run, x);
     g->recording = was_recording;
     if (kl)

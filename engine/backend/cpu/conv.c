@@ -319,7 +319,7 @@ bool draft_cpu_conv2d_dx(struct draft_backend *backend, const struct draft_conv_
                                    phase_of(y, s->stride, s->pad_top, s->kh, s->h).count *
                                        phase_of(x, s->stride, s->pad_left, s->kw, s->w).count);
     struct draft_recipe recipe = {form.pairs ? DRAFT_FORM_BACKWARD_PAIRS : DRAFT_FORM_BACKWARD,
-                                  (size_t)floats * sizeof(float), make_phases, &form};
+                                  (size_t)floats * sizeof(float), make_phases, &form, 0};
     const float *packed = draft_form_of(backend, w, &recipe, err);
     if (!packed)
         return false;

@@ -228,7 +228,7 @@ bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_s
     struct draft_recipe packed = draft_forward_recipe(backend, w);
     struct draft_recipe transformed = {backward ? DRAFT_FORM_WINOGRAD_BACKWARD : DRAFT_FORM_WINOGRAD,
                                        (size_t)(tasks.panels * g->panel_step) * sizeof(float), make_winograd,
-                                       &transform};
+                                       &transform, 0};
     struct layout l = lay_out(&tasks, w, &packed, &transformed);
     if (!draft_scratch_reserve(backend, (size_t)l.shared * sizeof(float), (size_t)l.each * sizeof(float), err))
         return false;

@@ -56,6 +56,18 @@ struct draft_low_rank {
 bool draft_cpu_linear(struct draft_backend *backend, int64_t m, const float *x, struct draft_tensor *w,
                       const float *bias, const struct draft_low_rank *term, float *y, bool accumulate,
                       struct draft_error *err);
+/* The second product made part of the weight: y = x (w + scale up down)^T + bias, up [n, r], down [r, k]. The sum takes
+ * the place of w's packed form and serves all calls with the same `run`, not 0; a call without a merge, or with another
+ * run, packs anew from w itself. false where it is not worth it or not exact: w not kept packed in floats. */
+struct draft_merge {
+    uint64_t run;
+    int64_t r;
+    float scale;
+    const float *up, *down;
+};
+bool draft_cpu_merges(const struct draft_backend *backend, const struct draft_tensor *w);
+bool draft_cpu_linear_merged(struct draft_backend *backend, int64_t m, const float *x, struct draft_tensor *w,
+                             const float *bias, const struct draft_merge *merge, float *y, struct draft_error *err);
 /* dx[m, k] = dy[m, n] w (+ the term) (+ dx) */
 bool draft_cpu_linear_dx(struct draft_backend *backend, int64_t m, const float *dy, struct draft_tensor *w,
                          const struct draft_low_rank *term, float *dx, bool accumulate, struct draft_error *err);

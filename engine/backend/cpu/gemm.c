@@ -269,6 +269,22 @@ bool draft_cpu_linear(struct draft_backend *backend, int64_t m, const float *x, 
     return run_form_product(backend, &product, w, &recipe, err);
 }
 
+bool draft_cpu_merges(const struct draft_backend *backend, const struct draft_tensor *w)
+{
+    int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
+    /* In bf16 the sum would lose what an adapter adds below the weight's last digit. */
+    return w->every_step && !w->needs_grad && !draft_has_pairs(backend) && !draft_is_thin(backend, n, k);
+}
+
+bool draft_cpu_linear_merged(struct draft_backend *backend, int64_t m, const float *x, struct draft_tensor *w,
+                             const float *bias, const struct draft_merge *merge, float *y, struct draft_error *err)
+{
+    assert(merge->run != 0 && draft_cpu_merges(backend, w));
+    int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
+    struct draft_recipe recipe = draft_merged_recipe(backend, w, merge);
+    return run_form_product(backend, &(struct form_product){m, n, k, x, bias, NULL, y, false}, w, &recipe, err);
+}
+
 bool draft_cpu_linear_dx(struct draft_backend *backend, int64_t m, const float *dy, struct draft_tensor *w,
                          const struct draft_low_rank *term, float *dx, bool accumulate, struct draft_error *err)
 {

@@ -34,7 +34,8 @@
 struct forms {
     void *form[DRAFT_FORMS];
     size_t bytes[DRAFT_FORMS];
-    bool needed[DRAFT_FORMS]; /* is_needed() when it was made */
+    uint64_t run[DRAFT_FORMS]; /* of the recipe it was made by */
+    bool needed[DRAFT_FORMS];  /* is_needed() when it was made */
     bool used;
 };
 
@@ -57,6 +58,7 @@ struct draft_prepared_table *draft_prepared_create(struct draft_error *err)
     return table;
 }
 
+static const uint64_t HALF_MADE = UINT64_MAX; /* no run: whoever comes next makes it again */
 static char counted; /* stands for every form on a dry backend: nobody looks behind the address */
 
 /* A trained weight is in memory as it is: its forms only save time. */
@@ -143,8 +145,9 @@ static bool make(struct draft_backend *backend, const struct draft_tensor *w, co
 const void *draft_prepared_borrow(struct draft_backend *backend, struct draft_tensor *w,
                                   const struct draft_recipe *recipe, void *scratch, struct draft_error *err)
 {
-    if (draft_prepared_has(backend, w, recipe->form))
-        return find(backend->prepared, w)->form[recipe->form];
+    const struct forms *forms = find(backend->prepared, w);
+    if (forms && forms->form[recipe->form] && forms->run[recipe->form] == recipe->run)
+        return forms->form[recipe->form];
     return make(backend, w, recipe, scratch, err) ? scratch : NULL;
 }
 
@@ -169,11 +172,18 @@ const void *draft_prepared_get(struct draft_backend *backend, struct draft_tenso
         }
         forms->form[recipe->form] = memory;
         forms->bytes[recipe->form] = recipe->bytes;
+        forms->run[recipe->form] = recipe->run;
         table->bytes += recipe->bytes;
         forms->needed[recipe->form] = is_needed(w, recipe->form);
         table->optional += forms->needed[recipe->form] ? 0 : recipe->bytes;
     }
     assert(forms->bytes[recipe->form] == recipe->bytes);
+    if (forms->run[recipe->form] != recipe->run) { /* in the same memory */
+        forms->run[recipe->form] = HALF_MADE;
+        if (!make(backend, w, recipe, forms->form[recipe->form], err))
+            return NULL;
+        forms->run[recipe->form] = recipe->run;
+    }
     return forms->form[recipe->form];
 }
 

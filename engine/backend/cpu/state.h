@@ -52,6 +52,7 @@ struct draft_recipe {
     bool (*make)(struct draft_backend *backend, const struct draft_tensor *w, const void *context, void *form,
                  struct draft_error *err);
     const void *context;
+    uint64_t run; /* of a merged form (draft_merge); 0: of the weight alone */
 };
 
 struct draft_prepared_table *draft_prepared_create(struct draft_error *err);
@@ -90,6 +91,8 @@ bool draft_weight_pieces(struct draft_backend *backend, const struct draft_tenso
 /* The recipes of a matrix [n, ...]: its rows; W^T for y = x W^T; W for dx = dy W. */
 struct draft_recipe draft_rows_recipe(const struct draft_tensor *w);
 struct draft_recipe draft_forward_recipe(const struct draft_backend *backend, const struct draft_tensor *w);
+struct draft_recipe draft_merged_recipe(const struct draft_backend *backend, const struct draft_tensor *w,
+                                        const struct draft_merge *merge);
 struct draft_recipe draft_backward_recipe(const struct draft_backend *backend, const struct draft_tensor *w);
 /* The same in pairs where the backend multiplies bf16 (draft_has_pairs), else in floats. */
 struct draft_recipe draft_forward_product_recipe(const struct draft_backend *backend, const struct draft_tensor *w);

@@ -88,6 +88,40 @@ static void pack_forward(void *context, int64_t first, int64_t count, const floa
     m->kernels->pack_panel(m->k, count, values, m->k, true, m->form + first * m->k);
 }
 
+struct merged_matrix {
+    struct matrix matrix;
+    const struct draft_merge *merge;
+};
+
+/* The same of W + scale up down: the second product is added to the panel, [k][nr] = down^T up^T. */
+static void pack_merged(void *context, int64_t first, int64_t count, const float *values)
+{
+    enum { MOST_COLUMNS = 32, DEPTH = 64 };
+    struct merged_matrix *merged = context;
+    const struct draft_merge *merge = merged->merge;
+    const struct matrix *m = &merged->matrix;
+    int64_t nr = m->kernels->nr;
+    float up[MOST_COLUMNS * DEPTH];
+    pack_forward(&merged->matrix, first, count, values);
+    for (int64_t r = 0; r < merge->r; r += DEPTH) {
+        int64_t some = merge->r - r < DEPTH ? merge->r - r : DEPTH;
+        m->kernels->pack_panel(some, count, merge->up + first * merge->r + r, merge->r, true, up);
+        m->kernels->block(&(struct draft_block){.m = m->k,
+                                                .n = nr,
+                                                .k = some,
+                                                .a = merge->down + r * m->k,
+                                                .a_row = 1,
+                                                .a_col = m->k,
+                                                .b = up,
+                                                .b_panel = some * nr,
+                                                .b_row = nr,
+                                                .c = m->form + first * m->k,
+                                                .ldc = nr,
+                                                .alpha = merge->scale,
+                                                .accumulate = true});
+    }
+}
+
 /* Each panel of W gets its columns of the rows. */
 static void pack_backward(void *context, int64_t first, int64_t count, const float *values)
 {
@@ -135,23 +169,40 @@ MAKER(make_backward, backend->kernels->nr, pack_backward)
 MAKER(make_forward_pairs, backend->kernels->nr, pack_forward_pairs)
 MAKER(make_backward_pairs, backend->kernels->nr, pack_backward_pairs)
 
+static bool make_merged(struct draft_backend *backend, const struct draft_tensor *w, const void *context, void *form,
+                        struct draft_error *err)
+{
+    struct merged_matrix merged = {matrix_of(backend, w, form), context};
+    return draft_weight_pieces(backend, w, backend->kernels->nr, pack_merged, &merged, err);
+}
+
 struct draft_recipe draft_rows_recipe(const struct draft_tensor *w)
 {
-    return (struct draft_recipe){DRAFT_FORM_ROWS, (size_t)draft_tensor_count(w) * sizeof(float), make_rows, NULL};
+    return (struct draft_recipe){DRAFT_FORM_ROWS, (size_t)draft_tensor_count(w) * sizeof(float), make_rows, NULL, 0};
 }
 
 struct draft_recipe draft_forward_recipe(const struct draft_backend *backend, const struct draft_tensor *w)
 {
     int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
     return (struct draft_recipe){DRAFT_FORM_FORWARD, (size_t)draft_packed_size(backend, k, n) * sizeof(float),
-                                 make_forward, NULL};
+                                 make_forward, NULL, 0};
+}
+
+struct draft_recipe draft_merged_recipe(const struct draft_backend *backend, const struct draft_tensor *w,
+                                        const struct draft_merge *merge)
+{
+    struct draft_recipe recipe = draft_forward_recipe(backend, w);
+    recipe.make = make_merged;
+    recipe.context = merge;
+    recipe.run = merge->run;
+    return recipe;
 }
 
 struct draft_recipe draft_backward_recipe(const struct draft_backend *backend, const struct draft_tensor *w)
 {
     int64_t n = w->dim[0], k = draft_tensor_count(w) / n;
     return (struct draft_recipe){DRAFT_FORM_BACKWARD, (size_t)draft_packed_size(backend, n, k) * sizeof(float),
-                                 make_backward, NULL};
+                                 make_backward, NULL, 0};
 }
 
 struct draft_recipe draft_forward_product_recipe(const struct draft_backend *backend, const struct draft_tensor *w)
@@ -161,7 +212,7 @@ struct draft_recipe draft_forward_product_recipe(const struct draft_backend *bac
         return draft_forward_recipe(backend, w);
     return (struct draft_recipe){DRAFT_FORM_FORWARD_PAIRS,
                                  (size_t)draft_packed_size(backend, draft_pairs_of(k), n) * sizeof(float),
-                                 make_forward_pairs, NULL};
+                                 make_forward_pairs, NULL, 0};
 }
 
 struct draft_recipe draft_backward_product_recipe(const struct draft_backend *backend, const struct draft_tensor *w)
@@ -171,5 +222,5 @@ struct draft_recipe draft_backward_product_recipe(const struct draft_backend *ba
         return draft_backward_recipe(backend, w);
     return (struct draft_recipe){DRAFT_FORM_BACKWARD_PAIRS,
                                  (size_t)draft_packed_size(backend, draft_pairs_of(n), k) * sizeof(float),
-                                 make_backward_pairs, NULL};
+                                 make_backward_pairs, NULL, 0};
 }

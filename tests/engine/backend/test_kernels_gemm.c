@@ -170,6 +170,53 @@ static void test_kernels_gemm__general_products_match_double(void **state)
                                            .beta = betas[variant / 4]});
 }
 
+/* A LoRA made part of its weight for a run of calls; the weight alone before and after, to the bit. */
+static void test_kernels_gemm__a_merged_weight_lasts_for_its_run(void **state)
+{
+    (void)state;
+    enum { M = 30, N = 70, K = 45, R = 67 };
+    float *x = numbers(M * K, 1), *w = numbers(N * K, 1), *up = numbers(N * R, 0.1), *down = numbers(R * K, 0.1);
+    float *b = numbers(N, 1), *left = numbers(M * R, 1), *before = numbers(M * N, 1), *got = numbers(M * N, 1);
+    struct draft_low_rank term = {R, 0.5f, left, up, true};
+    for (int i = 0; i < ISAS; i++)
+        for (int t = 0; t < THREADS; t++) {
+            struct draft_backend *backend = backends[i][t];
+            struct draft_tensor weight = weight_of(w, 2, (int64_t[]){N, K}, false);
+            weight.every_step = true;
+            if (!backend || !draft_cpu_merges(backend, &weight)) {
+                assert_true(!backend || strstr(isa_names[i], "bf16"));
+                continue;
+            }
+            struct draft_error err = {0};
+            assert_true(draft_cpu_linear(backend, M, x, &weight, b, NULL, before, false, &err));
+            for (int run = 1; run <= 2; run++) {
+                double *want = zeros(M * N);
+                for (int r = 0; r < R; r++)
+                    for (int row = 0; row < M; row++) {
+                        double sum = 0;
+                        for (int k = 0; k < K; k++)
+                            sum += (double)x[row * K + k] * (double)down[r * K + k];
+                        left[row * R + r] = (float)sum;
+                    }
+                for (int j = 0; j < M * N; j++)
+                    want[j] = (double)before[j];
+                add_term(M, N, &term, want);
+                struct draft_merge merge = {(uint64_t)run, R, 0.5f, up, down};
+                for (int again = 0; again < 2; again++) {
+                    assert_true(draft_cpu_linear_merged(backend, M, x, &weight, b, &merge, got, &err));
+                    assert_true(relative_error(M * N, got, want) < BOUND);
+                }
+                free(want);
+                for (int j = 0; j < N * R; j++)
+                    up[j] += 0.01f; /* an update: the next run's */
+            }
+            assert_true(draft_cpu_linear(backend, M, x, &weight, b, NULL, got, false, &err));
+            assert_memory_equal(got, before, M * N * sizeof *got);
+            draft_backend_forget(backend, &weight);
+        }
+    free(x), free(w), free(up), free(down), free(b), free(left), free(before), free(got);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -177,6 +224,7 @@ int main(void)
         cmocka_unit_test(test_kernels_gemm__bf16_numbers_are_multiplied_exactly),
         cmocka_unit_test(test_kernels_gemm__large_layers_match_double),
         cmocka_unit_test(test_kernels_gemm__general_products_match_double),
+        cmocka_unit_test(test_kernels_gemm__a_merged_weight_lasts_for_its_run),
     };
     return cmocka_run_group_tests(tests, create_backends, destroy_backends);
 }
