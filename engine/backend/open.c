@@ -157,6 +157,14 @@ int draft_devices(const char *libraries, struct draft_device *list, int room, st
     return plugin != NULL ? plugin->devices(list, room, err) : -1;
 }
 
+static bool is_filled(const void *memory, int n, float value)
+{
+    for (int i = 0; i < n; i++)
+        if (memcmp((const char *)memory + (size_t)i * sizeof value, &value, sizeof value) != 0)
+            return false;
+    return true;
+}
+
 static bool try_device(struct draft_backend *backend, struct draft_error *err)
 {
     enum { NUMBERS = 1 << 18 };
@@ -169,7 +177,11 @@ static bool try_device(struct draft_backend *backend, struct draft_error *err)
         ok = draft_backend_upload(backend, there, numbers, NUMBERS * sizeof *numbers, err) &&
              draft_backend_download(backend, back, there, NUMBERS * sizeof *numbers, err) &&
              (memcmp(numbers, back, NUMBERS * sizeof *numbers) == 0 ||
-              draft_fail(err, DRAFT_DEVICE_LOST, "numbers came back changed from the GPU's memory"));
+              draft_fail(err, DRAFT_DEVICE_LOST, "numbers came back changed from the GPU's memory")) &&
+             draft_backend_fill(backend, there, NUMBERS, 1.5f, err) &&
+             draft_backend_download(backend, back, there, NUMBERS * sizeof *numbers, err) &&
+             (is_filled(back, NUMBERS, 1.5f) ||
+              draft_fail(err, DRAFT_DEVICE_LOST, "a kernel wrote something else than it should"));
         draft_backend_free(backend, there);
     } else if (numbers == NULL) {
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory to try a GPU with");

@@ -186,22 +186,22 @@ static bool exchange(struct draft_backend *backend, int64_t n, float *a, float *
     return draft_cuda_launched("exchanging parameters and averages", err);
 }
 
-const struct draft_backend_kind draft_cuda_kind = {.name = "cuda",
-                                                   .ops = draft_cuda_columns,
-                                                   .destroy = destroy,
-                                                   .region = draft_cuda_region_make,
-                                                   .alloc = alloc,
-                                                   .free = give_back,
-                                                   .upload = upload,
-                                                   .download = download,
-                                                   .fill = fill,
-                                                   .axpby = axpby,
-                                                   .gradient_norm = draft_cuda_measure_gradient,
-                                                   .adamw = draft_cuda_update,
-                                                   .approach = approach,
-                                                   .exchange = exchange,
-                                                   .forget = draft_cuda_weight_forget,
-                                                   .prepared_bytes = draft_cuda_weight_bytes};
+static const struct draft_backend_kind CUDA = {.name = "cuda",
+                                               .ops = draft_cuda_columns,
+                                               .destroy = destroy,
+                                               .region = draft_cuda_region_make,
+                                               .alloc = alloc,
+                                               .free = give_back,
+                                               .upload = upload,
+                                               .download = download,
+                                               .fill = fill,
+                                               .axpby = axpby,
+                                               .gradient_norm = draft_cuda_measure_gradient,
+                                               .adamw = draft_cuda_update,
+                                               .approach = approach,
+                                               .exchange = exchange,
+                                               .forget = draft_cuda_weight_forget,
+                                               .prepared_bytes = draft_cuda_weight_bytes};
 
 /* --- The door -------------------------------------------------------------------------------------------------------
  */
@@ -259,7 +259,7 @@ static struct draft_backend *create(int device, const struct draft_services *ser
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the CUDA backend");
         return NULL;
     }
-    backend->head.kind = &draft_cuda_kind;
+    backend->head.kind = &CUDA;
     backend->services = services;
     backend->device = device;
     bool ok = open_device(backend, err) && (backend->weights = draft_cuda_weights_create(err)) != NULL &&

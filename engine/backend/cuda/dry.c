@@ -97,6 +97,32 @@ static bool download(struct draft_backend *backend, void *to, const void *from, 
     return true;
 }
 
+static bool fill(struct draft_backend *backend, float *at, int64_t n, float value, struct draft_error *err)
+{
+    (void)backend, (void)at, (void)n, (void)value, (void)err;
+    return true;
+}
+
+static bool axpby(struct draft_backend *backend, enum draft_dtype type, int64_t n, float alpha, const void *a, void *y,
+                  bool accumulate, struct draft_error *err)
+{
+    (void)backend, (void)type, (void)n, (void)alpha, (void)a, (void)y, (void)accumulate, (void)err;
+    return true;
+}
+
+static bool approach(struct draft_backend *backend, int64_t n, float rate, const float *target, float *x,
+                     struct draft_error *err)
+{
+    (void)backend, (void)n, (void)rate, (void)target, (void)x, (void)err;
+    return true;
+}
+
+static bool exchange(struct draft_backend *backend, int64_t n, float *a, float *b, struct draft_error *err)
+{
+    (void)backend, (void)n, (void)a, (void)b, (void)err;
+    return true;
+}
+
 static void destroy(struct draft_backend *backend)
 {
     draft_cuda_products_destroy(backend->products);
@@ -111,19 +137,26 @@ static void destroy(struct draft_backend *backend)
 struct draft_backend *draft_cuda_create_dry(struct draft_backend *lender, const struct draft_services *services,
                                             struct draft_error *err)
 {
-    static struct draft_backend_kind dry;
+    static const struct draft_backend_kind DRY = {.name = "cuda",
+                                                  .ops = draft_cuda_columns,
+                                                  .destroy = destroy,
+                                                  .region = draft_cuda_region_make,
+                                                  .alloc = alloc,
+                                                  .free = give_back,
+                                                  .upload = upload,
+                                                  .download = download,
+                                                  .fill = fill,
+                                                  .axpby = axpby,
+                                                  .approach = approach,
+                                                  .exchange = exchange,
+                                                  .forget = draft_cuda_weight_forget,
+                                                  .prepared_bytes = draft_cuda_weight_bytes};
     struct draft_backend *backend = calloc(1, sizeof *backend);
     if (backend == NULL) {
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the CUDA backend");
         return NULL;
     }
-    dry = draft_cuda_kind;
-    dry.destroy = destroy;
-    dry.alloc = alloc;
-    dry.free = give_back;
-    dry.upload = upload;
-    dry.download = download;
-    backend->head.kind = &dry;
+    backend->head.kind = &DRY;
     backend->head.dry = true;
     backend->lender = lender;
     backend->services = services;

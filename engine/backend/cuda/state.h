@@ -98,7 +98,6 @@ bool draft_cuda_update(struct draft_backend *backend, int64_t n, const struct dr
 /* --- dry.c ----------------------------------------------------------------------------------------------------------
  */
 
-extern const struct draft_backend_kind draft_cuda_kind; /* backend.c */
 /* A backend that counts and does nothing (plugin.h). */
 struct draft_backend *draft_cuda_create_dry(struct draft_backend *lender, const struct draft_services *services,
                                             struct draft_error *err);

@@ -239,6 +239,10 @@ static void test_open__after_a_sticky_error_the_process_is_told_to_end(void **st
     assert_non_null(strstr(err.message, "copying from the GPU"));
     assert_non_null(strstr(err.message, "it must be started again"));
     assert_int_equal(err.code, DRAFT_DEVICE_LOST);
+    struct draft_device device;
+    err = (struct draft_error){0};
+    assert_false(draft_device_probe(NULL, 0, &NONE, &device, &err));
+    assert_int_equal(err.code, DRAFT_DEVICE_LOST);
     draft_backend_free(backend, numbers);
     draft_backend_destroy(backend);
     unsetenv("FAKE_CUDA");

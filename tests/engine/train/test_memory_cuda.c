@@ -75,6 +75,35 @@ static void test_memory_cuda__the_estimate_is_within_a_tenth_of_the_peak(void **
     }
 }
 
+static uint64_t planned(const struct draft_job_config *config)
+{
+    struct draft_inspection found;
+    struct draft_error err = {0};
+    struct draft_job_config with_gpu = *config;
+    with_gpu.gpu_memory = (size_t)80 << 30;
+    if (!draft_inspect(&with_gpu, NULL, &found, &err))
+        fail_msg("%s", err.message);
+    return found.gpu_memory_bytes;
+}
+
+/* By what it is made of: the demo's UNet is 16 MiB, its adapter little. */
+static void test_memory_cuda__averages_and_whole_networks_are_counted(void **state)
+{
+    (void)state;
+    struct draft_job_config config = gpu_job();
+    config.lora_rank = 64;
+    uint64_t lora = planned(&config);
+    config.ema_decay = 0.9;
+    assert_true(planned(&config) >= lora);
+    config.lora_rank = 0;
+    config.train = DRAFT_TRAIN_FULL;
+    config.learning_rate = 1e-5;
+    uint64_t full = planned(&config);
+    assert_true(full > lora + ((uint64_t)3 * 16 << 20)); /* gradients, two moments and the average beside it */
+    config.lv_copies = 4;
+    assert_true(planned(&config) >= full);
+}
+
 static void test_memory_cuda__what_cannot_fit_is_refused_with_what_would(void **state)
 {
     (void)state;
@@ -141,6 +170,7 @@ int main(void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_cuda__the_estimate_is_within_a_tenth_of_the_peak),
+        cmocka_unit_test(test_memory_cuda__averages_and_whole_networks_are_counted),
         cmocka_unit_test(test_memory_cuda__what_cannot_fit_is_refused_with_what_would),
         cmocka_unit_test(test_memory_cuda__running_out_in_the_middle_says_what_would_have_fitted),
     };
