@@ -77,6 +77,14 @@ static void take_list(struct draftd *d, const struct draftd_worker *worker)
     d->devices.listed = true;
 }
 
+static void drain(struct draftd *d, struct draftd_device *gpu, const char *reason)
+{
+    snprintf(gpu->reason, sizeof gpu->reason, "%.500s", reason);
+    gpu->health = DRAFTD_DRAINED;
+    gpu->probe_at_ms = draftd_now_ms() + d->probe_ms;
+    draftd_log(DRAFTD_WARNING, gpu->name, "takes no jobs: %s", gpu->reason);
+}
+
 static void take_one(struct draftd *d, const struct draftd_worker *worker, int place)
 {
     struct draftd_device *gpu = &d->devices.device[place];
@@ -92,10 +100,9 @@ static void take_one(struct draftd *d, const struct draftd_worker *worker, int p
         gpu->health = DRAFTD_FIT;
         return;
     }
-    explain(d, worker, gpu->reason, sizeof gpu->reason);
-    gpu->health = DRAFTD_DRAINED;
-    gpu->probe_at_ms = draftd_now_ms() + d->probe_ms;
-    draftd_log(DRAFTD_WARNING, gpu->name, "takes no jobs: %s", gpu->reason);
+    char why[1024];
+    explain(d, worker, why, sizeof why);
+    drain(d, gpu, why);
 }
 
 static void ended(struct draftd *d, struct draftd_worker *worker)
@@ -129,9 +136,7 @@ static void start(struct draftd *d, int place)
             d->devices.list_at_ms = draftd_now_ms() + d->probe_ms;
             snprintf(d->devices.no_gpu, sizeof d->devices.no_gpu, "%s", err.message);
         } else {
-            d->devices.device[place].health = DRAFTD_DRAINED;
-            d->devices.device[place].probe_at_ms = draftd_now_ms() + d->probe_ms;
-            snprintf(d->devices.device[place].reason, sizeof d->devices.device[place].reason, "%.500s", err.message);
+            drain(d, &d->devices.device[place], err.message);
         }
         return;
     }

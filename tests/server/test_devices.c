@@ -154,8 +154,8 @@ static void test_devices__after_a_restart_jobs_go_on_each_on_a_device(void **sta
 {
     struct fixture *f = *state;
     char job[3][32];
-    submit(f, "cuda:1", "ms=5", 300, job[0]);
-    submit(f, "auto", "ms=5", 300, job[1]);
+    submit(f, "cuda:1", "ms=5", 600, job[0]);
+    submit(f, "auto", "ms=5", 600, job[1]);
     submit(f, "cuda:1", "", 5, job[2]);
     fixture_wait_step(f, job[0], 20);
     fixture_wait_step(f, job[1], 20);
