@@ -33,8 +33,8 @@ class UnetForward(Part):
         self.model = UNet2DConditionModel.from_pretrained(folder).float().requires_grad_(False).eval()
 
     def inputs(self, latent, randn):
-        c = self.model.config
-        return {"sample": randn(2, c.in_channels, latent, latent), "context": randn(2, 77, c.cross_attention_dim),
+        c = self.model.config  # a guided pair: one latent, twice
+        return {"sample": randn(1, c.in_channels, latent, latent).repeat(2, 1, 1, 1), "context": randn(2, 77, c.cross_attention_dim),
                 "timestep": torch.tensor([500])}
 
     def run(self, case):
