@@ -46,7 +46,7 @@ struct draft_cudnn_request {
 
 struct draft_cudnn_plan {
     bool supported;
-    bool compiled;    /* at run time */
+    bool compiled;    /* at run time; false when the plan was read from disk */
     size_t workspace; /* bytes, 256-byte aligned, contents undefined */
     int64_t engine;   /* cuDNN's number of it; -1 when the plan was read from disk */
     char reason[256]; /* why it is not supported */
