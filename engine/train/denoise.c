@@ -160,7 +160,10 @@ static struct draft_tensor *mixed(struct draft_graph *g, const struct draft_pipe
 static bool merging_pays(const struct draft_pipeline *p, const struct draft_sampling *sampling)
 {
     enum { OFTEN = 4 };
-    return p->adapter && p->adapter->on && !sampling->tuned && sampling->kl_steps == 0 && sampling->count >= OFTEN;
+    for (int i = 0; sampling->tuned && i < sampling->count; i++)
+        if (sampling->tuned[i] < 1)
+            return false;
+    return p->adapter && p->adapter->on && sampling->kl_steps == 0 && sampling->count >= OFTEN;
 }
 
 struct draft_tensor *draft_sample_latents(struct draft_graph *g, const struct draft_pipeline *p,
