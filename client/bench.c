@@ -25,17 +25,24 @@ const char *draft_bench_prompts(const struct draft_bench *bench, char path[128])
     return path;
 }
 
-bool draft_bench_open(struct draft_bench *bench, bool own, struct draft_status *st)
+bool draft_bench_place(struct draft_bench *bench, struct draft_status *st)
 {
-    char path[128], state[128], log[128];
+    char path[128];
     struct draft_error err = {0};
     snprintf(bench->folder, sizeof bench->folder, "/tmp/draft-bench-XXXXXX");
     if (!mkdtemp(bench->folder)) {
         bench->folder[0] = 0;
         return draft_status_fail(st, DRAFT_STATUS_INTERNAL, "cannot make a folder in /tmp: %s", strerror(errno));
     }
-    if (!draft_atomic_write_file(draft_bench_prompts(bench, path), prompts, sizeof prompts - 1, &err))
-        return draft_status_take(st, &err);
+    return draft_atomic_write_file(draft_bench_prompts(bench, path), prompts, sizeof prompts - 1, &err) ||
+           draft_status_take(st, &err);
+}
+
+bool draft_bench_open(struct draft_bench *bench, bool own, struct draft_status *st)
+{
+    char state[128], log[128];
+    if (!draft_bench_place(bench, st))
+        return false;
     if (!own) {
         bench->rpc = draft_connect(bench->cx);
         return true;

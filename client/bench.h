@@ -35,6 +35,8 @@ struct draft_bench_numbers {
     int steps;              /* measured */
 };
 
+/* Makes the folder and its prompts, which is all that --profile needs. Close in any case. */
+bool draft_bench_place(struct draft_bench *bench, struct draft_status *st);
 /* Makes the folder and its prompts; starts the private daemon unless `own` is false. Close in any case. */
 bool draft_bench_open(struct draft_bench *bench, bool own, struct draft_status *st);
 /* "<folder>/prompts.txt" */

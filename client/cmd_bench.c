@@ -5,17 +5,20 @@
 #include "demo.h"
 #include "interrupt.h"
 #include "json_message.h"
+#include "profile.h"
 #include "spec.h"
 
 static const struct draft_option own_options[] = {
     {.name = "json", .value = DRAFT_VALUE_STRING, .metavar = "FILE", .help = "the numbers as JSON, too"},
     {.name = "server",
      .help = "on the daemon that runs (see --socket), as one of its jobs, instead of on a draftd of its own"},
+    {.name = "profile",
+     .help = "where the time goes, phase by phase and op by op, and what bounds each on this machine"},
     {.name = NULL},
 };
 static const struct draft_option *const tables[] = {own_options, draft_spec_options, NULL};
 
-enum { WARM = 1, STEPS = 2, SAMPLING_STEPS = 10 };
+enum { WARM = 1, STEPS = 2, SAMPLING_STEPS = 10, PROFILE_ROWS = 40 };
 
 static char *copy(const char *text)
 {
@@ -114,12 +117,33 @@ static int bench(struct draft_bench *b, const struct draft_arguments *arguments,
     return good ? DRAFT_EXIT_OK : draft_report(b->cx, &st);
 }
 
+/* Every op timed, by a worker of our own: no daemon, whose jobs run as fast as they can. */
+static int profile(struct draft_bench *b, const struct draft_arguments *arguments, Draftd__V1__JobSpec *spec)
+{
+    struct draft_status st = {0};
+    const char *path = draft_arguments_string(arguments, "json", NULL);
+    if (draft_arguments_has(arguments, "server") || draft_arguments_has(arguments, "socket"))
+        draft_status_fail(&st, DRAFT_STATUS_INVALID_ARGUMENT,
+                          "a profile is taken by a worker of its own; leave --server and --socket out");
+    json_t *told = st.code == DRAFT_STATUS_OK && draft_bench_place(b, &st) && make_spec(b, arguments, spec, &st)
+                       ? draft_profile_fetch(spec, &st)
+                       : NULL;
+    if (told)
+        draft_profile_print(told, PROFILE_ROWS, &b->cx->out);
+    if (told && path && json_dump_file(told, path, JSON_INDENT(1)) != 0)
+        draft_status_fail(&st, DRAFT_STATUS_INTERNAL, "%s could not be written", path);
+    json_decref(told);
+    if (draft_interrupted())
+        return DRAFT_EXIT_INTERRUPTED;
+    return st.code == DRAFT_STATUS_OK ? DRAFT_EXIT_OK : draft_report(b->cx, &st);
+}
+
 static int run(struct draft_context *cx, const struct draft_arguments *arguments)
 {
     struct draft_bench b = {.cx = cx};
     Draftd__V1__JobSpec *spec = draft_spec_new();
     draft_interrupt_install();
-    int code = bench(&b, arguments, spec);
+    int code = draft_arguments_has(arguments, "profile") ? profile(&b, arguments, spec) : bench(&b, arguments, spec);
     if (code == DRAFT_EXIT_INTERRUPTED)
         fprintf(cx->err.out, "stopped; the bench job is being removed\n");
     draft_bench_close(&b);
@@ -143,11 +167,15 @@ const struct draft_command draft_command_bench = {
         "A draftd of its own is started in a folder in /tmp and removed with everything in it; with --server or "
         "--socket the bench queues behind the jobs of that daemon, and its job is deleted afterwards, also after "
         "Ctrl-C. "
-        "Times mean something on an idle machine only.",
+        "Times mean something on an idle machine only.\n\n"
+        "--profile times every op instead, on the device's own clock, without a daemon, and puts each beside what a "
+        "large "
+        "product and a large copy reach here: FLOPs, bytes, launches of kernels, and which of them bounds it.",
     .examples = "  draft bench\n"
                 "  draft bench sd15 --reward clip:PickScore_v1\n"
                 "  draft bench sd15 -T 50 --batch 4 --micro-batch 2 --steps 1    what a step of such a job takes\n"
-                "  draft bench sd15 --recompute --json recompute.json\n",
+                "  draft bench sd15 --recompute --json recompute.json\n"
+                "  draft bench sd15 --device cuda:0 --profile    where the GPU's time goes\n",
     .options = tables,
     .least = 0,
     .most = 1,

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "autograd/profile.h"
 #include "state.h"
 #include "train/base_lora.h"
 #include "train/evaluate.h"
@@ -238,6 +239,7 @@ void draft_engine_close(struct draft_engine *e)
     draft_batches_destroy(e->batches);
     draft_scoring_close(&e->scoring);
     draft_pipeline_close(&e->pipeline);
+    draft_profile_destroy(e->profile);
     draft_graph_finish(&e->graph);
     draft_arena_destroy(e->gradients);
     draft_arena_destroy(e->step);

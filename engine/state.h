@@ -26,6 +26,7 @@ struct draft_engine {
     struct draft_arena *gradients;  /* and their gradients */
     struct draft_arena *parameters; /* NULL on the CPU; else what is trained, and its gradients and moments */
     struct draft_graph graph;
+    struct draft_profile *profile; /* the graph's, once somebody has asked; else NULL */
     struct draft_adapter *adapter; /* NULL: the UNet's own weights are trained */
     struct draft_trained trained;
     struct draft_pipeline pipeline;

@@ -75,3 +75,14 @@ if(TARGET draft_cuda_host)
   set_tests_properties(cuda-host.golden cuda-host.golden-sd15 cuda-host.golden-bf16 PROPERTIES TIMEOUT 600
     ENVIRONMENT "DRAFT_CUDA_CACHE=;DRAFT_CUDA_PLUGIN=$<TARGET_FILE:draft_cuda_host>" LABELS "engine;golden;cuda-host;slow")
 endif()
+
+# draft bench --profile, on the CPU and, where the fakes are, on the CUDA backend.
+if(TARGET draft AND NOT DRAFT_SANITIZE)
+  set(host_plugin)
+  if(TARGET draft_cuda_host)
+    set(host_plugin $<TARGET_FILE:draft_cuda_host>)
+  endif()
+  add_test(NAME bench_profile COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/client/bench_profile_test.py
+    $<TARGET_FILE:draft> ${host_plugin})
+  set_tests_properties(bench_profile PROPERTIES LABELS "client;cuda-host" TIMEOUT 600)
+endif()

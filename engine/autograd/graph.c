@@ -1,3 +1,4 @@
+#include "autograd/profile.h"
 #include "autograd/tape.h"
 
 #include "backend/backend.h"
@@ -216,7 +217,7 @@ struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *c
     assert(!draft_backend_on_host(g->backend) || draft_backend_is_dry(g->backend) || call->out->dtype != DRAFT_BF16 ||
            call->op->anywhere || call->op->id == DRAFT_OP_convert);
     call->out->needs_grad = needed; /* forward looks at it to know whether notes will be read */
-    if (!draft_op_on(g->backend, call->op).forward(g, call)) {
+    if (!draft_op_run(g, call, draft_op_on(g->backend, call->op).forward, false)) {
         draft_error_prefix(&g->error, "%s: ", call->op->name);
         draft_fail(&g->error, DRAFT_INTERNAL, "%s failed without a reason", call->op->name);
         return NULL;

@@ -32,6 +32,7 @@
 
 struct draft_backend; /* backend/backend.h */
 struct draft_tape;
+struct draft_profile; /* autograd/profile.h */
 
 enum { DRAFT_MAX_INPUTS = 8, DRAFT_MAX_SAVED = 3 };
 
@@ -51,6 +52,7 @@ struct draft_graph {
     /* Not 0: a run of calls without gradient in which adapters do not change. Their LoRAs may be added to the weights,
      * once for all calls with this number (draft_merge_begin). */
     uint64_t merged_run;
+    struct draft_profile *profile; /* lent; times each op that runs. NULL: nobody asks */
     struct draft_error error; /* the first failure */
     /* Asked between ops of a model at natural points (a block, a denoising step): false means stop. NULL: never asked.
      */

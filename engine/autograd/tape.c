@@ -1,3 +1,4 @@
+#include "autograd/profile.h"
 #include "autograd/tape.h"
 
 #include "backend/backend.h"
@@ -158,7 +159,7 @@ bool draft_tape_walk(struct draft_graph *g)
         if (call->out->grad_written) {
             if (++nodes % ASK_EVERY == 0 && !draft_tape_keep_going(g))
                 return false;
-            bool done = draft_op_on(g->backend, call->op).backward(g, call);
+            bool done = draft_op_run(g, call, draft_op_on(g->backend, call->op).backward, true);
             if (!done || !draft_graph_ok(g)) {
                 draft_error_prefix(&g->error, "%s backward: ", call->op->name);
                 return draft_fail(&g->error, DRAFT_INTERNAL, "%s backward failed without a reason", call->op->name);

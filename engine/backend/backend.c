@@ -1,5 +1,6 @@
 #include "backend/backend.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,4 +125,21 @@ void draft_backend_keep(struct draft_backend *backend, size_t bytes)
 size_t draft_backend_prepared_bytes(const struct draft_backend *backend)
 {
     return draft_backend_kind(backend)->prepared_bytes(backend);
+}
+
+bool draft_backend_mark(struct draft_backend *backend, int i, struct draft_error *err)
+{
+    assert(i >= 0 && i < DRAFT_MARKS);
+    return draft_backend_kind(backend)->mark(backend, i, err);
+}
+
+bool draft_backend_between(struct draft_backend *backend, int i, int j, double *seconds, struct draft_error *err)
+{
+    return draft_backend_kind(backend)->between(backend, i, j, seconds, err);
+}
+
+uint64_t draft_backend_launches(const struct draft_backend *backend)
+{
+    const struct draft_backend_kind *kind = draft_backend_kind(backend);
+    return kind->launches != NULL ? kind->launches(backend) : 0;
 }

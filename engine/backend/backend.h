@@ -70,6 +70,9 @@ struct draft_backend_kind {
     void (*forget)(struct draft_backend *backend, struct draft_tensor *weight);
     size_t (*prepared_bytes)(const struct draft_backend *backend);
     void (*keep)(struct draft_backend *backend, size_t bytes); /* NULL: this backend plans by itself */
+    bool (*mark)(struct draft_backend *backend, int i, struct draft_error *err);
+    bool (*between)(struct draft_backend *backend, int i, int j, double *seconds, struct draft_error *err);
+    uint64_t (*launches)(const struct draft_backend *backend); /* NULL: this backend launches nothing */
 };
 
 /* What every backend's own struct begins with. */
@@ -158,5 +161,16 @@ void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *we
  * `bytes`, and beyond that made anew at each use: the same numbers, slower. SIZE_MAX when created: all are kept. */
 void draft_backend_keep(struct draft_backend *backend, size_t bytes);
 size_t draft_backend_prepared_bytes(const struct draft_backend *backend);
+
+/* --- Time, for autograd/profile.h ------------------------------------------------------------------------------------
+ */
+
+enum { DRAFT_MARKS = 1024 };
+/* Puts mark i (below DRAFT_MARKS) behind the work so far. A mark may be set again once it was read. */
+bool draft_backend_mark(struct draft_backend *backend, int i, struct draft_error *err);
+/* Seconds from mark i to mark j, on the clock of whoever computes. Waits until j is passed. */
+bool draft_backend_between(struct draft_backend *backend, int i, int j, double *seconds, struct draft_error *err);
+/* Kernels launched so far, by this process. 0 on the CPU. */
+uint64_t draft_backend_launches(const struct draft_backend *backend);
 
 #endif

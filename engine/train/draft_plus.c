@@ -5,7 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/profile.h"
 #include "ops/ops.h"
+
+/* The profile's name for the K steps with gradient. */
+static const char LAST_STEPS[] = "last steps";
 
 /* Sums over all pictures of a step; divided at the end. */
 struct sums {
@@ -77,8 +81,11 @@ static struct draft_tensor *divergence(const struct part *part, const struct dra
 {
     struct draft_graph *g = part->dp->graph;
     struct draft_tensor *at = draft_detach(g, x);
+    draft_profile_phase(g, "frozen prediction");
     struct draft_tensor *m = draft_guided_frozen(g, part->dp->pipeline, at, step, &part->conditions, part->frozen);
-    return draft_mean_square_difference(g, eps, draft_sampler_epsilon(g, step, at, m));
+    struct draft_tensor *kl = draft_mean_square_difference(g, eps, draft_sampler_epsilon(g, step, at, m));
+    draft_profile_phase(g, LAST_STEPS);
+    return kl;
 }
 
 /* --- Steps 4 to 6: decode, score, backward ------------------------------------------------------------------------ */
@@ -111,9 +118,11 @@ static bool score_and_backpropagate(struct part *part, struct draft_tensor *x0, 
     struct draft_graph *g = dp->graph;
 
     /* 4. the predicted x_0 of the last step is decoded, not x_prev */
+    draft_profile_phase(g, "decoding");
     struct draft_tensor *decoded;
     struct draft_tensor *image = draft_decode_image(g, dp->pipeline, x0, &decoded);
     /* 5. */
+    draft_profile_phase(g, "reward");
     struct draft_tensor *term[DRAFT_MAX_TERMS];
     struct draft_tensor *rewards = draft_score(dp->scoring, g, image, part->batch->prompts + part->first, term);
     /* loss = -mean(reward) + kl_coeff * KL, over this micro-batch and copy */
@@ -137,6 +146,7 @@ static bool score_and_backpropagate(struct part *part, struct draft_tensor *x0, 
                             parts * copies))
         return draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request before the backward pass");
     float share = (float)((double)part->n / part->batch->n / (double)copies);
+    draft_profile_phase(g, "backward");
     bool done = draft_graph_backward(g, loss, &share);
     part->sums->backward_seconds += lap(part);
     return done;
@@ -150,6 +160,7 @@ static bool lv_copy(struct part *part, struct draft_tensor *x0, int copy)
     struct draft_graph *g = dp->graph;
     const struct draft_sampler_step *last = &dp->plan->step[dp->plan->count - 1];
 
+    draft_profile_phase(g, LAST_STEPS);
     struct draft_tensor *eps = take_noise(part, part->batch->renoise[copy - 1]);
     struct draft_tensor *x = draft_axpby(g, (float)last->signal, x0, (float)last->noise, eps);
     struct draft_predicted d = draft_sampler_predict(g, dp->plan, last, x, predict(part, last, x));
@@ -165,6 +176,7 @@ static bool micro_batch(struct part *part)
     struct draft_graph *g = dp->graph;
     int T = dp->plan->count, K = dp->truncation_steps;
     part->since = draft_clock_seconds();
+    draft_profile_phase(g, "sampling");
 
     /* 1. prompts c, noise x_T ~ N(0, I) */
     if (!draft_conditions_make(g, dp->pipeline, part->batch->prompts + part->first, part->n, dp->negative_prompt,
@@ -195,6 +207,7 @@ static bool micro_batch(struct part *part)
     part->sums->sample_seconds += lap(part);
 
     /* 3. steps T-K+1 .. T with gradient, the frozen prediction beside it */
+    draft_profile_phase(g, LAST_STEPS);
     struct draft_tensor *x0 = NULL, *kl = NULL;
     for (int i = T - K; i < T; i++) {
         const struct draft_sampler_step *step = &dp->plan->step[i];

@@ -1,11 +1,12 @@
 /*
  * draft-engine: one task for draftd, in a process of its own, so that whatever happens to it (a crash, the kernel's
  * memory killer, a broken driver) ends one job and never the daemon. It speaks frames of proto/worker.proto on
- * descriptor 3 and ends when the daemon's end of it closes.
+ * descriptor 3 and ends when the daemon's end of it closes. (draft-engine profile: profile_task.c.)
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "worker/work.h"
@@ -38,8 +39,10 @@ static bool run(struct draftd_work *work, const Draftd__Worker__Command *command
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "profile") == 0)
+        return draftd_profile();
     if (!started_by_draftd()) {
         fprintf(stderr, "draft-engine is started by draftd; run draftd, then `draft submit` gives it work\n");
         return EXIT_NOT_BY_HAND;

@@ -29,5 +29,7 @@ bool draftd_work_sample(struct draftd_work *work, const Draftd__Worker__Sample *
                         struct draft_error *err);
 bool draftd_work_probe(struct draftd_work *work, const Draftd__Worker__Probe *task, struct draft_error *err);
 bool draftd_work_export(const Draftd__Worker__Export *task, struct draft_error *err);
+/* Not a task of draftd's: a whole program, and its exit status. */
+int draftd_profile(void);
 
 #endif

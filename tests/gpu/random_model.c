@@ -2,8 +2,9 @@
  * Random full-size models on the machine that needs them: what tests/tools/random_model.py writes in float16, byte for
  * byte, without Python and on all cores. 4 GB, sd15 and clip-h together.
  *
- *   random_model sd15|clip-h|tiny-sd1 OUT [--tokenizer FOLDER]     OUT: a folder; its files are written anew
+ *   random_model sd15|clip-h|tiny-sd1 OUT [--tokenizer FOLDER] [--empty]     OUT: a folder; its files are written anew
  *
+ * --empty: all numbers are zero and take no room on the disk, for who wants shapes alone.
  * A number is a hash of its tensor's name and its place: v of 1024 values, so a table of 1024 halves a tensor.
  */
 #include <dirent.h>
@@ -145,6 +146,8 @@ static void *work(void *context)
 /* --- Files ----------------------------------------------------------------------------------------------------------
  */
 
+static bool empty;
+
 static void make_folder(const char *path)
 {
     if (mkdir(path, 0755) != 0 && access(path, F_OK) != 0)
@@ -192,11 +195,12 @@ static void write_tensors(const char *path, const char *part, const struct model
     pthread_t thread[MAX_THREADS];
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     int threads = 0;
-    if (fflush(file) != 0)
+    if (fflush(file) != 0 || ftruncate(job.file, job.data + 2 * job.start[list->count]) != 0)
         fail("cannot write", path);
-    while (threads < cores && threads < MAX_THREADS && pthread_create(&thread[threads], NULL, work, &job) == 0)
+    while (!empty && threads < cores && threads < MAX_THREADS &&
+           pthread_create(&thread[threads], NULL, work, &job) == 0)
         threads++;
-    if (threads == 0)
+    if (!empty && threads == 0)
         work(&job);
     for (int i = 0; i < threads; i++)
         pthread_join(thread[i], NULL);
@@ -356,19 +360,21 @@ static void write_clip(const char *out, const struct clip_size *c)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"tokenizer", required_argument, NULL, 't'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"tokenizer", required_argument, NULL, 't'}, {"empty", no_argument, NULL, 'e'}, {NULL, 0, NULL, 0}};
     const char *tokenizer = NULL;
     bool good = true;
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        good = good && o == 't';
-        tokenizer = optarg;
+        good = good && (o == 't' || o == 'e');
+        empty = empty || o == 'e';
+        tokenizer = o == 't' ? optarg : tokenizer;
     }
     const char *preset = good && argc - optind == 2 ? argv[optind] : "";
     const struct pipeline_size *p = strcmp(preset, "sd15") == 0       ? &SD15
                                     : strcmp(preset, "tiny-sd1") == 0 ? &TINY
                                                                       : NULL;
     if (p == NULL && strcmp(preset, "clip-h") != 0) {
-        fprintf(stderr, "usage: random_model sd15|clip-h|tiny-sd1 OUT [--tokenizer FOLDER]\n");
+        fprintf(stderr, "usage: random_model sd15|clip-h|tiny-sd1 OUT [--tokenizer FOLDER] [--empty]\n");
         return 2;
     }
     const char *out = argv[optind + 1];

@@ -1,6 +1,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "backend/cpu/state.h"
 
@@ -25,13 +26,31 @@ static bool axpby(struct draft_backend *backend, enum draft_dtype type, int64_t 
     return true;
 }
 
+static bool mark(struct draft_backend *backend, int i, struct draft_error *err)
+{
+    struct timespec t;
+    (void)err;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    backend->marks[i] = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return true;
+}
+
+static bool between(struct draft_backend *backend, int i, int j, double *seconds, struct draft_error *err)
+{
+    (void)err;
+    *seconds = backend->marks[j] - backend->marks[i];
+    return true;
+}
+
 static const struct draft_backend_kind CPU = {.name = "cpu",
                                               .destroy = destroy,
                                               .axpby = axpby,
                                               .pieces = draft_parallel_range,
                                               .forget = draft_prepared_forget,
                                               .prepared_bytes = draft_prepared_bytes,
-                                              .keep = draft_prepared_keep};
+                                              .keep = draft_prepared_keep,
+                                              .mark = mark,
+                                              .between = between};
 
 struct draft_backend *draft_backend_create_cpu(const struct draft_backend_options *options, struct draft_error *err)
 {

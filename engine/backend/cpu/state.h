@@ -22,6 +22,7 @@ struct draft_backend {
     size_t each_step;
     struct draft_prepared_table *prepared;
     size_t keep; /* draft_backend_keep() */
+    double marks[DRAFT_MARKS]; /* the clock's seconds */
 };
 
 /* 64-byte aligned, in huge pages where large; free() releases. NULL, with a sentence naming `what`, when out of memory.

@@ -60,6 +60,7 @@ static bool execute(struct draft_backend *backend, const struct draft_attention_
     if (draft_backend_is_dry(backend))
         return true;
     const struct draft_cudnn_plan *plan = plan_of(backend, shape, backward, err);
+    draft_cuda_launches++;
     return plan != NULL && draft_cudnn_execute(backend->cudnn, plan, count, id, memory,
                                                workspace != NULL ? workspace : backend->workspace, err);
 }

@@ -130,6 +130,7 @@ static void give_back(struct draft_backend *backend, void *memory)
 
 static void destroy(struct draft_backend *backend)
 {
+    draft_cuda_clock_close(backend);
     draft_cuda_products_destroy(backend->products);
     draft_cuda_constants_destroy(backend);
     draft_cuda_weights_destroy(backend);
@@ -201,7 +202,10 @@ static const struct draft_backend_kind CUDA = {.name = "cuda",
                                                .approach = approach,
                                                .exchange = exchange,
                                                .forget = draft_cuda_weight_forget,
-                                               .prepared_bytes = draft_cuda_weight_bytes};
+                                               .prepared_bytes = draft_cuda_weight_bytes,
+                                               .mark = draft_cuda_mark,
+                                               .between = draft_cuda_between,
+                                               .launches = draft_cuda_launch_count};
 
 /* --- The door -------------------------------------------------------------------------------------------------------
  */

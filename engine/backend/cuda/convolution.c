@@ -40,5 +40,6 @@ bool draft_cuda_convolve(struct draft_backend *backend, const struct draft_cuda_
         id[count] = DRAFT_CONVOLUTION_RESIDUAL;
         memory[count++] = c->residual;
     }
+    draft_cuda_launches++;
     return !plan->supported || draft_cudnn_execute(backend->cudnn, plan, count, id, memory, backend->workspace, err);
 }

@@ -33,6 +33,9 @@ extern "C" {
 #endif
 
 typedef struct CUstream_st *draft_cuda_stream; /* what cudaStream_t is */
+/* How many kernels this process has launched, the libraries' calls among them. */
+extern uint64_t draft_cuda_launches;
+
 /* The stream of a dry backend: what is put into it is left undone. */
 #define DRAFT_CUDA_DRY_STREAM ((draft_cuda_stream)UINTPTR_MAX)
 

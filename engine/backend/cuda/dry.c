@@ -150,7 +150,9 @@ struct draft_backend *draft_cuda_create_dry(struct draft_backend *lender, const 
                                                   .approach = approach,
                                                   .exchange = exchange,
                                                   .forget = draft_cuda_weight_forget,
-                                                  .prepared_bytes = draft_cuda_weight_bytes};
+                                                  .prepared_bytes = draft_cuda_weight_bytes,
+                                                  .mark = draft_cuda_mark,
+                                                  .between = draft_cuda_between};
     struct draft_backend *backend = calloc(1, sizeof *backend);
     if (backend == NULL) {
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the CUDA backend");

@@ -207,6 +207,7 @@ bool draft_cuda_multiply(struct draft_backend *backend, const struct draft_cuda_
         return false;
     if (p->bias != NULL && !set(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias, err))
         return false;
+    draft_cuda_launches++;
     return done(cublasLtMatmul(backend->cublas, plan->product, &p->alpha, p->b, plan->a, p->a, plan->b, &p->beta,
                                p->onto != NULL ? p->onto : p->c, plan->c, p->c, plan->c, &plan->algorithm,
                                backend->workspace, DRAFT_CUDA_WORKSPACE, backend->stream),

@@ -52,6 +52,7 @@ struct draft_backend {
     struct draft_cuda_products *products;
     struct draft_cudnn *cudnn; /* cudnn_plan.h; NULL until it is needed */
     void *workspace;           /* cuBLASLt's and cuDNN's, of DRAFT_CUDA_WORKSPACE bytes */
+    cudaEvent_t *events;       /* [DRAFT_MARKS], a profile's; NULL until one asks */
 };
 
 enum { DRAFT_CUDA_WORKSPACE = 32 << 20 };
@@ -94,6 +95,14 @@ bool draft_cuda_measure_gradient(struct draft_backend *backend, int64_t n, const
                                  struct draft_error *err);
 bool draft_cuda_update(struct draft_backend *backend, int64_t n, const struct draft_update *update,
                        const float *gradient, float *parameter, float *m, float *v, struct draft_error *err);
+
+/* --- clock.c --------------------------------------------------------------------------------------------------------
+ */
+
+bool draft_cuda_mark(struct draft_backend *backend, int i, struct draft_error *err);
+bool draft_cuda_between(struct draft_backend *backend, int i, int j, double *seconds, struct draft_error *err);
+uint64_t draft_cuda_launch_count(const struct draft_backend *backend);
+void draft_cuda_clock_close(struct draft_backend *backend);
 
 /* --- dry.c ----------------------------------------------------------------------------------------------------------
  */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "emulation/emulation.h"
 
@@ -254,6 +255,43 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
     (void)stream;
     for (struct work *work = ((cudaGraph_t)(void *)exec)->first; work != NULL; work = work->next)
         work->run(work->context);
+    return answer(cudaSuccess);
+}
+
+/* Marks on the host's clock: what was submitted before has been done by then. */
+struct CUevent_st {
+    struct timespec at;
+};
+
+cudaError_t cudaEventCreate(cudaEvent_t *event)
+{
+    *event = calloc(1, sizeof **event);
+    return answer(*event != NULL ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    free(event);
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    (void)stream;
+    clock_gettime(CLOCK_MONOTONIC, &event->at);
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    (void)event;
+    return answer(refused() ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to)
+{
+    *milliseconds = (float)(1e3 * (double)(to->at.tv_sec - from->at.tv_sec) +
+                            1e-6 * (double)(to->at.tv_nsec - from->at.tv_nsec));
     return answer(cudaSuccess);
 }
 

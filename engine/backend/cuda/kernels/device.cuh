@@ -26,6 +26,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStre
     auto call = [&](P... parameters) {
         void *pointers[] = {&parameters...};
         cudaLaunchKernel(kernel, grid, block, pointers, shared, stream);
+        draft_cuda_launches++;
     };
     call(static_cast<P>(arguments)...);
 }

@@ -6,6 +6,8 @@
  */
 #include "backend/cuda/kernels/columns.cuh"
 
+uint64_t draft_cuda_launches;
+
 namespace
 {
 /* y = f(x); f is told the number of the first element too, for functions of the channel. */
