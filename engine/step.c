@@ -1,0 +1,205 @@
+/* A training step and an evaluation, and what is reported of them. */
+#include "state.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "train/evaluate.h"
+
+/* --- A training step ---------------------------------------------------------------------------------------------- */
+
+static void put(struct draft_report *report, double value, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void put(struct draft_report *report, double value, const char *format, ...)
+{
+    if (report->count == DRAFT_MAX_METRICS)
+        return;
+    struct draft_metric *metric = &report->metric[report->count++];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(metric->name, sizeof metric->name, format, args);
+    va_end(args);
+    metric->value = value;
+}
+
+/* Each term by itself when there are several, and the true measures. */
+static void put_terms(struct draft_report *report, const struct draft_scoring *s, const double *term,
+                      const double *measure, const char *prefix)
+{
+    for (int t = 0; t < s->terms; t++) {
+        put(report, term[t], "%sreward/%s", prefix, s->name[t]);
+        if (s->measure[t][0])
+            put(report, measure[t], "%s%s", prefix, s->measure[t]);
+    }
+}
+
+static void put_memory(struct draft_report *report, struct draft_engine *e)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    put(report, (double)(draft_arena_high_water(e->step) + draft_arena_high_water(e->gradients)),
+        "memory/step_arena_bytes");
+    put(report, (double)draft_arena_live(e->weights), "memory/engine_arena_bytes");
+    put(report, (double)draft_backend_prepared_bytes(e->backend), "memory/prepared_bytes");
+    put(report, (double)draft_progress_peak_memory(&e->progress), "memory/peak_bytes");
+    put(report, (double)usage.ru_maxrss * 1024, "memory/peak_rss_bytes");
+}
+
+struct draft_plus draft_engine_algorithm(struct draft_engine *e)
+{
+    const struct draft_job_config *c = &e->config;
+    return (struct draft_plus){
+        .graph = &e->graph,
+        .pipeline = &e->pipeline,
+        .scoring = &e->scoring,
+        .plan = &e->plan,
+        /* K = T is full DRaFT, whatever the number of calls that T steps take */
+        .truncation_steps = c->truncation_steps == c->sampling_steps ? e->plan.count : c->truncation_steps,
+        .lv_copies = c->lv_copies,
+        .guidance = c->guidance,
+        .kl_coeff = c->kl_coeff,
+        .negative_prompt = c->negative_prompt,
+        .height = e->latent_height,
+        .width = e->latent_width,
+        .micro_batch = c->micro_batch,
+        .recompute = c->recompute,
+        .progress = &e->progress,
+    };
+}
+
+static bool skip(struct draft_engine *e, const struct draft_plus_numbers *numbers, double norm,
+                 struct draft_report *report, struct draft_error *err)
+{
+    e->bad_steps++;
+    report->skipped = true;
+    snprintf(report->note, sizeof report->note,
+             "step %" PRId64 " was skipped: the %s is not finite (loss %g, reward %g, kl %g, gradient norm %g)",
+             e->step_count, isfinite(numbers->loss) ? "gradient" : "loss", numbers->loss, numbers->reward, numbers->kl,
+             norm);
+    if (e->bad_steps < e->config.max_bad_steps)
+        return true;
+    return draft_fail(err, DRAFT_NON_FINITE,
+                      "%d steps in a row gave a loss or gradient that is not finite, the last at step %" PRId64
+                      "; lower the learning rate or max_grad_norm, or check the reward model",
+                      e->bad_steps, e->step_count);
+}
+
+bool draft_engine_step(struct draft_engine *e, struct draft_report *report, struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    *report = (struct draft_report){.step = e->step_count + 1};
+    double start = draft_clock_seconds();
+    assert(e->opt && "an engine opened for pictures alone does not train");
+    if (c->kl_coeff == 0)
+        draft_engine_close_base(e); /* a preview may have needed it */
+
+    struct draft_plus dp = draft_engine_algorithm(e);
+    struct draft_plus_numbers numbers;
+    draft_adamw_zero_grad(e->opt);
+    if (!draft_plus_step(&dp, draft_batches_take(e->batches, e->step_count), &numbers, err)) {
+        draft_error_prefix(err, "step %" PRId64 ": ", e->step_count + 1);
+        return false;
+    }
+    double optimizer_start = draft_clock_seconds();
+    if (!draft_progress_set(&e->progress, DRAFT_PHASE_OPTIMIZER, 0, 1))
+        return draft_fail(err, DRAFT_CANCELLED, "step %" PRId64 " was stopped on request", e->step_count + 1);
+
+    /* 7. of the algorithm. From here on the step is done, whatever it gave. */
+    double norm = draft_adamw_grad_norm(e->opt);
+    double rate = draft_warmup(c->learning_rate, c->warmup_steps, e->step_count);
+    bool good = isfinite(numbers.loss) && isfinite(norm);
+    e->step_count++;
+    if (good) {
+        draft_adamw_clip(e->opt, norm, c->max_grad_norm);
+        draft_adamw_step(e->opt, &(struct draft_adamw_options){.learning_rate = rate,
+                                                               .beta1 = c->beta1,
+                                                               .beta2 = c->beta2,
+                                                               .epsilon = c->epsilon,
+                                                               .weight_decay = c->weight_decay});
+        draft_engine_forget_packed(e);
+        if (e->ema)
+            draft_ema_update(e->ema, &e->opt->error);
+        e->bad_steps = 0;
+    }
+    if (e->opt->error.code != DRAFT_OK) {
+        draft_fail(err, e->opt->error.code, "step %" PRId64 ": optimizer: %s", e->step_count, e->opt->error.message);
+        return false;
+    }
+    double end = draft_clock_seconds();
+    report->seconds = end - start;
+    put(report, numbers.reward, "reward");
+    put(report, numbers.reward_std, "reward_std");
+    put_terms(report, &e->scoring, numbers.term, numbers.measure, "");
+    if (c->kl_coeff > 0)
+        put(report, numbers.kl, "kl");
+    put(report, numbers.loss, "loss");
+    put(report, norm, "grad_norm");
+    put(report, rate, "learning_rate");
+    put(report, numbers.sample_seconds, "seconds/sample");
+    put(report, numbers.forward_seconds, "seconds/forward");
+    put(report, numbers.backward_seconds, "seconds/backward");
+    put(report, end - optimizer_start, "seconds/optimizer");
+    put_memory(report, e);
+    return good || skip(e, &numbers, norm, report, err);
+}
+
+/* --- An evaluation ------------------------------------------------------------------------------------------------ */
+
+/* Without a KL in the loss, no frozen copy is kept of a UNet that is trained itself. */
+static bool measures_kl(const struct draft_engine *e)
+{
+    return e->adapter || e->config.kl_coeff > 0;
+}
+
+bool draft_engine_evaluate(struct draft_engine *e, struct draft_report *report, struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    int calls = e->evaluation_plan.count;
+    *report = (struct draft_report){.step = e->step_count};
+    double start = draft_clock_seconds();
+    struct draft_evaluation evaluation = {
+        .graph = &e->graph,
+        .pipeline = &e->pipeline,
+        .scoring = &e->scoring,
+        .lpips = e->lpips,
+        .prompts = e->evaluation_prompts,
+        .prompt_count = e->evaluation_prompt_count,
+        .seeds = c->evaluation.seeds,
+        .plan = &e->evaluation_plan,
+        .kl_steps = !measures_kl(e)               ? 0
+                    : c->truncation_steps < calls ? c->truncation_steps
+                                                  : calls,
+        .guidance = c->guidance,
+        .negative_prompt = c->negative_prompt,
+        .height = e->latent_height,
+        .width = e->latent_width,
+        .seed = c->seed,
+        .micro_batch = c->micro_batch,
+        .progress = &e->progress,
+    };
+    struct draft_evaluation_numbers numbers;
+    bool ok = !e->ema || draft_ema_swap(e->ema, e->backend, err);
+    if (ok) {
+        ok = draft_evaluate(&evaluation, &numbers, err);
+        ok = (!e->ema || draft_ema_swap(e->ema, e->backend, ok ? err : NULL)) && ok;
+    }
+    if (!ok) {
+        draft_error_prefix(err, "evaluation at step %" PRId64 ": ", e->step_count);
+        return false;
+    }
+    report->seconds = draft_clock_seconds() - start;
+    put(report, numbers.reward, "eval/reward");
+    put(report, numbers.reward_std, "eval/reward_std");
+    put_terms(report, &e->scoring, numbers.term, numbers.measure, "eval/");
+    if (measures_kl(e))
+        put(report, numbers.kl, "eval/kl");
+    if (e->lpips)
+        put(report, numbers.lpips, "eval/lpips");
+    put(report, report->seconds, "seconds/evaluate");
+    return true;
+}
