@@ -161,6 +161,14 @@ class Submitting(Case):
         self.assertLessEqual({"clip", "jpeg"}, {reward.name for reward in info.rewards})
         self.assertLess(abs(info.start_time_us / 1e6 - time.time()), 600)
 
+    def test_devices_are_looked_at_by_a_process_that_ends(self):
+        ask = lambda device: self.daemon.system.ProbeDevices(
+            pb.system.ProbeDevicesRequest(device=device), timeout=SECONDS)
+        found = ask("")
+        self.assertEqual(found.devices[0].name, "cpu")
+        self.assertEqual(len(found.devices) == 1, found.no_gpu != "")  # GPUs, or why there is none
+        self.fails(lambda: ask("cuda:77"), Code.NOT_FOUND, "device", "cuda:77")
+
     def test_health(self):
         check = lambda name: self.daemon.health.Check(pb.health.HealthCheckRequest(service=name), timeout=SECONDS).status
         for name in ["", "draftd.v1.JobService", "draftd.v1.MetricService", "draftd.v1.PreviewService",
