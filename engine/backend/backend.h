@@ -155,7 +155,7 @@ bool draft_backend_exchange(struct draft_backend *backend, int64_t n, float *a, 
 /* --- Prepared weights ------------------------------------------------------------------------------------------------
  */
 
-/* Frees the prepared form of a weight whose values changed. Frees all at destroy. */
+/* Frees the prepared form of a weight whose values changed, or makes it anew in its place. Frees all at destroy. */
 void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *weight);
 /* A form that every denoising step needs is kept (tensor's every_step); others are kept while all together take at most
  * `bytes`, and beyond that made anew at each use: the same numbers, slower. SIZE_MAX when created: all are kept. */
