@@ -2,7 +2,8 @@
  * AdamW (Loshchilov & Hutter 2019) on the trained parameters, as torch.optim.AdamW computes it: decoupled decay,
  * bias correction, epsilon added after the square root. Also the global gradient norm and its clipping.
  *
- * Ownership: gradients and moments live in the arena given; they are the parameters' grad buffers too. Thread: one caller.
+ * Ownership: gradients and moments live in the arena given; they are the parameters' grad buffers too. Thread: one
+ * caller.
  */
 #ifndef DRAFT_TRAIN_ADAMW_H
 #define DRAFT_TRAIN_ADAMW_H

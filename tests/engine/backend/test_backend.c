@@ -148,17 +148,24 @@ static void test_backend__frozen_weights_are_packed_once_and_forgotten_on_reques
     free(data), free(x);
 }
 
-static void test_backend__trained_weights_are_read_afresh(void **state)
+/* The product with a trained weight, and again with twice its values. */
+static void change_a_trained_weight(bool every_step)
 {
-    (void)state;
     struct draft_error err = {0};
     struct draft_backend *backend = draft_backend_create_cpu(&(struct draft_backend_options){.threads = 1}, &err);
     assert_non_null(backend);
     float *data = numbers(64 * 32, 1), *x = numbers(4 * 32, 1), y[4 * 64], again[4 * 64];
     struct draft_tensor w = weight_of(data, 2, (int64_t[]){64, 32}, true);
+    w.every_step = every_step;
     run_linear(backend, &w, x, y);
+    assert_true(draft_backend_prepared_bytes(backend) >= (every_step ? 64 * 32 * sizeof(float) : 0));
     for (int i = 0; i < 64 * 32; i++)
         data[i] *= 2.0f;
+    if (every_step) {
+        draft_backend_forget(backend, &w);
+        assert_int_equal(draft_backend_prepared_bytes(backend), 0);
+        draft_backend_keep(backend, 0); /* no memory to spare: packed anew each time, with the same numbers */
+    }
     run_linear(backend, &w, x, again);
     for (int i = 0; i < 4 * 64; i++)
         assert_true(again[i] == 2.0f * y[i]);
@@ -167,28 +174,16 @@ static void test_backend__trained_weights_are_read_afresh(void **state)
     free(data), free(x);
 }
 
+static void test_backend__trained_weights_are_read_afresh(void **state)
+{
+    (void)state;
+    change_a_trained_weight(false);
+}
+
 static void test_backend__trained_weights_of_every_step_are_kept_packed_until_they_change(void **state)
 {
     (void)state;
-    struct draft_error err = {0};
-    struct draft_backend *backend = draft_backend_create_cpu(&(struct draft_backend_options){.threads = 1}, &err);
-    assert_non_null(backend);
-    float *data = numbers(64 * 32, 1), *x = numbers(4 * 32, 1), y[4 * 64], again[4 * 64];
-    struct draft_tensor w = weight_of(data, 2, (int64_t[]){64, 32}, true);
-    w.every_step = true;
-    run_linear(backend, &w, x, y);
-    assert_true(draft_backend_prepared_bytes(backend) >= 64 * 32 * sizeof(float));
-    for (int i = 0; i < 64 * 32; i++)
-        data[i] *= 2.0f;
-    draft_backend_forget(backend, &w);
-    assert_int_equal(draft_backend_prepared_bytes(backend), 0);
-    draft_backend_keep(backend, 0); /* no memory to spare: packed anew each time, with the same numbers */
-    run_linear(backend, &w, x, again);
-    for (int i = 0; i < 4 * 64; i++)
-        assert_true(again[i] == 2.0f * y[i]);
-    assert_int_equal(draft_backend_prepared_bytes(backend), 0);
-    draft_backend_destroy(backend);
-    free(data), free(x);
+    change_a_trained_weight(true);
 }
 
 static void test_backend__a_weight_may_outlive_the_backend_that_packed_it(void **state)
