@@ -99,9 +99,10 @@ bool draft_engine_step(struct draft_engine *e, struct draft_report *report, stru
         draft_engine_close_base(e); /* a preview may have needed it */
 
     struct draft_plus dp = draft_engine_algorithm(e);
+    struct draft_plus_results results;
     struct draft_plus_numbers numbers;
     draft_adamw_zero_grad(e->opt);
-    if (!draft_plus_step(&dp, draft_batches_take(e->batches, e->step_count), &numbers, err)) {
+    if (!draft_plus_run(&dp, draft_batches_take(e->batches, e->step_count), &results, err)) {
         draft_error_prefix(err, "step %" PRId64 ": ", e->step_count + 1);
         return false;
     }
@@ -110,25 +111,32 @@ bool draft_engine_step(struct draft_engine *e, struct draft_report *report, stru
         return draft_fail(err, DRAFT_CANCELLED, "step %" PRId64 " was stopped on request", e->step_count + 1);
 
     /* 7. of the algorithm. From here on the step is done, whatever it gave. */
-    double norm = draft_adamw_grad_norm(e->opt);
     double rate = draft_warmup(c->learning_rate, c->warmup_steps, e->step_count);
-    bool good = isfinite(numbers.loss) && isfinite(norm);
+    const struct draft_adamw_options options = {.learning_rate = rate,
+                                                .beta1 = c->beta1,
+                                                .beta2 = c->beta2,
+                                                .epsilon = c->epsilon,
+                                                .weight_decay = c->weight_decay};
+    const struct draft_guard guard = draft_plus_guard(&results);
     e->step_count++;
-    if (good) {
-        draft_adamw_clip(e->opt, norm, c->max_grad_norm);
-        draft_adamw_step(e->opt, &(struct draft_adamw_options){.learning_rate = rate,
-                                                               .beta1 = c->beta1,
-                                                               .beta2 = c->beta2,
-                                                               .epsilon = c->epsilon,
-                                                               .weight_decay = c->weight_decay});
-        draft_engine_forget_packed(e);
-        if (e->ema)
-            draft_ema_update(e->ema, &e->opt->error);
-        e->bad_steps = 0;
-    }
-    if (e->opt->error.code != DRAFT_OK) {
-        draft_fail(err, e->opt->error.code, "step %" PRId64 ": optimizer: %s", e->step_count, e->opt->error.message);
+    if (!draft_adamw_update(e->opt, &e->graph, &options, c->max_grad_norm, &guard)) {
+        draft_fail(err, e->graph.error.code, "step %" PRId64 ": optimizer: %s", e->step_count, e->graph.error.message);
         return false;
+    }
+    if (!draft_plus_read(&dp, &results, &numbers, err)) {
+        draft_error_prefix(err, "step %" PRId64 ": ", e->step_count);
+        return false;
+    }
+    bool good = numbers.finite;
+    double norm = numbers.grad_norm;
+    draft_adamw_settle(e->opt, good);
+    if (good) {
+        draft_engine_forget_packed(e);
+        if (e->ema && !draft_ema_update(e->ema, err)) {
+            draft_error_prefix(err, "step %" PRId64 ": the average: ", e->step_count);
+            return false;
+        }
+        e->bad_steps = 0;
     }
     double end = draft_clock_seconds();
     report->seconds = end - start;

@@ -1,6 +1,7 @@
 #include "autograd/profile.h"
 #include "autograd/tape.h"
 
+#include "autograd/replay.h"
 #include "backend/backend.h"
 #include "tensor/half.h"
 
@@ -38,6 +39,7 @@ static void forget_leaves(struct draft_graph *g)
 
 void draft_graph_finish(struct draft_graph *g)
 {
+    draft_replays_free(g);
     if (g->tape != NULL)
         forget_leaves(g);
     free(g->tape);
@@ -165,6 +167,16 @@ bool draft_written(struct draft_graph *g, struct draft_tensor *x, const float *a
     return array == draft_f32(x) || draft_backend_upload(g->backend, x->data, array, bytes_of(x), &g->error);
 }
 
+struct draft_tensor *draft_scalar(struct draft_graph *g, double value)
+{
+    struct draft_tensor *x = draft_new(g, DRAFT_F32, 1, (int64_t[]){1});
+    float *array = draft_write(g, x);
+    if (array == NULL)
+        return NULL;
+    *array = (float)value;
+    return draft_written(g, x, array) ? x : NULL;
+}
+
 bool draft_copy_values(struct draft_graph *g, struct draft_tensor *to, const struct draft_tensor *from)
 {
     assert(draft_tensor_count(to) == draft_tensor_count(from));
@@ -217,7 +229,8 @@ struct draft_tensor *draft_graph_run(struct draft_graph *g, struct draft_call *c
     assert(!draft_backend_on_host(g->backend) || draft_backend_is_dry(g->backend) || call->out->dtype != DRAFT_BF16 ||
            call->op->anywhere || call->op->id == DRAFT_OP_convert);
     call->out->needs_grad = needed; /* forward looks at it to know whether notes will be read */
-    if (!draft_op_run(g, call, draft_op_on(g->backend, call->op).forward, false)) {
+    if (!draft_op_run(g, call, draft_op_on(g->backend, call->op).forward, false) ||
+        !draft_backend_settled(g->backend, &g->error)) {
         draft_error_prefix(&g->error, "%s: ", call->op->name);
         draft_fail(&g->error, DRAFT_INTERNAL, "%s failed without a reason", call->op->name);
         return NULL;

@@ -33,6 +33,7 @@
 struct draft_backend; /* backend/backend.h */
 struct draft_tape;
 struct draft_profile; /* autograd/profile.h */
+struct draft_replays; /* autograd/replay.h */
 
 enum { DRAFT_MAX_INPUTS = 8, DRAFT_MAX_SAVED = 3 };
 
@@ -48,6 +49,7 @@ struct draft_graph {
     /* What networks compute in: F32, or BF16 on a backend that has it (draft_convert). Parameters, their gradients and
      * what is no network (latents, losses, statistics) are F32 whatever it is. */
     enum draft_dtype activations;
+    struct draft_replays *replays; /* NULL: there are none yet */
     bool recording; /* false: no-gradient mode */
     /* Not 0: a run of calls without gradient in which adapters do not change. Their LoRAs may be added to the weights,
      * once for all calls with this number (draft_merge_begin). */
@@ -132,6 +134,8 @@ const float *draft_read(struct draft_graph *g, const struct draft_tensor *x);
  * is the host's. NULL when x is, or the graph has failed. */
 float *draft_write(struct draft_graph *g, struct draft_tensor *x);
 bool draft_written(struct draft_graph *g, struct draft_tensor *x, const float *array);
+/* A number of the host as a tensor [1]. */
+struct draft_tensor *draft_scalar(struct draft_graph *g, double value);
 /* to = from, equal counts, both F32. */
 bool draft_copy_values(struct draft_graph *g, struct draft_tensor *to, const struct draft_tensor *from);
 

@@ -24,7 +24,7 @@
 
 #include "autograd/graph.h"
 
-enum { DRAFT_REPLAY_NUMBERS = 24, DRAFT_REPLAY_ADDRESSES = 12 };
+enum { DRAFT_REPLAY_NUMBERS = 24, DRAFT_REPLAY_ADDRESSES = 16 };
 
 struct draft_replay_key {
     const char *name; /* of the block, in error messages; a literal */

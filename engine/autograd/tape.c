@@ -1,6 +1,7 @@
 #include "autograd/profile.h"
 #include "autograd/tape.h"
 
+#include "autograd/replay.h"
 #include "backend/backend.h"
 
 #include <assert.h>
@@ -83,6 +84,8 @@ void *draft_grad(struct draft_graph *g, struct draft_tensor *x, bool *accumulate
         return NULL;
     *accumulate = x->grad_written;
     x->grad_written = true;
+    if (x->tape_level == 0)
+        draft_replay_leaf(g, x, *accumulate);
     return x->grad;
 }
 
@@ -159,7 +162,8 @@ bool draft_tape_walk(struct draft_graph *g)
         if (call->out->grad_written) {
             if (++nodes % ASK_EVERY == 0 && !draft_tape_keep_going(g))
                 return false;
-            bool done = draft_op_run(g, call, draft_op_on(g->backend, call->op).backward, true);
+            bool done = draft_op_run(g, call, draft_op_on(g->backend, call->op).backward, true) &&
+                        draft_backend_settled(g->backend, &g->error);
             if (!done || !draft_graph_ok(g)) {
                 draft_error_prefix(&g->error, "%s backward: ", call->op->name);
                 return draft_fail(&g->error, DRAFT_INTERNAL, "%s backward failed without a reason", call->op->name);

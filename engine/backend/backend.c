@@ -94,10 +94,16 @@ bool draft_backend_gradient_norm(struct draft_backend *backend, int64_t n, const
     return draft_backend_kind(backend)->gradient_norm(backend, n, gradient, norm, err);
 }
 
-bool draft_backend_adamw(struct draft_backend *backend, int64_t n, const struct draft_update *update,
-                         const float *gradient, float *parameter, float *m, float *v, struct draft_error *err)
+bool draft_backend_adamw_numbers(struct draft_backend *backend, const struct draft_update *update,
+                                 struct draft_error *err)
 {
-    return draft_backend_kind(backend)->adamw(backend, n, update, gradient, parameter, m, v, err);
+    return draft_backend_kind(backend)->adamw_numbers(backend, update, err);
+}
+
+bool draft_backend_adamw(struct draft_backend *backend, int64_t n, const float *gradient, float *parameter, float *m,
+                         float *v, const struct draft_guard *guard, struct draft_error *err)
+{
+    return draft_backend_kind(backend)->adamw(backend, n, gradient, parameter, m, v, guard, err);
 }
 
 bool draft_backend_approach(struct draft_backend *backend, int64_t n, float rate, const float *target, float *x,

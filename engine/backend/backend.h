@@ -13,6 +13,7 @@
 #ifndef DRAFT_BACKEND_BACKEND_H
 #define DRAFT_BACKEND_BACKEND_H
 
+#include "backend/shapes.h"
 #include "base/arena.h"
 #include "base/error.h"
 #include "tensor/tensor.h"
@@ -60,11 +61,12 @@ struct draft_backend_kind {
                   bool accumulate, struct draft_error *err);
     bool (*gradient_norm)(struct draft_backend *backend, int64_t n, const float *gradient, double *norm,
                           struct draft_error *err);
-    bool (*adamw)(struct draft_backend *backend, int64_t n, const struct draft_update *update, const float *gradient,
-                  float *parameter, float *m, float *v, struct draft_error *err);
     bool (*approach)(struct draft_backend *backend, int64_t n, float rate, const float *target, float *x,
                      struct draft_error *err);
     bool (*exchange)(struct draft_backend *backend, int64_t n, float *a, float *b, struct draft_error *err);
+    bool (*adamw_numbers)(struct draft_backend *backend, const struct draft_update *update, struct draft_error *err);
+    bool (*adamw)(struct draft_backend *backend, int64_t n, const float *gradient, float *parameter, float *m, float *v,
+                  const struct draft_guard *guard, struct draft_error *err);
     /* NULL where values do not live in host memory */
     void (*pieces)(struct draft_backend *backend, int64_t n, int64_t piece, draft_piece_work work, void *context);
     void (*forget)(struct draft_backend *backend, struct draft_tensor *weight);
@@ -73,12 +75,22 @@ struct draft_backend_kind {
     bool (*mark)(struct draft_backend *backend, int i, struct draft_error *err);
     bool (*between)(struct draft_backend *backend, int i, int j, double *seconds, struct draft_error *err);
     uint64_t (*launches)(const struct draft_backend *backend); /* NULL: this backend launches nothing */
+    bool (*wait)(struct draft_backend *backend, struct draft_error *err);
+    /* For autograd/replay.c alone. NULL: blocks are run. From record() to recorded() calls put no work into the queue
+     * but note it; recorded() gives what was noted, NULL (and err) when that is no use or not wanted. */
+    bool (*record)(struct draft_backend *backend, struct draft_error *err);
+    void *(*recorded)(struct draft_backend *backend, bool wanted, struct draft_error *err);
+    bool (*launch)(struct draft_backend *backend, void *recording, struct draft_error *err);
+    void (*drop)(struct draft_backend *backend, void *recording);
 };
 
 /* What every backend's own struct begins with. */
 struct draft_backend_head {
     const struct draft_backend_kind *kind;
     bool dry;
+    bool eager;       /* nothing is recorded (autograd/replay.h) */
+    bool settle;      /* each op waits for its own end, so that a failure is blamed on the one that failed */
+    uint64_t changes; /* goes up when memory that a recorded launch may point to is given back */
 };
 
 static inline const struct draft_backend_kind *draft_backend_kind(const struct draft_backend *backend)
@@ -89,6 +101,24 @@ static inline const struct draft_backend_kind *draft_backend_kind(const struct d
 static inline bool draft_backend_is_dry(const struct draft_backend *backend)
 {
     return ((const struct draft_backend_head *)backend)->dry;
+}
+
+static inline bool draft_backend_records(const struct draft_backend *backend)
+{
+    const struct draft_backend_head *head = (const struct draft_backend_head *)backend;
+    return head->kind->record != NULL && !head->dry && !head->eager && !head->settle;
+}
+
+static inline uint64_t draft_backend_changes(const struct draft_backend *backend)
+{
+    return ((const struct draft_backend_head *)backend)->changes;
+}
+
+/* After an op: waits where each op is waited for. */
+static inline bool draft_backend_settled(struct draft_backend *backend, struct draft_error *err)
+{
+    const struct draft_backend_head *head = (const struct draft_backend_head *)backend;
+    return !head->settle || head->kind->wait(backend, err);
 }
 
 static inline bool draft_backend_on_host(const struct draft_backend *backend)
@@ -115,7 +145,7 @@ struct draft_arena *draft_backend_arena(struct draft_backend *backend, const cha
 void *draft_backend_alloc(struct draft_backend *backend, size_t bytes, struct draft_error *err);
 void draft_backend_free(struct draft_backend *backend, void *memory); /* NULL is fine */
 
-/* `from` is read before upload returns; download waits for all work before it. */
+/* upload does not wait, but has read `from` when it returns; download waits for all work before it. */
 bool draft_backend_upload(struct draft_backend *backend, void *to, const void *from, size_t bytes,
                           struct draft_error *err);
 bool draft_backend_download(struct draft_backend *backend, void *to, const void *from, size_t bytes,
@@ -143,14 +173,17 @@ int64_t draft_piece(int64_t n);
 /* The gradients' norm, summed in double; not finite when any number is not. Waits. */
 bool draft_backend_gradient_norm(struct draft_backend *backend, int64_t n, const float *gradient, double *norm,
                                  struct draft_error *err);
-/* Clips, then updates; leaves everything as it is when the norm is not finite. */
-bool draft_backend_adamw(struct draft_backend *backend, int64_t n, const struct draft_update *update,
-                         const float *gradient, float *parameter, float *m, float *v, struct draft_error *err);
 /* x += rate (target - x), n numbers: a moving average. Rate 1 copies. */
 bool draft_backend_approach(struct draft_backend *backend, int64_t n, float rate, const float *target, float *x,
                             struct draft_error *err);
 /* Exchanges the n numbers of a and b. */
 bool draft_backend_exchange(struct draft_backend *backend, int64_t n, float *a, float *b, struct draft_error *err);
+/* An update in two calls: its numbers, sent ahead, and the work, which may be recorded: clips, then updates; leaves
+ * everything as it is when the norm is not finite, or a number of the guard (NULL: none). Neither waits. */
+bool draft_backend_adamw_numbers(struct draft_backend *backend, const struct draft_update *update,
+                                 struct draft_error *err);
+bool draft_backend_adamw(struct draft_backend *backend, int64_t n, const float *gradient, float *parameter, float *m,
+                         float *v, const struct draft_guard *guard, struct draft_error *err);
 
 /* --- Prepared weights ------------------------------------------------------------------------------------------------
  */

@@ -1,4 +1,4 @@
-/* The shapes and kinds that a kernel is told, the same for every backend: plain numbers, no pointers. */
+/* The shapes and kinds that a kernel is told, the same for every backend. */
 #ifndef DRAFT_BACKEND_SHAPES_H
 #define DRAFT_BACKEND_SHAPES_H
 
@@ -46,6 +46,13 @@ struct draft_jpeg_model {
     double cosine[64]; /* the DCT's matrix */
     double colour[9];  /* RGB -> YCbCr */
     unsigned char zigzag[64];
+};
+
+/* What an update of the parameters is asked beside its numbers; all where values live. */
+struct draft_guard {
+    const float *finite; /* [count]: the update is left out when one of these is not, as when the norm is not */
+    int64_t count;       /* may be 0 */
+    double *norm;        /* told the gradients' norm, before clipping; may be NULL */
 };
 
 #endif

@@ -31,12 +31,12 @@ void draft_unet_each_weight(struct draft_unet *unet, void (*visit)(void *context
 /* Cross-attention keys and values of one context, computed once and used in every step of a no-gradient sampling run.
  */
 struct draft_unet_context;
-/* x [n, h, w, in], context [n, s, width] -> model output [n, h, w, out]. t is the timestep. h and w multiples of
+/* x [n, h, w, in], context [n, s, width] -> model output [n, h, w, out]. t is the timestep, [1]. h and w multiples of
  * 2^(blocks-1). A guided pair's x may be given once, [n / 2, h, w, in]: what comes before the first cross-attention is
  * then computed once for both halves. observe (may be NULL) is called with diffusers' block name and result, for tests.
  */
 struct draft_unet_call {
-    double t;
+    struct draft_tensor *t; /* [1] */
     struct draft_tensor *context;
     struct draft_unet_context *cached; /* NULL: keys and values are computed from context */
     void (*observe)(void *observer, const char *block, const struct draft_tensor *result);

@@ -21,6 +21,10 @@ struct draft_axpby_args {
     float alpha, beta;
 };
 
+struct draft_combine_args {
+    int i, j; /* of the numbers in c */
+};
+
 struct draft_scale_clamp_args {
     float scale, shift, lo, hi;
 };
@@ -52,7 +56,7 @@ struct draft_max_pool_args {
 };
 
 struct draft_timestep_embedding_args {
-    float t, freq_shift;
+    float freq_shift;
     bool flip;
 };
 

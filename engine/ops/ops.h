@@ -67,6 +67,9 @@ struct draft_tensor *draft_axpby(struct draft_graph *g, float alpha, struct draf
  * and to F32 at its exit. Every other op computes in the type of its activations and gives out that, losses and means
  * F32; weights are F32 for the caller whatever the activations are. */
 struct draft_tensor *draft_convert(struct draft_graph *g, struct draft_tensor *x, enum draft_dtype dtype);
+/* c[i] * a + c[j] * b, b may be NULL; c F32 [numbers], no gradient: axpby whose numbers are read when it is run again */
+struct draft_tensor *draft_combine(struct draft_graph *g, struct draft_tensor *c, int i, struct draft_tensor *a, int j,
+                                   struct draft_tensor *b);
 /* clip(scale * x + shift, lo, hi); gradient zero outside [lo, hi] (torch.clamp passes it at the bounds themselves) */
 struct draft_tensor *draft_scale_clamp(struct draft_graph *g, struct draft_tensor *x, float scale, float shift,
                                        float lo, float hi);
@@ -109,8 +112,8 @@ struct draft_tensor *draft_mean(struct draft_graph *g, struct draft_tensor *x);
 /* mean (a - b)^2 -> [1] */
 struct draft_tensor *draft_mean_square_difference(struct draft_graph *g, struct draft_tensor *a,
                                                   struct draft_tensor *b);
-/* diffusers' Timesteps: t -> [n, dim] sinusoids, flip_sin_to_cos, freq_shift; no gradient */
-struct draft_tensor *draft_timestep_embedding(struct draft_graph *g, double t, int64_t n, int64_t dim,
+/* diffusers' Timesteps: t [1] -> [n, dim] sinusoids, flip_sin_to_cos, freq_shift; no gradient */
+struct draft_tensor *draft_timestep_embedding(struct draft_graph *g, struct draft_tensor *t, int64_t n, int64_t dim,
                                               bool flip_sin_to_cos, double freq_shift);
 
 /* A differentiable estimate of the JPEG size of x [n, h, w, 3] in [0, 1], in kB -> [n]: RGB to YCbCr, 2x2 chroma means,

@@ -4,10 +4,8 @@
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_timestep_embedding_args &args = draft_args<struct draft_timestep_embedding_args>(call);
-    const float *t = static_cast<const float *>(draft_constant(g, &args.t, sizeof args.t));
-    if (t)
-        draft_cuda_timestep_embedding(draft_stream(g), call->out->dtype, call->out->dim[0], call->out->dim[1], args.freq_shift,
-                                      args.flip, t, call->out->data);
+    draft_cuda_timestep_embedding(draft_stream(g), call->out->dtype, call->out->dim[0], call->out->dim[1],
+                                  args.freq_shift, args.flip, draft_f32(call->in[0]), call->out->data);
     return draft_launched(g);
 }
 

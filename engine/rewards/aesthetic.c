@@ -90,8 +90,11 @@ static struct draft_reward *open_aesthetic(const struct draft_reward_spec *spec,
 }
 
 /* The weight, once for each picture: [n, width] */
-static struct draft_tensor *repeat(struct draft_graph *g, const struct draft_tensor *weight, int64_t n)
+static struct draft_tensor *repeat_weight(struct draft_reward *reward, struct draft_graph *g,
+                                          const char *const *prompts, int64_t n)
 {
+    const struct draft_tensor *weight = ((struct aesthetic *)reward)->head.weight;
+    (void)prompts;
     int64_t width = weight->dim[1];
     struct draft_tensor *rows = draft_new(g, DRAFT_F32, 2, (int64_t[]){n, width});
     float *values = draft_write(g, rows);
@@ -101,14 +104,13 @@ static struct draft_tensor *repeat(struct draft_graph *g, const struct draft_ten
 }
 
 static struct draft_tensor *score(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
-                                  const char *const *prompts)
+                                  const char *const *prompts, struct draft_tensor *weight)
 {
     struct aesthetic *a = (struct aesthetic *)reward;
     (void)prompts;
     if (!draft_graph_ok(g))
         return NULL;
     assert(images->rank == 4 && images->dim[3] == 3);
-    struct draft_tensor *weight = repeat(g, a->head.weight, images->dim[0]);
     struct draft_tensor *pixels = draft_picture_cut(g, &a->clip.form, images);
     struct draft_tensor *e = draft_clip_image_embed(g, a->clip.clip, pixels, NULL); /* [n, width] */
     struct draft_tensor *cosine = draft_cosine(g, e, weight);                       /* [n] */
@@ -119,6 +121,7 @@ const struct draft_reward_kind draft_reward_aesthetic = {
     .name = "aesthetic",
     .takes_path = true,
     .open = open_aesthetic,
+    .read = repeat_weight,
     .score = score,
     .close = draft_clip_folder_close,
 };

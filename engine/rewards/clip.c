@@ -14,6 +14,7 @@ const struct draft_reward_kind draft_reward_clip = {
     .name = "clip",
     .takes_path = true,
     .open = open_clip,
+    .read = draft_clip_folder_read,
     .score = draft_clip_folder_score,
     .close = draft_clip_folder_close,
 };

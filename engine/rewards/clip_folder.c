@@ -177,20 +177,23 @@ static struct draft_tensor *embed(struct draft_graph *g, void *context, const ch
     return ok ? draft_clip_text_embed(g, clip->clip, ids) : NULL;
 }
 
-struct draft_tensor *draft_clip_folder_text(struct clip_folder *clip, struct draft_graph *g, const char *const *prompts,
-                                            int64_t n)
+struct draft_tensor *draft_clip_folder_read(struct draft_reward *reward, struct draft_graph *g,
+                                            const char *const *prompts, int64_t n)
 {
-    return draft_prompt_memory_embed(clip->prompts, g, prompts, n, embed, clip);
+    struct clip_folder *clip = (struct clip_folder *)reward;
+    const int64_t width = draft_clip_projection(clip->clip);
+    return draft_prompt_memory_embed(clip->prompts, g, prompts, n, 1, &width, embed, clip);
 }
 
 struct draft_tensor *draft_clip_folder_score(struct draft_reward *reward, struct draft_graph *g,
-                                             struct draft_tensor *images, const char *const *prompts)
+                                             struct draft_tensor *images, const char *const *prompts,
+                                             struct draft_tensor *text)
 {
     struct clip_folder *clip = (struct clip_folder *)reward;
+    (void)prompts;
     if (!draft_graph_ok(g))
         return NULL;
     assert(images->rank == 4 && images->dim[3] == 3);
-    struct draft_tensor *text = draft_clip_folder_text(clip, g, prompts, images->dim[0]);
     struct draft_tensor *pixels = draft_picture_cut(g, &clip->form, images);
     return draft_clip_score(g, clip->clip, draft_clip_image_embed(g, clip->clip, pixels, NULL), text);
 }

@@ -35,14 +35,13 @@ bool draft_clip_folder_load_image(struct clip_folder *clip, const char *folder, 
 bool draft_clip_folder_load_text(struct clip_folder *clip, const char *folder, struct draft_error *err);
 void draft_clip_folder_close(struct draft_reward *reward); /* frees it; also when half open */
 
-/* prompts[n] -> [n, projection], a constant */
-struct draft_tensor *draft_clip_folder_text(struct clip_folder *clip, struct draft_graph *g, const char *const *prompts,
-                                            int64_t n);
-
-/* open and score of the kinds that are exp(logit_scale) * cos(image, text) of a CLIPModel folder. */
+/* open, read and score of the kinds that are exp(logit_scale) * cos(image, text) of a CLIPModel folder. */
 struct draft_reward *draft_clip_folder_open(const struct draft_reward_kind *kind, const struct draft_reward_spec *spec,
                                             struct draft_arena *arena, struct draft_error *err);
+struct draft_tensor *draft_clip_folder_read(struct draft_reward *reward, struct draft_graph *g,
+                                            const char *const *prompts, int64_t n); /* [n, projection] */
 struct draft_tensor *draft_clip_folder_score(struct draft_reward *reward, struct draft_graph *g,
-                                             struct draft_tensor *images, const char *const *prompts);
+                                             struct draft_tensor *images, const char *const *prompts,
+                                             struct draft_tensor *text);
 
 #endif

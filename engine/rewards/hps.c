@@ -55,13 +55,13 @@ static struct draft_reward *open_hps(const struct draft_reward_spec *spec, struc
 }
 
 static struct draft_tensor *score(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
-                                  const char *const *prompts)
+                                  const char *const *prompts, struct draft_tensor *text)
 {
     struct clip_folder *hps = (struct clip_folder *)reward;
+    (void)prompts;
     if (!draft_graph_ok(g))
         return NULL;
     assert(images->rank == 4 && images->dim[3] == 3);
-    struct draft_tensor *text = draft_clip_folder_text(hps, g, prompts, images->dim[0]); /* [n, projection] */
     struct draft_tensor *pixels = draft_picture_pad(g, &hps->form, images);
     return draft_cosine(g, draft_clip_image_embed(g, hps->clip, pixels, NULL), text); /* [n] */
 }
@@ -70,6 +70,7 @@ const struct draft_reward_kind draft_reward_hps = {
     .name = "hps",
     .takes_path = true,
     .open = open_hps,
+    .read = draft_clip_folder_read,
     .score = score,
     .close = draft_clip_folder_close,
 };

@@ -93,9 +93,10 @@ static struct draft_tensor *read_prompt(const struct imagereward *r, struct draf
 }
 
 static struct draft_tensor *score(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
-                                  const char *const *prompts)
+                                  const char *const *prompts, struct draft_tensor *text)
 {
     const struct imagereward *r = (const struct imagereward *)reward;
+    (void)text;
     if (!draft_graph_ok(g))
         return NULL;
     assert(images->rank == 4 && images->dim[3] == 3);
@@ -116,5 +117,6 @@ const struct draft_reward_kind draft_reward_imagereward = {
     .takes_path = true,
     .open = open_imagereward,
     .score = score,
+    .by_prompt = true,
     .close = close_imagereward,
 };

@@ -15,6 +15,7 @@ const struct draft_reward_kind draft_reward_pickscore = {
     .name = "pickscore",
     .takes_path = true,
     .open = open_pickscore,
+    .read = draft_clip_folder_read,
     .score = draft_clip_folder_score,
     .close = draft_clip_folder_close,
 };

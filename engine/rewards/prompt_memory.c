@@ -1,5 +1,6 @@
 #include "rewards/prompt_memory.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,16 +8,17 @@
 
 #include "backend/backend.h"
 
-enum { SLOTS = 2048 }; /* a newcomer takes the place of the one with the same hash */
-
-struct embedded {
-    char *prompt;
-    float *numbers; /* [width] */
-};
+/* A ring: a newcomer takes the place of the oldest. Small beside what a job's estimate is good to: it does not count
+ * this, and a prompt is encoded again in no time compared with a step. */
+enum { MAX_SLOTS = 2048, MIN_SLOTS = 16, BYTES = 8 << 20 };
 
 struct draft_prompt_memory {
-    int64_t width; /* 0 until the first */
-    struct embedded slot[SLOTS];
+    struct draft_backend *backend; /* that has the numbers; NULL until the first */
+    float *numbers;                /* [slots, count] */
+    int64_t count;
+    int slots, next;
+    char *prompt[MAX_SLOTS]; /* NULL: free */
+    uint64_t hash[MAX_SLOTS];
 };
 
 struct draft_prompt_memory *draft_prompt_memory_create(struct draft_error *err)
@@ -29,69 +31,93 @@ struct draft_prompt_memory *draft_prompt_memory_create(struct draft_error *err)
 
 void draft_prompt_memory_destroy(struct draft_prompt_memory *memory)
 {
-    for (int i = 0; memory != NULL && i < SLOTS; i++) {
-        free(memory->slot[i].prompt);
-        free(memory->slot[i].numbers);
-    }
+    if (memory == NULL)
+        return;
+    for (int i = 0; i < MAX_SLOTS; i++)
+        free(memory->prompt[i]);
+    if (memory->backend != NULL)
+        draft_backend_free(memory->backend, memory->numbers);
     free(memory);
 }
 
-static bool remember(struct draft_prompt_memory *memory, struct embedded *slot, const char *prompt,
-                     const struct draft_tensor *embedding, struct draft_graph *g)
+static bool begin(struct draft_prompt_memory *memory, struct draft_graph *g, int64_t count)
 {
-    const float *values = draft_read(g, embedding);
-    if (values == NULL)
-        return false;
-    size_t bytes = (size_t)draft_tensor_count(embedding) * sizeof(float);
-    char *copy = strdup(prompt);
-    float *numbers = malloc(bytes);
-    if (copy == NULL || numbers == NULL) {
-        free(copy);
-        free(numbers);
-        return draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "out of memory for the embedding of a prompt");
-    }
-    memcpy(numbers, values, bytes);
-    free(slot->prompt);
-    free(slot->numbers);
-    *slot = (struct embedded){copy, numbers};
-    memory->width = draft_tensor_count(embedding);
-    return true;
+    int64_t fit = BYTES / (count * (int64_t)sizeof(float));
+    memory->slots = fit < MIN_SLOTS ? MIN_SLOTS : fit > MAX_SLOTS ? MAX_SLOTS : (int)fit;
+    memory->count = count;
+    memory->numbers =
+        draft_backend_alloc(g->backend, (size_t)memory->slots * (size_t)count * sizeof(float), &g->error);
+    memory->backend = memory->numbers != NULL ? g->backend : NULL;
+    return memory->numbers != NULL;
 }
 
-/* Its place is filled when this returns it. */
-static const struct embedded *embed_one(struct draft_prompt_memory *memory, struct draft_graph *g, const char *prompt,
-                                        draft_embed_prompt embed, void *context)
+/* One row of numbers as a tensor. */
+static struct draft_tensor row_at(float *numbers, int64_t i, int64_t count)
 {
-    struct embedded *slot = &memory->slot[XXH3_64bits(prompt, strlen(prompt)) % SLOTS];
-    if (slot->prompt != NULL && strcmp(slot->prompt, prompt) == 0)
-        return slot;
+    return (struct draft_tensor){.dtype = DRAFT_F32, .rank = 1, .dim = {count}, .data = numbers + i * count};
+}
+
+/* Embeds a prompt into `to`, and gives back what that took. */
+static bool embed_into(struct draft_graph *g, struct draft_tensor *to, const char *prompt, draft_embed_prompt embed,
+                       void *context)
+{
     bool was = draft_no_grad(g);
     struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *embedding = embed(g, context, prompt);
-    bool ok = embedding != NULL && remember(memory, slot, prompt, embedding, g);
+    bool ok = embedding != NULL && draft_copy_values(g, to, embedding);
     draft_scope_end(g, mark, NULL);
     g->recording = was;
-    return ok ? slot : NULL;
+    return ok;
+}
+
+/* Where the prompt is; -1: nowhere. */
+static int find(const struct draft_prompt_memory *memory, const char *prompt, uint64_t hash)
+{
+    for (int i = 0; i < memory->slots; i++)
+        if (memory->prompt[i] != NULL && memory->hash[i] == hash && strcmp(memory->prompt[i], prompt) == 0)
+            return i;
+    return -1;
+}
+
+/* The prompt's numbers, kept, into `to`. */
+static bool recall(struct draft_prompt_memory *memory, struct draft_graph *g, struct draft_tensor *to,
+                   const char *prompt, draft_embed_prompt embed, void *context)
+{
+    const uint64_t hash = XXH3_64bits(prompt, strlen(prompt));
+    const int known = find(memory, prompt, hash), slot = known >= 0 ? known : memory->next;
+    struct draft_tensor kept = row_at(memory->numbers, slot, memory->count);
+    if (known < 0) {
+        char **name = &memory->prompt[slot];
+        free(*name);
+        *name = NULL; /* until its numbers are there */
+        if (!embed_into(g, &kept, prompt, embed, context))
+            return false;
+        if ((*name = strdup(prompt)) == NULL)
+            return draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "out of memory for the embedding of a prompt");
+        memory->hash[slot] = hash;
+        memory->next = (slot + 1) % memory->slots;
+    }
+    return draft_copy_values(g, to, &kept);
 }
 
 struct draft_tensor *draft_prompt_memory_embed(struct draft_prompt_memory *memory, struct draft_graph *g,
-                                               const char *const *prompts, int64_t n, draft_embed_prompt embed,
-                                               void *context)
+                                               const char *const *prompts, int64_t n, int rank, const int64_t *dim,
+                                               draft_embed_prompt embed, void *context)
 {
-    struct draft_tensor *text = NULL;
-    float *values = NULL;
-    for (int64_t i = 0; i < n && draft_graph_ok(g); i++) {
-        const struct embedded *one = embed_one(memory, g, prompts[i], embed, context);
-        if (one == NULL)
+    assert(rank + 1 <= DRAFT_MAX_RANK);
+    int64_t all[DRAFT_MAX_RANK] = {n}, count = 1;
+    for (int i = 0; i < rank; i++)
+        count *= all[i + 1] = dim[i];
+    struct draft_tensor *out = draft_new(g, DRAFT_F32, rank + 1, all);
+    bool dry = draft_backend_is_dry(g->backend); /* its numbers mean nothing, and it is not the one that keeps them */
+    if (out == NULL || (!dry && memory->backend == NULL && !begin(memory, g, count)))
+        return NULL;
+    assert(dry || (memory->backend == g->backend && memory->count == count));
+    for (int64_t i = 0; i < n; i++) {
+        struct draft_tensor row = row_at(draft_f32(out), i, count);
+        if (dry ? !embed_into(g, &row, prompts[i], embed, context)
+                : !recall(memory, g, &row, prompts[i], embed, context))
             return NULL;
-        if (text == NULL)
-            values = draft_write(g, text = draft_new(g, DRAFT_F32, 2, (int64_t[]){n, memory->width}));
-        if (values != NULL)
-            memcpy(values + i * memory->width, one->numbers, (size_t)memory->width * sizeof(float));
     }
-    for (int i = 0; draft_backend_is_dry(g->backend) && i < SLOTS; i++) { /* these mean nothing */
-        free(memory->slot[i].prompt);
-        memory->slot[i].prompt = NULL;
-    }
-    return values != NULL && draft_written(g, text, values) ? text : NULL;
+    return out;
 }

@@ -1,6 +1,7 @@
 /*
- * Embeddings of prompts, remembered: the text's side of a reward has no gradient and a job asks for the same prompts
- * again and again. Internal to rewards/. Thread: its reward's.
+ * What a text encoder says of prompts, remembered: the text's side of a reward and the UNet's context have no gradient,
+ * and a job asks for the same prompts again and again. Numbers are kept where the backend computes, so that nothing
+ * waits for them. Thread: its owner's.
  */
 #ifndef DRAFT_REWARDS_PROMPT_MEMORY_H
 #define DRAFT_REWARDS_PROMPT_MEMORY_H
@@ -10,14 +11,15 @@
 struct draft_prompt_memory;
 
 struct draft_prompt_memory *draft_prompt_memory_create(struct draft_error *err);
-void draft_prompt_memory_destroy(struct draft_prompt_memory *memory); /* NULL is fine */
+/* Before the backend goes. NULL is fine. */
+void draft_prompt_memory_destroy(struct draft_prompt_memory *memory);
 
-/* One prompt, without recording, in a scope of its own -> [1, width]. A failure is g->error. */
+/* One prompt, without recording, in a scope of its own -> [1, dim]. A failure is g->error. */
 typedef struct draft_tensor *(*draft_embed_prompt)(struct draft_graph *g, void *context, const char *prompt);
-/* prompts[n] -> [n, width], a constant. Each prompt is embedded by itself, so that its numbers never depend on which
- * others were asked for before or beside it. */
+/* prompts[n] -> [n, dim], a constant; dim is the same in every call. Each prompt is embedded by itself, so that its
+ * numbers never depend on which others were asked for before or beside it. */
 struct draft_tensor *draft_prompt_memory_embed(struct draft_prompt_memory *memory, struct draft_graph *g,
-                                               const char *const *prompts, int64_t n, draft_embed_prompt embed,
-                                               void *context);
+                                               const char *const *prompts, int64_t n, int rank, const int64_t *dim,
+                                               draft_embed_prompt embed, void *context);
 
 #endif

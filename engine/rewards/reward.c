@@ -51,6 +51,17 @@ static bool parse_weight(const char **text, double *weight, struct draft_error *
     return true;
 }
 
+struct draft_tensor *draft_reward_score(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
+                                        const char *const *prompts)
+{
+    if (!draft_graph_ok(g))
+        return NULL;
+    struct draft_tensor *text = NULL;
+    if (reward->kind->read != NULL)
+        text = reward->kind->read(reward, g, prompts, images->dim[0]);
+    return reward->kind->score(reward, g, images, prompts, text);
+}
+
 bool draft_reward_spec_parse(const char *text, struct draft_reward_spec *spec, struct draft_error *err)
 {
     struct draft_reward_spec parsed = {0};

@@ -23,9 +23,14 @@ struct draft_reward_kind {
     const char *name;
     bool takes_path; /* "kind:PATH"; otherwise "kind:key=value,key=value" */
     struct draft_reward *(*open)(const struct draft_reward_spec *spec, struct draft_arena *arena, struct draft_error *err);
-    /* images [n, h, w, 3] in [0, 1], prompts[n] -> [n], differentiable in the images. A failure is g->error. */
+    /* What score needs beside the images: numbers of the prompts, or of the weights, made before there are images and
+     * without a gradient. NULL: nothing. A failure is g->error. */
+    struct draft_tensor *(*read)(struct draft_reward *reward, struct draft_graph *g, const char *const *prompts, int64_t n);
+    /* images [n, h, w, 3] in [0, 1], prompts[n], and what read gave of them -> [n], differentiable in the images. A
+     * failure is g->error. */
     struct draft_tensor *(*score)(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
-                                  const char *const *prompts);
+                                  const char *const *prompts, struct draft_tensor *text);
+    bool by_prompt; /* score's ops depend on the prompts themselves, so that they cannot be replayed for others */
     /* A true measure reported beside the differentiable one (the encoded JPEG size in kB), or NULL. images as above. */
     const char *measure_name;
     bool (*measure)(struct draft_reward *reward, const float *images, int n, int h, int w, double *out, struct draft_error *err);
@@ -43,6 +48,9 @@ struct draft_reward {
 
 const struct draft_reward_kind *draft_reward_kind_find(const char *name);        /* NULL when unknown */
 const struct draft_reward_kind *draft_reward_kind_at(int index);                 /* NULL at the end */
+/* read and score in one */
+struct draft_tensor *draft_reward_score(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
+                                        const char *const *prompts);
 /* Parses "clip:/path", "jpeg", "jpeg:quality=50", "0.5*clip:/path" (a mix is several terms, each with its weight; 1 when
  * absent). Refuses kinds that are not in the table, a path where none is taken, and texts that do not fit. */
 bool draft_reward_spec_parse(const char *text, struct draft_reward_spec *spec, struct draft_error *err);

@@ -9,6 +9,8 @@
 #ifndef DRAFT_SAMPLER_SAMPLER_H
 #define DRAFT_SAMPLER_SAMPLER_H
 
+#include <stdint.h>
+
 #include "autograd/graph.h"
 #include "sampler/scheduler.h"
 
@@ -25,6 +27,7 @@ struct draft_sampler_step {
     double x0_x, x0_m, eps_x, eps_m;
     double to_x0, to_eps, to_x, to_m, to_past[DRAFT_SAMPLER_PAST], to_fresh;
     bool keep_x, keep_m, keep_x0; /* what later calls need of this one; past[0] is what was kept last */
+    struct draft_tensor *at;      /* its numbers, for the ops below: draft_sampler_place(); NULL in a plan */
 };
 
 struct draft_sampler;
@@ -63,6 +66,17 @@ bool draft_sampler_plan_make(struct draft_sampler_plan *plan, const struct draft
 void draft_sampler_plan_free(struct draft_sampler_plan *plan); /* zeroed is fine */
 
 /* --- A step, in graph ops ----------------------------------------------------------------------------------------- */
+
+/* A step of the plan with its numbers where the backend computes, F32 [DRAFT_SAMPLER_NUMBERS], where the ops read them:
+ * steps that are placed in one tensor in turn, and have the same draft_sampler_form(), are the same launches. */
+enum { DRAFT_SAMPLER_NUMBERS = 12 + DRAFT_SAMPLER_PAST };
+struct draft_tensor *draft_sampler_numbers(struct draft_graph *g); /* in the step arena; NULL: the graph failed */
+bool draft_sampler_place(struct draft_graph *g, const struct draft_sampler_step *planned, struct draft_tensor *at,
+                         struct draft_sampler_step *step);
+/* Which ops a step takes: which of its numbers are 0 or 1, and what it keeps. */
+uint32_t draft_sampler_form(const struct draft_sampler_step *step);
+/* The timestep, [1]. */
+struct draft_tensor *draft_sampler_timestep(struct draft_graph *g, const struct draft_sampler_step *step);
 
 /* x_T from standard normal noise; x_t as the network is to see it. Either may be its argument. */
 struct draft_tensor *draft_sampler_start(struct draft_graph *g, const struct draft_sampler_plan *plan,

@@ -8,6 +8,8 @@
 #ifndef DRAFT_TRAIN_ADAMW_H
 #define DRAFT_TRAIN_ADAMW_H
 
+#include "autograd/graph.h"
+#include "backend/shapes.h"
 #include "base/error.h"
 #include "train/trained.h"
 
@@ -38,6 +40,13 @@ struct draft_adamw_options {
 };
 /* What the backend keeps of the old values is the caller's to have forgotten (draft_backend_forget). */
 void draft_adamw_step(struct draft_adamw *opt, const struct draft_adamw_options *options);
+
+/* Norm, clip and step in one, left out when the norm or a number of the guard is not finite; on a device put to work
+ * (and replayed: autograd/replay.h) without waiting. False: the graph has failed. */
+bool draft_adamw_update(struct draft_adamw *opt, struct draft_graph *g, const struct draft_adamw_options *options,
+                        double max_norm, const struct draft_guard *guard);
+/* When it is known what became of it: an update that was left out is not counted. */
+void draft_adamw_settle(struct draft_adamw *opt, bool done);
 
 /* NeMo's warm-up, then constant: lr * min(1, (step + 1) / (warmup + 1)), step from 0. */
 double draft_warmup(double learning_rate, int warmup_steps, int64_t step);

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "autograd/replay.h"
+#include "backend/backend.h"
 #include "ops/ops.h"
 
 bool draft_conditions_make(struct draft_graph *g, struct draft_pipeline *p, const char *const *prompts, int n,
@@ -30,7 +32,8 @@ static struct draft_tensor *guided(struct draft_graph *g, const struct draft_une
                                    struct draft_unet_context *cached)
 {
     x = draft_sampler_input(g, step, x);
-    struct draft_unet_call call = {.t = step->timestep, .context = conditions->context, .cached = cached};
+    struct draft_unet_call call = {
+        .t = draft_sampler_timestep(g, step), .context = conditions->context, .cached = cached};
     struct draft_tensor *both = draft_unet_forward(g, unet, x, &call);
     if (conditions->guidance <= 1)
         return both;
@@ -87,18 +90,20 @@ struct draft_unet_context *draft_frozen_context(struct draft_graph *g, const str
     return context;
 }
 
-struct draft_tensor *draft_fresh_noise(struct draft_graph *g, const struct draft_sampler_plan *plan, int call,
-                                       const struct draft_fresh *fresh, const struct draft_tensor *x)
+bool draft_fresh_noise(struct draft_graph *g, const struct draft_sampler_plan *plan, int call,
+                       const struct draft_fresh *fresh, struct draft_tensor *z)
 {
-    if (plan->step[call].to_fresh == 0 || !x)
-        return NULL;
-    assert(fresh && x->rank == 4);
-    int64_t n = x->dim[0], h = x->dim[1], w = x->dim[2], c = x->dim[3];
-    float *drawn = draft_note(g, (size_t)draft_tensor_count(x) * sizeof *drawn);
+    if (plan->step[call].to_fresh == 0 || !draft_graph_ok(g))
+        return draft_graph_ok(g);
+    assert(fresh && z && z->rank == 4);
+    struct draft_mark mark = draft_graph_mark(g);
+    float *drawn = draft_note(g, (size_t)draft_tensor_count(z) * sizeof *drawn);
     if (!drawn)
-        return NULL;
-    fresh->draw(fresh->context, call, fresh->first, (int)n, (size_t)(h * w * c), drawn);
-    return draft_latents_from_nchw(g, drawn, n, h, w, c);
+        return false;
+    fresh->draw(fresh->context, call, fresh->first, (int)z->dim[0], (size_t)(z->dim[1] * z->dim[2] * z->dim[3]), drawn);
+    bool given = draft_latents_give(g, z, drawn);
+    draft_graph_release(g, mark);
+    return given;
 }
 
 void draft_observe(const struct draft_observer *observer, const struct draft_tensor *value, const char *format, ...)
@@ -134,25 +139,109 @@ static struct run_contexts precompute(struct draft_graph *g, const struct draft_
     return out;
 }
 
-/* (1 - w) frozen + w tuned, both after guidance (annealed importance guidance); the KL beside it when asked. */
-static struct draft_tensor *mixed(struct draft_graph *g, const struct draft_pipeline *p,
-                                  const struct draft_conditions *conditions, const struct draft_sampler_step *step,
-                                  const struct run_contexts *cached, double w, struct draft_tensor *x, double *kl)
+/* One call of the network without gradient, on its way; the numbers that differ from call to call are in tensors. */
+struct quiet_call {
+    const struct draft_pipeline *pipeline;
+    const struct draft_conditions *conditions;
+    const struct draft_sampling *sampling;
+    const struct run_contexts *cached;
+    struct draft_sampler_step step; /* placed */
+    struct draft_sampler_history *history;
+    struct draft_tensor *x, *fresh; /* the latents, which go on in their place; noise, or NULL */
+    struct draft_tensor *shares;    /* [2]: of the tuned and of the frozen prediction, where both are wanted */
+    struct draft_tensor *kl;        /* [1] to be told the KL; NULL: it is not measured */
+    bool tuned, frozen;             /* which predictions x goes on with */
+    int number;
+};
+
+/* The prediction to go on with, both after guidance: the tuned one, the frozen one, or their mixture (annealed
+ * importance guidance); the KL beside it when asked. */
+static struct draft_tensor *mixed(struct draft_graph *g, const struct quiet_call *call)
 {
+    const struct draft_sampler_step *step = &call->step;
     struct draft_tensor *tuned = NULL, *frozen = NULL;
-    if (w > 0)
-        tuned = draft_guided(g, p, x, step, conditions, cached->tuned);
-    if (w < 1 || kl)
-        frozen = draft_guided_frozen(g, p, x, step, conditions, cached->frozen);
-    if (kl && tuned) {
-        struct draft_tensor *d = draft_mean_square_difference(g, draft_sampler_epsilon(g, step, x, tuned),
-                                                              draft_sampler_epsilon(g, step, x, frozen));
-        const float *value = draft_read(g, d);
-        *kl += value ? *value : 0;
+    if (call->tuned)
+        tuned = draft_guided(g, call->pipeline, call->x, step, call->conditions, call->cached->tuned);
+    if (call->frozen || call->kl)
+        frozen = draft_guided_frozen(g, call->pipeline, call->x, step, call->conditions, call->cached->frozen);
+    if (call->kl) {
+        struct draft_tensor *d = draft_mean_square_difference(g, draft_sampler_epsilon(g, step, call->x, tuned),
+                                                              draft_sampler_epsilon(g, step, call->x, frozen));
+        if (d)
+            draft_copy_values(g, call->kl, d);
     }
-    if (w >= 1)
+    if (!call->frozen)
         return tuned;
-    return w > 0 ? draft_axpby(g, (float)w, tuned, (float)(1 - w), frozen) : frozen;
+    return call->tuned ? draft_combine(g, call->shares, 0, tuned, 1, frozen) : frozen;
+}
+
+static bool quiet_call(struct draft_graph *g, void *context)
+{
+    struct quiet_call *call = context;
+    const struct draft_sampler_plan *plan = call->sampling->plan;
+    struct draft_tensor *m = mixed(g, call);
+    struct draft_predicted predicted = draft_sampler_predict(g, plan, &call->step, call->x, m);
+    draft_observe(call->sampling->observer, predicted.eps, "eps.%d", call->number);
+    struct draft_tensor *next =
+        draft_sampler_advance(g, plan, &call->step, call->x, m, &predicted, call->history, call->fresh);
+    return next && draft_copy_values(g, call->x, next);
+}
+
+static const void *values_of(const struct draft_tensor *x)
+{
+    return x ? x->data : NULL;
+}
+
+static struct draft_replay_key key_of(const struct quiet_call *call)
+{
+    const struct draft_pipeline *p = call->pipeline;
+    const struct draft_adapter *adapter = p->adapter;
+    const struct draft_sampler_plan *plan = call->sampling->plan;
+    const int64_t *dim = call->x->dim, *context = call->conditions->context->dim;
+    struct draft_replay_key key = {
+        .name = "a denoising step",
+        .never = call->sampling->observer != NULL,
+        .number = {(double)dim[0], (double)dim[1], (double)dim[2], (double)dim[3], (double)context[0],
+                   (double)context[1], call->conditions->guidance, plan->clip, plan->sampler->past,
+                   draft_sampler_form(&call->step), call->tuned, call->frozen, adapter ? adapter->on : 0,
+                   adapter ? (double)adapter->scale : 0},
+        .address = {p->unet, p->base, values_of(call->conditions->context), values_of(call->step.at),
+                    values_of(call->x), values_of(call->fresh), values_of(call->shares), values_of(call->kl),
+                    call->cached->tuned, call->cached->frozen}};
+    if (adapter && adapter->count > 0)
+        key.address[10] = values_of(adapter->entry[0].lora.down);
+    for (int k = 0; k < plan->sampler->past; k++)
+        key.address[11 + k] = values_of(call->history->past[k]);
+    return key;
+}
+
+/* What this call takes from the host: its numbers, and noise. */
+static bool give_numbers(struct draft_graph *g, struct quiet_call *call, int i, struct draft_tensor *at, double share)
+{
+    const struct draft_sampling *s = call->sampling;
+    call->number = i;
+    call->tuned = share > 0;
+    call->frozen = share < 1;
+    if (call->tuned && call->frozen) {
+        struct draft_mark mark = draft_graph_mark(g);
+        float *shares = draft_write(g, call->shares);
+        if (!shares)
+            return false;
+        shares[0] = (float)share;
+        shares[1] = (float)(1 - share);
+        draft_written(g, call->shares, shares);
+        draft_graph_release(g, mark);
+    }
+    return draft_sampler_place(g, &s->plan->step[i], at, &call->step) &&
+           draft_fresh_noise(g, s->plan, i, s->fresh, call->fresh);
+}
+
+static bool needs_fresh(const struct draft_sampler_plan *plan)
+{
+    bool needed = false;
+    for (int i = 0; i < plan->count; i++)
+        needed |= plan->step[i].to_fresh != 0;
+    return needed;
 }
 
 /* Where the tuned network alone is called, and often: adding its LoRA to the weights, and packing them without it
@@ -170,34 +259,56 @@ struct draft_tensor *draft_sample_latents(struct draft_graph *g, const struct dr
                                           const struct draft_conditions *conditions,
                                           const struct draft_sampling *sampling, struct draft_tensor *x, double *kl)
 {
+    if (!draft_graph_ok(g))
+        return NULL;
     const struct draft_sampler_plan *plan = sampling->plan;
-    struct draft_sampler_history own, *history = sampling->history;
+    struct draft_sampler_history own;
     bool was_recording = draft_no_grad(g);
     struct draft_mark whole_run = draft_scope_begin(g);
-    if (!history)
-        draft_sampler_history_make(g, plan, x, history = &own);
+    if (!sampling->history)
+        draft_sampler_history_make(g, plan, x, &own);
     struct run_contexts cached = precompute(g, p, conditions, sampling);
+    struct quiet_call call = {.pipeline = p,
+                              .conditions = conditions,
+                              .sampling = sampling,
+                              .cached = &cached,
+                              .history = sampling->history ? sampling->history : &own,
+                              .x = x};
+    if (needs_fresh(plan))
+        call.fresh = draft_new(g, DRAFT_F32, x->rank, x->dim);
+    if (sampling->tuned)
+        call.shares = draft_new(g, DRAFT_F32, 1, (int64_t[]){2});
+    struct draft_tensor *at = draft_sampler_numbers(g), *each = NULL; /* KL, call by call */
+    if (sampling->kl_steps > 0)
+        each = draft_new(g, DRAFT_F32, 1, (int64_t[]){sampling->kl_steps});
+    if (each)
+        draft_backend_fill(g->backend, draft_f32(each), sampling->kl_steps, 0, &g->error);
     if (merging_pays(p, sampling))
         draft_merge_begin(g);
-    struct draft_mark one_step = draft_scope_begin(g);
-    double sum = 0;
     for (int i = 0; i < sampling->count && draft_graph_ok(g); i++) {
-        const struct draft_sampler_step *step = &plan->step[i];
-        bool measured = i >= sampling->count - sampling->kl_steps;
-        double w = sampling->tuned ? sampling->tuned[i] : 1;
-        struct draft_tensor *m = mixed(g, p, conditions, step, &cached, w, x, measured ? &sum : NULL);
-        struct draft_predicted predicted = draft_sampler_predict(g, plan, step, x, m);
-        draft_observe(sampling->observer, predicted.eps, "eps.%d", i);
-        struct draft_tensor *fresh = draft_fresh_noise(g, plan, i, sampling->fresh, x);
-        x = draft_scope_end(g, one_step, draft_sampler_advance(g, plan, step, x, m, &predicted, history, fresh));
+        struct draft_mark one_call = draft_graph_mark(g);
+        double share = sampling->tuned ? sampling->tuned[i] : 1;
+        int measured = i - (sampling->count - sampling->kl_steps); /* which of them, from 0 */
+        call.kl = measured >= 0 && share > 0 ? draft_new_view(g, each, 1, (int64_t[]){1}, (size_t)measured) : NULL;
+        if (!give_numbers(g, &call, i, at, share))
+            break;
+        struct draft_replay_key key = key_of(&call);
+        draft_replay(g, &key, quiet_call, &call);
+        if (!draft_graph_ok(g))
+            break;
+        draft_graph_release(g, one_call);
         draft_observe(sampling->observer, x, "latent.%d", i);
         if (!draft_progress_advance(sampling->progress))
             draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request after denoising step %d", i + 1);
     }
     draft_merge_end(g);
-    x = draft_scope_end(g, whole_run, x);
-    g->recording = was_recording;
+    const float *of_call = draft_read(g, each);
+    double sum = 0;
+    for (int i = 0; of_call && i < sampling->kl_steps; i++)
+        sum += of_call[i];
     if (kl)
         *kl = sampling->kl_steps > 0 ? sum / sampling->kl_steps : 0;
-    return x;
+    draft_scope_end(g, whole_run, NULL);
+    g->recording = was_recording;
+    return draft_graph_ok(g) ? x : NULL;
 }

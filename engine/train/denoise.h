@@ -41,9 +41,9 @@ struct draft_fresh {
     void *context;
     int first; /* of the batch that is sampled */
 };
-/* As a tensor of x's shape, in the step arena; NULL where the step needs none, or when the graph has failed. */
-struct draft_tensor *draft_fresh_noise(struct draft_graph *g, const struct draft_sampler_plan *plan, int call,
-                                       const struct draft_fresh *fresh, const struct draft_tensor *x);
+/* Draws it into z, latents [n, h, w, c], where the step needs any. False: the graph failed. */
+bool draft_fresh_noise(struct draft_graph *g, const struct draft_sampler_plan *plan, int call,
+                       const struct draft_fresh *fresh, struct draft_tensor *z);
 
 /* For tests: told every value on the way under the name that draft_plus.py records it with ("latent.0", "eps.0", "x0",
  * "decoded", "image", "rewards", "lv0/x0", ...). */
@@ -65,8 +65,9 @@ struct draft_sampling {
     struct draft_progress *progress;       /* advanced by one each step; may be NULL */
     const struct draft_observer *observer; /* may be NULL */
 };
-/* x_T (draft_sampler_start) -> the latents after the last call. *kl (may be NULL when kl_steps is 0): mean over calls
- * and batch. */
+/* x_T (draft_sampler_start) -> the latents after the last call, in x's own place: what was there is gone. *kl (may be
+ * NULL when kl_steps is 0): mean over calls and batch. The calls are replayed (autograd/replay.h) unless an observer
+ * looks on. */
 struct draft_tensor *draft_sample_latents(struct draft_graph *g, const struct draft_pipeline *pipeline,
                                           const struct draft_conditions *conditions,
                                           const struct draft_sampling *sampling, struct draft_tensor *x, double *kl);

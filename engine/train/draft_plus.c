@@ -6,17 +6,12 @@
 #include <string.h>
 
 #include "autograd/profile.h"
+#include "autograd/replay.h"
+#include "backend/backend.h"
 #include "ops/ops.h"
 
 /* The profile's name for the K steps with gradient. */
 static const char LAST_STEPS[] = "last steps";
-
-/* Sums over all pictures of a step; divided at the end. */
-struct sums {
-    double reward, reward_squared, kl;
-    double term[DRAFT_MAX_TERMS], measure[DRAFT_MAX_TERMS];
-    double sample_seconds, forward_seconds, backward_seconds;
-};
 
 /* One micro-batch on its way: pictures first .. first+n-1 of the global batch. */
 struct part {
@@ -24,10 +19,19 @@ struct part {
     const struct draft_plus_batch *batch;
     int first, n;
     struct draft_conditions conditions;
+    struct draft_asked asked;
     struct draft_unet_context *frozen; /* where the frozen network is called more than once; else NULL */
+    struct draft_tensor *x;            /* after the steps without gradient */
+    struct draft_sampler_history history;
+    struct draft_sampler_step *step; /* [K], placed: the steps with gradient */
+    struct draft_tensor **fresh;     /* [K], the noise of each, NULL where there is none */
+    struct draft_tensor *stopped;    /* stopgrad(x_0), for DRaFT-LV; else NULL */
+    struct draft_tensor *renoise;    /* the present copy's noise */
+    int copy;                        /* 0: the sampled picture; 1 .. lv_copies: DRaFT-LV's */
     const struct draft_observer *observer;
-    struct sums *sums;
-    double since; /* when the present phase began */
+    struct draft_plus_results *results;
+    struct draft_plus_results own; /* of this part and copy alone: where a replayed block puts them */
+    double since;                  /* when the present phase began */
 };
 
 static double lap(struct part *part)
@@ -43,6 +47,22 @@ static struct draft_tensor *take_noise(const struct part *part, const float *noi
     int64_t c = dp->pipeline->unet_info.in_channels;
     return draft_latents_from_nchw(dp->graph, noise + part->first * c * dp->height * dp->width, part->n, dp->height,
                                    dp->width, c);
+}
+
+/* Where each kind of result begins in draft_plus_results' values. */
+struct layout {
+    int64_t loss, kl, reward, term, picture, end;
+};
+
+static struct layout layout_of(const struct draft_plus_results *r)
+{
+    struct layout at = {.loss = sizeof(double) / sizeof(float)};
+    at.kl = at.loss + r->parts * r->copies;
+    at.reward = at.kl + r->parts * r->copies;
+    at.term = at.reward + r->copies * r->n;
+    at.picture = at.term + r->terms * r->copies * r->n;
+    at.end = at.picture + r->copies * r->n * r->picture;
+    return at;
 }
 
 /* --- The tuned network's output at one of the K steps with gradient ----------------------------------------------- */
@@ -90,29 +110,81 @@ static struct draft_tensor *divergence(const struct part *part, const struct dra
 
 /* --- Steps 4 to 6: decode, score, backward ------------------------------------------------------------------------ */
 
-static bool count(struct part *part, const struct draft_tensor *image, const struct draft_tensor *rewards,
-                  struct draft_tensor *const *term, const struct draft_tensor *kl)
+/* Room for the results of n pictures in micro-batches, and their copies. */
+static bool results_make(const struct draft_plus *dp, int64_t n, int64_t micro_batch, int64_t copies,
+                         struct draft_plus_results *r)
 {
-    struct draft_graph *g = part->dp->graph;
-    struct sums *sums = part->sums;
-    const float *reward = draft_read(g, rewards), *divergence_of_part = draft_read(g, kl);
-    for (int i = 0; reward && i < part->n; i++) {
-        double r = reward[i];
-        sums->reward += r;
-        sums->reward_squared += r * r;
-    }
-    for (int t = 0; t < part->dp->scoring->terms; t++) {
-        const float *value = draft_read(g, term[t]);
-        for (int i = 0; value && i < part->n; i++)
-            sums->term[t] += value[i];
-    }
-    if (divergence_of_part)
-        sums->kl += part->n * (double)*divergence_of_part;
-    return draft_graph_ok(g) && draft_score_measures(part->dp->scoring, g, image, sums->measure);
+    const int factor = dp->pipeline->vae_info.factor;
+    *r = (struct draft_plus_results){.n = n,
+                                     .parts = (n + micro_batch - 1) / micro_batch,
+                                     .copies = copies,
+                                     .terms = dp->scoring->terms,
+                                     .height = (int)dp->height * factor,
+                                     .width = (int)dp->width * factor};
+    if (draft_score_measured(dp->scoring))
+        r->picture = (int64_t)r->height * r->width * 3;
+    r->values = draft_new(dp->graph, DRAFT_F32, 1, (int64_t[]){layout_of(r).end});
+    /* without a KL or an optimizer theirs stay as they are here */
+    return r->values &&
+           draft_backend_fill(dp->graph->backend, draft_f32(r->values), layout_of(r).reward, 0, &dp->graph->error);
 }
 
-/* `copy` 0 is the sampled picture; 1 .. lv_copies are DRaFT-LV's. kl NULL: none. */
-static bool score_and_backpropagate(struct part *part, struct draft_tensor *x0, struct draft_tensor *kl, int copy)
+/* `count` numbers of some results, beginning at `offset` of them. */
+static struct draft_tensor numbers_at(const struct draft_plus_results *r, int64_t offset, int64_t count)
+{
+    return (struct draft_tensor){
+        .dtype = DRAFT_F32, .rank = 1, .dim = {count}, .data = draft_f32(r->values) + offset};
+}
+
+/* Into the part's own results. */
+static void keep(const struct part *part, int64_t offset, const struct draft_tensor *value)
+{
+    if (!value || !draft_graph_ok(part->dp->graph))
+        return;
+    struct draft_tensor at = numbers_at(&part->own, offset, draft_tensor_count(value));
+    draft_copy_values(part->dp->graph, &at, value);
+}
+
+static void keep_results(const struct part *part, const struct draft_tensor *loss, const struct draft_tensor *kl,
+                         const struct draft_tensor *rewards, struct draft_tensor *const *term,
+                         const struct draft_tensor *image)
+{
+    const struct layout at = layout_of(&part->own);
+    keep(part, at.loss, loss);
+    keep(part, at.kl, kl);
+    keep(part, at.reward, rewards);
+    for (int t = 0; t < part->own.terms; t++)
+        keep(part, at.term + t * part->own.n, term[t]);
+    if (part->own.picture > 0)
+        keep(part, at.picture, image);
+}
+
+static void file(const struct part *part, int64_t to, int64_t from, int64_t count)
+{
+    struct draft_tensor there = numbers_at(part->results, to, count), here = numbers_at(&part->own, from, count);
+    draft_copy_values(part->dp->graph, &there, &here);
+}
+
+/* From the part's own results to their place in the step's. */
+static bool file_results(const struct part *part)
+{
+    const struct draft_plus_results *r = part->results;
+    const struct layout from = layout_of(&part->own), to = layout_of(r);
+    const int64_t which = part->first / part->dp->micro_batch * r->copies + part->copy;
+    const int64_t picture = part->copy * r->n + part->first;
+    file(part, to.loss + which, from.loss, 1);
+    if (part->dp->kl_coeff > 0)
+        file(part, to.kl + which, from.kl, 1);
+    file(part, to.reward + picture, from.reward, part->n);
+    for (int64_t t = 0; t < r->terms; t++)
+        file(part, to.term + t * r->copies * r->n + picture, from.term + t * part->n, part->n);
+    if (r->picture > 0)
+        file(part, to.picture + picture * r->picture, from.picture, part->n * r->picture);
+    return draft_graph_ok(part->dp->graph);
+}
+
+/* kl NULL: none. */
+static bool score_and_backpropagate(struct part *part, struct draft_tensor *x0, struct draft_tensor *kl)
 {
     const struct draft_plus *dp = part->dp;
     struct draft_graph *g = dp->graph;
@@ -124,97 +196,70 @@ static bool score_and_backpropagate(struct part *part, struct draft_tensor *x0, 
     /* 5. */
     draft_profile_phase(g, "reward");
     struct draft_tensor *term[DRAFT_MAX_TERMS];
-    struct draft_tensor *rewards = draft_score(dp->scoring, g, image, part->batch->prompts + part->first, term);
+    struct draft_tensor *rewards = draft_score(dp->scoring, g, image, &part->asked, term);
     /* loss = -mean(reward) + kl_coeff * KL, over this micro-batch and copy */
     struct draft_tensor *loss = draft_axpby(g, -1, draft_mean(g, rewards), (float)dp->kl_coeff, kl);
-    if (!draft_graph_ok(g) || !count(part, image, rewards, term, kl))
+    if (!draft_graph_ok(g))
         return false;
-    if (copy == 0) {
+    keep_results(part, loss, kl, rewards, term, image);
+    if (part->copy == 0) {
         draft_observe(part->observer, x0, "x0");
         draft_observe(part->observer, decoded, "decoded");
         draft_observe(part->observer, image, "image");
         draft_observe(part->observer, rewards, "rewards");
     } else {
-        draft_observe(part->observer, x0, "lv%d/x0", copy - 1);
-        draft_observe(part->observer, rewards, "lv%d/rewards", copy - 1);
+        draft_observe(part->observer, x0, "lv%d/x0", part->copy - 1);
+        draft_observe(part->observer, rewards, "lv%d/rewards", part->copy - 1);
     }
-    part->sums->forward_seconds += lap(part);
+    part->results->forward_seconds += lap(part);
 
     /* 6. its share of the global batch and of the 1 + lv_copies copies */
     int64_t copies = 1 + dp->lv_copies, parts = (part->batch->n + dp->micro_batch - 1) / dp->micro_batch;
-    if (!draft_progress_set(dp->progress, DRAFT_PHASE_BACKWARD, part->first / dp->micro_batch * copies + copy,
+    if (!draft_progress_set(dp->progress, DRAFT_PHASE_BACKWARD, part->first / dp->micro_batch * copies + part->copy,
                             parts * copies))
         return draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request before the backward pass");
     float share = (float)((double)part->n / part->batch->n / (double)copies);
     draft_profile_phase(g, "backward");
     bool done = draft_graph_backward(g, loss, &share);
-    part->sums->backward_seconds += lap(part);
+    part->results->backward_seconds += lap(part);
     return done;
 }
 
 /* DRaFT-LV: x_1 = alpha_1 * stopgrad(x_0) + sigma_1 * eps with fresh eps at the noise level of the last timestep;
  * denoised once with guidance, scored, backpropagated. */
-static bool lv_copy(struct part *part, struct draft_tensor *x0, int copy)
+static bool lv_copy(struct draft_graph *g, void *context)
 {
+    struct part *part = context;
     const struct draft_plus *dp = part->dp;
-    struct draft_graph *g = dp->graph;
-    const struct draft_sampler_step *last = &dp->plan->step[dp->plan->count - 1];
+    const struct draft_sampler_step *last = &part->step[0];
 
     draft_profile_phase(g, LAST_STEPS);
-    struct draft_tensor *eps = take_noise(part, part->batch->renoise[copy - 1]);
-    struct draft_tensor *x = draft_axpby(g, (float)last->signal, x0, (float)last->noise, eps);
+    struct draft_tensor *x =
+        draft_axpby(g, (float)last->signal, part->stopped, (float)last->noise, part->renoise);
     struct draft_predicted d = draft_sampler_predict(g, dp->plan, last, x, predict(part, last, x));
     struct draft_tensor *kl = dp->kl_coeff > 0 ? divergence(part, last, x, d.eps) : NULL;
-    return score_and_backpropagate(part, d.x0, kl, copy);
+    return score_and_backpropagate(part, d.x0, kl);
 }
 
 /* --- Steps 1 to 6 on one micro-batch ------------------------------------------------------------------------------ */
 
-static bool micro_batch(struct part *part)
+/* 3. to 6. */
+static bool steps_with_gradient(struct draft_graph *g, void *context)
 {
+    struct part *part = context;
     const struct draft_plus *dp = part->dp;
-    struct draft_graph *g = dp->graph;
     int T = dp->plan->count, K = dp->truncation_steps;
-    part->since = draft_clock_seconds();
-    draft_profile_phase(g, "sampling");
-
-    /* 1. prompts c, noise x_T ~ N(0, I) */
-    if (!draft_conditions_make(g, dp->pipeline, part->batch->prompts + part->first, part->n, dp->negative_prompt,
-                               dp->guidance, &part->conditions))
-        return false;
-    if (dp->kl_coeff > 0 && K + dp->lv_copies > 1)
-        part->frozen = draft_frozen_context(g, dp->pipeline, &part->conditions);
-    struct draft_tensor *stopped = NULL; /* stopgrad(x_0), for DRaFT-LV */
-    if (dp->lv_copies > 0)
-        stopped = draft_new(g, DRAFT_F32, 4,
-                            (int64_t[]){part->n, dp->height, dp->width, dp->pipeline->unet_info.in_channels});
-    struct draft_mark mark = draft_graph_mark(g);
-    struct draft_tensor *x = draft_sampler_start(g, dp->plan, take_noise(part, part->batch->noise));
-    struct draft_sampler_history history;
-    struct draft_fresh fresh = part->batch->fresh;
-    fresh.first = part->first;
-    if (!x || !draft_sampler_history_make(g, dp->plan, x, &history))
-        return false;
-
-    /* 2. steps 1 .. T-K without gradient */
-    struct draft_sampling quietly = {.plan = dp->plan,
-                                     .count = T - K,
-                                     .fresh = &fresh,
-                                     .history = &history,
-                                     .progress = dp->progress,
-                                     .observer = part->observer};
-    x = draft_sample_latents(g, dp->pipeline, &part->conditions, &quietly, x, NULL);
-    part->sums->sample_seconds += lap(part);
+    struct draft_sampler_history history = part->history;
 
     /* 3. steps T-K+1 .. T with gradient, the frozen prediction beside it */
     draft_profile_phase(g, LAST_STEPS);
-    struct draft_tensor *x0 = NULL, *kl = NULL;
-    for (int i = T - K; i < T; i++) {
-        const struct draft_sampler_step *step = &dp->plan->step[i];
+    struct draft_tensor *x = part->x, *x0 = NULL, *kl = NULL;
+    for (int k = 0; k < K; k++) {
+        const struct draft_sampler_step *step = &part->step[k];
+        const int i = T - K + k;
         struct draft_tensor *m = predict(part, step, x);
         struct draft_predicted d = draft_sampler_predict(g, dp->plan, step, x, m);
-        struct draft_tensor *z = draft_fresh_noise(g, dp->plan, i, &fresh, x);
-        struct draft_tensor *next = draft_sampler_advance(g, dp->plan, step, x, m, &d, &history, z);
+        struct draft_tensor *next = draft_sampler_advance(g, dp->plan, step, x, m, &d, &history, part->fresh[k]);
         if (dp->kl_coeff > 0)
             kl = draft_axpby(g, 1 / (float)K, divergence(part, step, x, d.eps), 1, kl);
         draft_observe(part->observer, d.eps, "eps.%d", i);
@@ -226,16 +271,175 @@ static bool micro_batch(struct part *part)
     }
 
     /* 4. to 6. */
-    if (stopped && x0 && !draft_copy_values(g, stopped, x0)) /* gone after the backward pass */
+    if (part->stopped && x0 && !draft_copy_values(g, part->stopped, x0)) /* gone after the backward pass */
         return false;
-    if (!score_and_backpropagate(part, x0, kl, 0))
-        return false;
-    for (int copy = 1; copy <= dp->lv_copies; copy++) {
-        draft_graph_reset(g, &mark);
-        if (!lv_copy(part, stopped, copy))
+    return score_and_backpropagate(part, x0, kl);
+}
+
+/* What decides the launches of one micro-batch's steps with gradient, or of one of its copies. */
+static struct draft_replay_key key_of(const struct part *part, const char *name)
+{
+    const struct draft_plus *dp = part->dp;
+    const struct draft_pipeline *p = dp->pipeline;
+    const struct draft_adapter *adapter = p->adapter;
+    const struct draft_tensor *noise = part->copy > 0 ? part->renoise : part->x, *text = part->asked.text[0];
+    const int64_t *context = part->conditions.context->dim;
+    return (struct draft_replay_key){
+        .name = name,
+        .never = part->observer != NULL || draft_score_by_prompt(dp->scoring),
+        .number = {part->n, part->batch->n, (double)dp->height, (double)dp->width, dp->truncation_steps, dp->lv_copies, dp->guidance, dp->kl_coeff, dp->recompute,
+                   dp->plan->count, dp->plan->clip, (double)context[0], (double)context[1],
+                   adapter ? (double)adapter->scale : 0},
+        .address = {p->unet, p->base, p->vae, dp->scoring, dp->plan->step, part->own.values->data,
+                    part->conditions.context->data, part->frozen, noise->data, part->step[0].at->data,
+                    text ? text->data : NULL, part->stopped ? part->stopped->data : NULL,
+                    adapter && adapter->count > 0 ? adapter->entry[0].lora.down->data : NULL}};
+}
+
+/* The numbers and the noise of steps T-K+1 .. T. */
+static bool place_steps(struct part *part)
+{
+    const struct draft_plus *dp = part->dp;
+    struct draft_graph *g = dp->graph;
+    int T = dp->plan->count, K = dp->truncation_steps;
+    part->step = draft_note(g, (size_t)K * sizeof *part->step);
+    part->fresh = draft_note(g, (size_t)K * sizeof *part->fresh);
+    struct draft_fresh fresh = part->batch->fresh;
+    fresh.first = part->first;
+    const int64_t dim[] = {part->n, dp->height, dp->width, dp->pipeline->unet_info.in_channels};
+    for (int k = 0; part->fresh && k < K; k++) {
+        struct draft_tensor *at = draft_sampler_numbers(g);
+        if (!at || !draft_sampler_place(g, &dp->plan->step[T - K + k], at, &part->step[k]))
+            return false;
+        part->fresh[k] =
+            part->step[k].to_fresh != 0 ? draft_new(g, DRAFT_F32, 4, dim) : NULL;
+        if (!draft_fresh_noise(g, dp->plan, T - K + k, &fresh, part->fresh[k]))
             return false;
     }
+    return draft_graph_ok(g);
+}
+
+static bool micro_batch(struct part *part)
+{
+    const struct draft_plus *dp = part->dp;
+    struct draft_graph *g = dp->graph;
+    int K = dp->truncation_steps;
+    part->since = draft_clock_seconds();
+    draft_profile_phase(g, "sampling");
+
+    /* 1. prompts c, noise x_T ~ N(0, I) */
+    const char *const *prompts = part->batch->prompts + part->first;
+    if (!draft_conditions_make(g, dp->pipeline, prompts, part->n, dp->negative_prompt, dp->guidance,
+                               &part->conditions) ||
+        !draft_score_read(dp->scoring, g, prompts, part->n, &part->asked))
+        return false;
+    if (dp->kl_coeff > 0 && K + dp->lv_copies > 1)
+        part->frozen = draft_frozen_context(g, dp->pipeline, &part->conditions);
+    if (dp->lv_copies > 0)
+        part->stopped = draft_new(g, DRAFT_F32, 4,
+                                  (int64_t[]){part->n, dp->height, dp->width, dp->pipeline->unet_info.in_channels});
+    if (!results_make(dp, part->n, part->n, 1, &part->own) || !place_steps(part))
+        return false;
+    struct draft_mark mark = draft_graph_mark(g);
+    struct draft_tensor *x = draft_sampler_start(g, dp->plan, take_noise(part, part->batch->noise));
+    part->x = x;
+    if (!x || !draft_sampler_history_make(g, dp->plan, x, &part->history))
+        return false;
+
+    /* 2. steps 1 .. T-K without gradient */
+    struct draft_fresh fresh = part->batch->fresh;
+    fresh.first = part->first;
+    struct draft_sampling quietly = {.plan = dp->plan,
+                                     .count = dp->plan->count - K,
+                                     .fresh = &fresh,
+                                     .history = &part->history,
+                                     .progress = dp->progress,
+                                     .observer = part->observer};
+    if (!draft_sample_latents(g, dp->pipeline, &part->conditions, &quietly, x, NULL))
+        return false;
+    part->results->sample_seconds += lap(part);
+
+    struct draft_replay_key key = key_of(part, "the steps with gradient");
+    if (!draft_replay(g, &key, steps_with_gradient, part) || !file_results(part))
+        return false;
+    for (part->copy = 1; part->copy <= dp->lv_copies; part->copy++) {
+        draft_graph_reset(g, &mark);
+        part->renoise = take_noise(part, part->batch->renoise[part->copy - 1]);
+        if (!part->renoise)
+            return false;
+        key = key_of(part, "a copy of DRaFT-LV");
+        if (!draft_replay(g, &key, lv_copy, part) || !file_results(part))
+            return false;
+    }
+    part->results->backward_seconds += lap(part);
     return true;
+}
+
+/* --- A step ------------------------------------------------------------------------------------------------------- */
+
+bool draft_plus_run(const struct draft_plus *dp, const struct draft_plus_batch *batch, struct draft_plus_results *results,
+                    struct draft_error *err)
+{
+    assert(dp->truncation_steps >= 1 && dp->truncation_steps <= dp->plan->count);
+    assert(dp->lv_copies == 0 || dp->truncation_steps == 1);
+    struct draft_graph *g = dp->graph;
+    draft_unet_set_recompute(dp->pipeline->unet, dp->recompute);
+    draft_vae_set_recompute(dp->pipeline->vae, dp->recompute);
+
+    draft_graph_reset(g, NULL);
+    bool ok = results_make(dp, batch->n, dp->micro_batch, 1 + dp->lv_copies, results);
+    const struct draft_mark mark = draft_graph_mark(g);
+    int64_t denoised = 0, total = (int64_t)dp->plan->count * results->parts;
+    for (int first = 0; ok && first < batch->n; first += dp->micro_batch) {
+        int left = batch->n - first;
+        struct part part = {.dp = dp,
+                            .batch = batch,
+                            .first = first,
+                            .n = left < dp->micro_batch ? left : dp->micro_batch,
+                            .observer = first == 0 ? dp->observer : NULL,
+                            .results = results};
+        draft_graph_reset(g, &mark);
+        if (!draft_progress_set(dp->progress, DRAFT_PHASE_SAMPLING, denoised, total))
+            ok = draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request");
+        ok = ok && micro_batch(&part);
+        denoised += dp->plan->count;
+    }
+    if (!ok)
+        draft_fail(err, g->error.code, "%s", g->error.message);
+    draft_graph_reset(g, ok ? &mark : NULL);
+    return ok;
+}
+
+struct draft_guard draft_plus_guard(const struct draft_plus_results *r)
+{
+    float *values = draft_f32(r->values);
+    return (struct draft_guard){values + layout_of(r).loss, r->parts * r->copies, (double *)(void *)values};
+}
+
+/* Sums over all pictures of a step. */
+struct sums {
+    double reward, reward_squared, kl;
+    double term[DRAFT_MAX_TERMS], measure[DRAFT_MAX_TERMS];
+};
+
+/* One micro-batch's pictures, or one of their copies. */
+static bool add_part(const struct draft_plus *dp, const struct draft_plus_results *r, const float *values, int64_t part,
+                     int64_t copy, struct sums *sums, struct draft_error *err)
+{
+    const struct layout at = layout_of(r);
+    const int64_t first = part * dp->micro_batch, left = r->n - first;
+    const int64_t n = left < dp->micro_batch ? left : dp->micro_batch, picture = copy * r->n + first;
+    for (int64_t i = 0; i < n; i++) {
+        double reward = values[at.reward + picture + i];
+        sums->reward += reward;
+        sums->reward_squared += reward * reward;
+    }
+    for (int64_t t = 0; t < r->terms; t++)
+        for (int64_t i = 0; i < n; i++)
+            sums->term[t] += values[at.term + t * r->copies * r->n + picture + i];
+    sums->kl += (double)n * (double)values[at.kl + part * r->copies + copy];
+    return r->picture == 0 || draft_score_measures(dp->scoring, values + at.picture + picture * r->picture, (int)n,
+                                                   r->height, r->width, sums->measure, err);
 }
 
 static void divide(const struct draft_plus *dp, const struct sums *sums, double pictures,
@@ -250,42 +454,37 @@ static void divide(const struct draft_plus *dp, const struct sums *sums, double 
         out->term[t] = sums->term[t] / pictures;
         out->measure[t] = sums->measure[t] / pictures;
     }
-    out->sample_seconds = sums->sample_seconds;
-    out->forward_seconds = sums->forward_seconds;
-    out->backward_seconds = sums->backward_seconds;
+}
+
+bool draft_plus_read(const struct draft_plus *dp, const struct draft_plus_results *r,
+                     struct draft_plus_numbers *numbers, struct draft_error *err)
+{
+    struct draft_graph *g = dp->graph;
+    *numbers = (struct draft_plus_numbers){.sample_seconds = r->sample_seconds,
+                                           .forward_seconds = r->forward_seconds,
+                                           .backward_seconds = r->backward_seconds};
+    const float *values = draft_read(g, r->values);
+    struct sums sums = {0};
+    bool ok = values != NULL;
+    for (int64_t part = 0; ok && part < r->parts; part++)
+        for (int64_t copy = 0; ok && copy < r->copies; copy++)
+            ok = add_part(dp, r, values, part, copy, &sums, &g->error);
+    if (ok) {
+        memcpy(&numbers->grad_norm, values, sizeof numbers->grad_norm);
+        numbers->finite = isfinite(numbers->grad_norm);
+        for (int64_t i = 0; i < r->parts * r->copies; i++)
+            numbers->finite = numbers->finite && isfinite(values[layout_of(r).loss + i]);
+        divide(dp, &sums, (double)(r->n * r->copies), numbers);
+    } else {
+        draft_fail(err, g->error.code, "%s", g->error.message);
+    }
+    draft_graph_reset(g, NULL);
+    return ok;
 }
 
 bool draft_plus_step(const struct draft_plus *dp, const struct draft_plus_batch *batch,
                      struct draft_plus_numbers *numbers, struct draft_error *err)
 {
-    assert(dp->truncation_steps >= 1 && dp->truncation_steps <= dp->plan->count);
-    assert(dp->lv_copies == 0 || dp->truncation_steps == 1);
-    struct draft_graph *g = dp->graph;
-    *numbers = (struct draft_plus_numbers){0};
-    draft_unet_set_recompute(dp->pipeline->unet, dp->recompute);
-    draft_vae_set_recompute(dp->pipeline->vae, dp->recompute);
-
-    struct sums sums = {0};
-    int64_t denoised = 0, total = (int64_t)dp->plan->count * ((batch->n + dp->micro_batch - 1) / dp->micro_batch);
-    bool ok = true;
-    for (int first = 0; ok && first < batch->n; first += dp->micro_batch) {
-        int left = batch->n - first;
-        struct part part = {.dp = dp,
-                            .batch = batch,
-                            .first = first,
-                            .n = left < dp->micro_batch ? left : dp->micro_batch,
-                            .observer = first == 0 ? dp->observer : NULL,
-                            .sums = &sums};
-        draft_graph_reset(g, NULL);
-        if (!draft_progress_set(dp->progress, DRAFT_PHASE_SAMPLING, denoised, total))
-            ok = draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request");
-        ok = ok && micro_batch(&part);
-        denoised += dp->plan->count;
-    }
-    if (!ok)
-        draft_fail(err, g->error.code, "%s", g->error.message);
-    draft_graph_reset(g, NULL);
-    if (ok)
-        divide(dp, &sums, (double)batch->n * (1 + dp->lv_copies), numbers);
-    return ok;
+    struct draft_plus_results results;
+    return draft_plus_run(dp, batch, &results, err) && draft_plus_read(dp, &results, numbers, err);
 }

@@ -8,6 +8,7 @@
 #ifndef DRAFT_TRAIN_DRAFT_PLUS_H
 #define DRAFT_TRAIN_DRAFT_PLUS_H
 
+#include "backend/shapes.h"
 #include "train/denoise.h"
 #include "train/scoring.h"
 
@@ -26,7 +27,7 @@ struct draft_plus {
     bool recompute; /* the network's blocks, and each of several calls before them, are run again in the backward pass */
 
     struct draft_progress *progress;       /* may be NULL */
-    const struct draft_observer *observer; /* may be NULL; sees the first micro-batch */
+    const struct draft_observer *observer; /* may be NULL; sees the first micro-batch, which is not replayed then */
 };
 
 struct draft_plus_batch {
@@ -42,11 +43,37 @@ struct draft_plus_numbers {
     double loss, reward, kl; /* kl is 0 when kl_coeff is */
     double reward_std;       /* of the pictures' rewards, population */
     double term[DRAFT_MAX_TERMS], measure[DRAFT_MAX_TERMS];
+    double grad_norm; /* what the optimizer told; 0: nothing */
+    bool finite;      /* every micro-batch's loss, and grad_norm */
+    /* The host's. On a device whose work goes on by itself, what is left of it is waited for when it is read. */
     double sample_seconds, forward_seconds, backward_seconds;
 };
 
-/* Adds the gradient of the loss to the adapter's grad buffers (overwrites those whose grad_written is false). Empties
- * the step arena before and after. On failure the gradients are worthless and nothing else has changed. */
+/* What a step gives, where the backend computes, until somebody reads it: one tensor at the bottom of the step arena.
+ *   [2]                     the optimizer's place for the gradient norm, a double
+ *   [parts, copies]         losses; then KL, if there is any
+ *   [copies, n]             rewards
+ *   [terms, copies, n]      each term by itself
+ *   [copies, n, h, w, 3]    pictures, if something is to be measured in them
+ * parts: micro-batches; copies: 1 + lv_copies. */
+struct draft_plus_results {
+    struct draft_tensor *values;
+    int64_t n, parts, copies, terms, picture; /* picture: numbers of one; 0: none are kept */
+    int height, width;                        /* of the pictures */
+    double sample_seconds, forward_seconds, backward_seconds;
+};
+
+/* Puts the step to work: adds the gradient of the loss to the adapter's grad buffers (overwrites those whose
+ * grad_written is false). Empties the step arena before. Nothing is waited for but prompts' first encodings by the
+ * backend's own rules. On failure the gradients are worthless and nothing else has changed. */
+bool draft_plus_run(const struct draft_plus *dp, const struct draft_plus_batch *batch,
+                    struct draft_plus_results *results, struct draft_error *err);
+/* For the optimizer: what must be finite, and where the norm goes. */
+struct draft_guard draft_plus_guard(const struct draft_plus_results *results);
+/* Waits for the step, and for what was put to work behind it; reads everything at once; empties the step arena. */
+bool draft_plus_read(const struct draft_plus *dp, const struct draft_plus_results *results,
+                     struct draft_plus_numbers *numbers, struct draft_error *err);
+/* Both. */
 bool draft_plus_step(const struct draft_plus *dp, const struct draft_plus_batch *batch,
                      struct draft_plus_numbers *numbers, struct draft_error *err);
 

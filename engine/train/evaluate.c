@@ -91,15 +91,19 @@ static bool some_pictures(const struct draft_evaluation *e, int p, int first, in
 
     struct draft_tensor *image = draft_decode_image(g, e->pipeline, x, NULL);
     struct draft_tensor *term[DRAFT_MAX_TERMS];
-    struct draft_tensor *rewards = draft_score(e->scoring, g, image, b->prompts, term);
+    struct draft_asked asked;
+    if (!draft_score_read(e->scoring, g, b->prompts, n, &asked))
+        return false;
+    struct draft_tensor *rewards = draft_score(e->scoring, g, image, &asked, term);
     if (!draft_graph_ok(g))
         return false;
     add_rewards(e, rewards, term, sums);
-    const float *pixels = b->pictures ? draft_read(g, image) : NULL;
-    if (pixels)
+    const float *pixels = b->pictures || draft_score_measured(e->scoring) ? draft_read(g, image) : NULL;
+    if (pixels && b->pictures)
         memcpy(b->pictures + (size_t)first * picture_numbers(e), pixels,
                (size_t)n * picture_numbers(e) * sizeof(float));
-    return draft_graph_ok(g) && draft_score_measures(e->scoring, g, image, sums->measure);
+    return draft_graph_ok(g) && draft_score_measures(e->scoring, pixels, n, (int)image->dim[1], (int)image->dim[2],
+                                                     sums->measure, &g->error);
 }
 
 static bool add_diversity(const struct draft_evaluation *e, struct buffers *b, struct sums *sums)

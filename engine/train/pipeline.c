@@ -2,91 +2,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "backend/backend.h"
 #include "models/part.h"
 #include "ops/ops.h"
+#include "rewards/prompt_memory.h"
 #include "train/model_files.h"
-
-/* --- The cache of prompt contexts: a ring, the oldest goes first -------------------------------------------------- */
-
-enum { CACHE_BYTES = 64 << 20, CACHE_MIN_ENTRIES = 16 };
-
-struct cached_context {
-    char *prompt;  /* NULL: free */
-    float *values; /* [tokens, width] */
-};
-
-struct draft_context_cache {
-    size_t numbers; /* of one context */
-    int capacity, next;
-    struct cached_context *entry;
-};
-
-static struct draft_context_cache *cache_create(size_t numbers)
-{
-    struct draft_context_cache *cache = calloc(1, sizeof *cache);
-    size_t fit = CACHE_BYTES / (numbers * sizeof(float));
-    if (!cache)
-        return NULL;
-    cache->numbers = numbers;
-    cache->capacity = fit < CACHE_MIN_ENTRIES ? CACHE_MIN_ENTRIES : (int)fit;
-    cache->entry = calloc((size_t)cache->capacity, sizeof *cache->entry);
-    if (!cache->entry) {
-        free(cache);
-        return NULL;
-    }
-    return cache;
-}
-
-static void cache_destroy(struct draft_context_cache *cache)
-{
-    if (!cache)
-        return;
-    for (int i = 0; i < cache->capacity; i++) {
-        free(cache->entry[i].prompt);
-        free(cache->entry[i].values);
-    }
-    free(cache->entry);
-    free(cache);
-}
-
-static void cache_clear(struct draft_context_cache *cache)
-{
-    for (int i = 0; i < cache->capacity; i++) {
-        free(cache->entry[i].prompt);
-        cache->entry[i].prompt = NULL;
-    }
-    cache->next = 0;
-}
-
-static const float *cache_find(const struct draft_context_cache *cache, const char *prompt)
-{
-    for (int i = 0; i < cache->capacity && cache->entry[i].prompt; i++)
-        if (strcmp(cache->entry[i].prompt, prompt) == 0)
-            return cache->entry[i].values;
-    return NULL;
-}
-
-/* Returns the kept copy; NULL when memory is out. */
-static const float *cache_keep(struct draft_context_cache *cache, const char *prompt, const float *values)
-{
-    struct cached_context *slot = &cache->entry[cache->next];
-    char *name = strdup(prompt);
-    float *copy = slot->values ? slot->values : malloc(cache->numbers * sizeof(float));
-    if (!name || !copy) {
-        free(name);
-        if (copy != slot->values)
-            free(copy);
-        return NULL;
-    }
-    free(slot->prompt);
-    slot->prompt = name;
-    slot->values = memcpy(copy, values, cache->numbers * sizeof(float));
-    cache->next = (cache->next + 1) % cache->capacity;
-    return copy;
-}
 
 /* --- Opening ------------------------------------------------------------------------------------------------------ */
 
@@ -154,10 +74,8 @@ bool draft_pipeline_open(struct draft_pipeline *p, const char *model, struct dra
         p->context_tokens = limit < positions ? limit : (int)positions;
         opened = parts_fit(p, model, err);
     }
-    if (opened) {
-        p->contexts = cache_create((size_t)p->context_tokens * (size_t)p->unet_info.context_width);
-        opened = p->contexts || draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the cache of prompt contexts");
-    }
+    if (opened)
+        opened = (p->contexts = draft_prompt_memory_create(err)) != NULL;
     if (!opened)
         draft_pipeline_close(p);
     return opened;
@@ -172,7 +90,7 @@ bool draft_pipeline_open_base(struct draft_pipeline *p, const char *model, struc
 
 void draft_pipeline_close(struct draft_pipeline *p)
 {
-    cache_destroy(p->contexts);
+    draft_prompt_memory_destroy(p->contexts);
     draft_scheduler_close(&p->scheduler);
     draft_tokenizer_close(p->tokenizer);
     *p = (struct draft_pipeline){0};
@@ -190,55 +108,40 @@ bool draft_prompt_length(const struct draft_pipeline *p, const char *prompt, int
     return ok;
 }
 
-static const float *encode(struct draft_graph *g, struct draft_pipeline *p, const char *prompt)
+/* Without a mark: the caller has a scope around it. */
+static struct draft_tensor *encode(struct draft_graph *g, void *context, const char *prompt)
 {
-    const float *kept = NULL;
-    bool was = draft_no_grad(g);
-    struct draft_mark mark = draft_scope_begin(g);
+    const struct draft_pipeline *p = context;
     struct draft_tensor *ids = draft_new(g, DRAFT_I32, 2, (int64_t[]){1, p->context_tokens});
-    if (ids && draft_tokenize(p->tokenizer, prompt, p->context_tokens, ids->data, NULL, &g->error)) {
-        struct draft_tensor *hidden = draft_clip_text_forward(g, p->text, ids);
-        const float *values = draft_read(g, hidden);
-        if (values && !(kept = cache_keep(p->contexts, prompt, values)))
-            draft_fail(&g->error, DRAFT_OUT_OF_MEMORY, "no memory to keep the context of a prompt");
-    }
-    draft_scope_end(g, mark, NULL);
-    g->recording = was;
-    return kept;
+    bool ok = ids && draft_tokenize(p->tokenizer, prompt, p->context_tokens, ids->data, NULL, &g->error);
+    return ok ? draft_clip_text_forward(g, p->text, ids) : NULL; /* [1, tokens, width] */
 }
 
 struct draft_tensor *draft_prompt_contexts(struct draft_graph *g, struct draft_pipeline *p, const char *const *prompts,
                                            int n)
 {
-    size_t numbers = (size_t)p->context_tokens * (size_t)p->unet_info.context_width;
-    struct draft_tensor *out =
-        draft_new(g, DRAFT_F32, 3, (int64_t[]){n, p->context_tokens, p->unet_info.context_width});
-    float *values = draft_write(g, out);
-    for (int i = 0; values && i < n; i++) {
-        const float *context = cache_find(p->contexts, prompts[i]);
-        if (!context)
-            context = encode(g, p, prompts[i]);
-        if (!context)
-            return NULL;
-        memcpy(values + (size_t)i * numbers, context, numbers * sizeof(float));
-    }
-    if (draft_backend_is_dry(g->backend))
-        cache_clear(p->contexts); /* these mean nothing */
-    return values && draft_written(g, out, values) ? out : NULL;
+    const int64_t dim[] = {p->context_tokens, p->unet_info.context_width};
+    return draft_prompt_memory_embed(p->contexts, g, prompts, n, 2, dim, encode, p);
+}
+
+bool draft_latents_give(struct draft_graph *g, struct draft_tensor *x, const float *noise)
+{
+    float *out = draft_write(g, x);
+    if (!out)
+        return false;
+    int64_t n = x->dim[0], pixels = x->dim[1] * x->dim[2], c = x->dim[3];
+    for (int64_t b = 0; b < n; b++)
+        for (int64_t i = 0; i < pixels; i++)
+            for (int64_t k = 0; k < c; k++)
+                out[(b * pixels + i) * c + k] = noise[(b * c + k) * pixels + i];
+    return draft_written(g, x, out);
 }
 
 struct draft_tensor *draft_latents_from_nchw(struct draft_graph *g, const float *noise, int64_t n, int64_t h, int64_t w,
                                              int64_t c)
 {
     struct draft_tensor *x = draft_new(g, DRAFT_F32, 4, (int64_t[]){n, h, w, c});
-    float *out = draft_write(g, x);
-    if (!out)
-        return NULL;
-    for (int64_t b = 0; b < n; b++)
-        for (int64_t i = 0; i < h * w; i++)
-            for (int64_t k = 0; k < c; k++)
-                out[(b * h * w + i) * c + k] = noise[(b * c + k) * h * w + i];
-    return draft_written(g, x, out) ? x : NULL;
+    return x && draft_latents_give(g, x, noise) ? x : NULL;
 }
 
 struct draft_tensor *draft_decode_image(struct draft_graph *g, const struct draft_pipeline *p,

@@ -14,7 +14,7 @@
 #include "models/vae.h"
 #include "sampler/scheduler.h"
 
-struct draft_context_cache;
+struct draft_prompt_memory;
 
 struct draft_pipeline {
     struct draft_tokenizer *tokenizer;
@@ -29,7 +29,7 @@ struct draft_pipeline {
     struct draft_unet_info unet_info;
     struct draft_vae_info vae_info;
     int context_tokens; /* of a prompt's context: min(tokenizer's limit, encoder's positions) */
-    struct draft_context_cache *contexts;
+    struct draft_prompt_memory *contexts;
 };
 
 bool draft_pipeline_open(struct draft_pipeline *pipeline, const char *model, struct draft_arena *arena,
@@ -48,7 +48,9 @@ struct draft_tensor *draft_prompt_contexts(struct draft_graph *g, struct draft_p
 bool draft_prompt_length(const struct draft_pipeline *pipeline, const char *prompt, int *length,
                          struct draft_error *err);
 
-/* Noise as torch lays it out, n times [c, h, w], -> latents [n, h, w, c] in the step arena. */
+/* Noise as torch lays it out, n times [c, h, w], into the latents x [n, h, w, c]; notes are left in their arena. */
+bool draft_latents_give(struct draft_graph *g, struct draft_tensor *x, const float *noise);
+/* The same into new latents, in the step arena. */
 struct draft_tensor *draft_latents_from_nchw(struct draft_graph *g, const float *noise, int64_t n, int64_t h, int64_t w,
                                              int64_t c);
 

@@ -63,7 +63,10 @@ static bool draw(struct draft_graph *g, struct draft_pipeline *p, struct draft_s
         .plan = &w->plan, .count = count, .fresh = &fresh, .tuned = w->tuned, .progress = progress};
     x = draft_sample_latents(g, p, &conditions, &sampling, x, NULL);
     struct draft_tensor *image = draft_decode_image(g, p, x, NULL);
-    const float *reward = draft_read(g, draft_score(scoring, g, image, &request->prompt, NULL));
+    struct draft_asked asked;
+    if (!draft_score_read(scoring, g, &request->prompt, 1, &asked))
+        return false;
+    const float *reward = draft_read(g, draft_score(scoring, g, image, &asked, NULL));
     const float *pixels = draft_read(g, image);
     if (!reward || !pixels)
         return false;

@@ -54,12 +54,22 @@ void draft_scoring_close(struct draft_scoring *s)
     *s = (struct draft_scoring){0};
 }
 
+bool draft_score_read(struct draft_scoring *s, struct draft_graph *g, const char *const *prompts, int64_t n,
+                      struct draft_asked *asked)
+{
+    *asked = (struct draft_asked){.prompts = prompts};
+    for (int i = 0; draft_graph_ok(g) && i < s->terms; i++)
+        if (s->term[i]->kind->read)
+            asked->text[i] = s->term[i]->kind->read(s->term[i], g, prompts, n);
+    return draft_graph_ok(g);
+}
+
 struct draft_tensor *draft_score(struct draft_scoring *s, struct draft_graph *g, struct draft_tensor *images,
-                                 const char *const *prompts, struct draft_tensor **term)
+                                 const struct draft_asked *asked, struct draft_tensor **term)
 {
     struct draft_tensor *sum = NULL;
     for (int i = 0; draft_graph_ok(g) && i < s->terms; i++) {
-        struct draft_tensor *r = s->term[i]->kind->score(s->term[i], g, images, prompts);
+        struct draft_tensor *r = s->term[i]->kind->score(s->term[i], g, images, asked->prompts, asked->text[i]);
         if (term)
             term[i] = r;
         sum = draft_axpby(g, (float)s->weight[i], r, 1, sum);
@@ -67,23 +77,33 @@ struct draft_tensor *draft_score(struct draft_scoring *s, struct draft_graph *g,
     return draft_graph_ok(g) ? sum : NULL;
 }
 
-bool draft_score_measures(struct draft_scoring *s, struct draft_graph *g, const struct draft_tensor *images,
-                          double *sum)
+bool draft_score_by_prompt(const struct draft_scoring *s)
 {
-    struct draft_error *err = &g->error;
-    const float *pixels = NULL;
-    int n = (int)images->dim[0];
-    double *value = NULL;
-    bool ok = true;
+    bool any = false;
+    for (int i = 0; i < s->terms; i++)
+        any |= s->term[i]->kind->by_prompt;
+    return any;
+}
+
+bool draft_score_measured(const struct draft_scoring *s)
+{
+    bool any = false;
+    for (int i = 0; i < s->terms; i++)
+        any |= s->measure[i][0] != '\0';
+    return any;
+}
+
+bool draft_score_measures(struct draft_scoring *s, const float *pictures, int n, int h, int w, double *sum,
+                          struct draft_error *err)
+{
+    if (!draft_score_measured(s))
+        return true;
+    double *value = malloc((size_t)n * sizeof *value);
+    bool ok = value || draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the measures of %d pictures", n);
     for (int i = 0; ok && i < s->terms; i++) {
         if (!s->measure[i][0])
             continue;
-        if (!value && !(value = malloc((size_t)n * sizeof *value)))
-            return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the measures of %d pictures", n);
-        if (!pixels)
-            pixels = draft_read(g, images);
-        ok = pixels &&
-             s->term[i]->kind->measure(s->term[i], pixels, n, (int)images->dim[1], (int)images->dim[2], value, err);
+        ok = s->term[i]->kind->measure(s->term[i], pictures, n, h, w, value, err);
         for (int j = 0; ok && j < n; j++)
             sum[i] += value[j];
     }

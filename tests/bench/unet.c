@@ -16,6 +16,7 @@ struct run {
     struct draft_adapter *adapter; /* NULL: no gradient */
     struct draft_unet *unet;
     struct draft_unet_call call;
+    double timestep;
     struct draft_tensor *sample, *output;
     float *d_output;
 };
@@ -37,7 +38,7 @@ static bool open_part(void *context)
     int64_t *timestep, count = 0;
     if (!golden_integers(t, r->part.file, "timestep", &timestep, &count))
         return false;
-    r->call.t = (double)timestep[0];
+    r->timestep = (double)timestep[0];
     free(timestep);
     t->g.recording = bench_part_has(&r->part, "d_output");
     if (t->g.recording && (!(r->d_output = golden_numbers(t, r->part.file, "d_output", NULL)) ||
@@ -61,7 +62,8 @@ static bool begin(void *context)
     struct run *r = context;
     r->sample = once(&r->part.t.g, golden_input(&r->part.t, r->part.file, "sample"));
     r->call.context = golden_input(&r->part.t, r->part.file, "context");
-    return r->sample && r->call.context;
+    r->call.t = draft_scalar(&r->part.t.g, r->timestep);
+    return r->sample && r->call.context && r->call.t;
 }
 
 static bool run(void *context)

@@ -56,8 +56,11 @@ static void run(struct golden *t, const struct draft_sampler_plan *plan, const f
     struct draft_tensor *x = draft_new(g, DRAFT_F32, 1, &numbers), *z = draft_new(g, DRAFT_F32, 1, &numbers);
     if (x && z && draft_sampler_history_make(g, plan, x, &history) && golden_give(t, x, noise))
         x = draft_sampler_start(g, plan, x);
+    struct draft_tensor *at = draft_sampler_numbers(g);
     for (int k = 0; k < plan->count && draft_graph_ok(g); k++) {
-        const struct draft_sampler_step *step = &plan->step[k];
+        struct draft_sampler_step placed, *step = &placed;
+        if (!draft_sampler_place(g, &plan->step[k], at, step))
+            break;
         struct draft_tensor *m = network(g, step->timestep, draft_sampler_input(g, step, x));
         struct draft_predicted predicted = draft_sampler_predict(g, plan, step, x, m);
         if (fresh)

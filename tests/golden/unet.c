@@ -14,6 +14,7 @@ struct run {
     struct draft_unet *unet;
     struct draft_adapter *adapter; /* NULL: the weights themselves are trained */
     struct draft_unet_call call;
+    double timestep;
     struct draft_tensor *sample, *output;
 };
 
@@ -33,6 +34,7 @@ static bool forward(struct run *run)
     draft_graph_reset(&t->g, NULL);
     run->sample = golden_input(t, run->file, "sample");
     run->call.context = golden_input(t, run->file, "context");
+    run->call.t = draft_scalar(&t->g, run->timestep);
     if (run->sample == NULL || run->call.context == NULL)
         return golden_ok(t);
     run->sample->needs_grad = run->call.context->needs_grad = t->g.recording;
@@ -130,6 +132,7 @@ static void cached(struct run *run)
     bool was = draft_no_grad(g);
     struct draft_tensor *sample = golden_input(run->t, run->file, "sample");
     run->call.context = golden_input(run->t, run->file, "context");
+    run->call.t = draft_scalar(g, run->timestep);
     if (sample != NULL && run->call.context != NULL) {
         run->call.cached = draft_unet_precompute(g, run->unet, run->call.context);
         run->output = draft_unet_forward(g, run->unet, sample, &run->call);
@@ -163,7 +166,7 @@ void golden_unet(struct golden *t, const char *folder)
     struct run run = {.t = t};
     int64_t *timestep = NULL, count = 0;
     if (open_model(&run, folder) && golden_integers(t, run.file, "timestep", &timestep, &count) && count >= 1) {
-        run.call.t = (double)timestep[0];
+        run.timestep = (double)timestep[0];
         if (!t->options->full_size)
             recorded(&run);
         if (golden_ok(t))

@@ -125,6 +125,7 @@ static void *alloc(struct draft_backend *backend, size_t bytes, struct draft_err
 static void give_back(struct draft_backend *backend, void *memory)
 {
     draft_cuda_block_given(backend, memory);
+    backend->head.changes++;
     cudaFree(memory);
 }
 
@@ -138,27 +139,23 @@ static void destroy(struct draft_backend *backend)
     if (backend->cublas != NULL)
         cublasLtDestroy(backend->cublas);
     give_back(backend, backend->workspace);
+    draft_cuda_staging_close(&backend->staging);
     free(backend->blocks);
     if (backend->stream != NULL)
         cudaStreamDestroy(backend->stream);
     free(backend);
 }
 
-static bool copy(struct draft_backend *backend, void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
-                 const char *doing, struct draft_error *err)
+static bool settle(struct draft_backend *backend, struct draft_error *err)
 {
-    return draft_cuda_ok(cudaMemcpyAsync(to, from, bytes, kind, backend->stream), doing, err) &&
-           draft_cuda_ok(cudaStreamSynchronize(backend->stream), doing, err);
-}
-
-static bool upload(struct draft_backend *backend, void *to, const void *from, size_t bytes, struct draft_error *err)
-{
-    return copy(backend, to, from, bytes, cudaMemcpyHostToDevice, "copying to the GPU", err);
+    return draft_cuda_ok(cudaStreamSynchronize(backend->stream), "waiting for the GPU", err);
 }
 
 static bool download(struct draft_backend *backend, void *to, const void *from, size_t bytes, struct draft_error *err)
 {
-    return copy(backend, to, from, bytes, cudaMemcpyDeviceToHost, "copying from the GPU", err);
+    return draft_cuda_ok(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, backend->stream),
+                         "copying from the GPU", err) &&
+           settle(backend, err);
 }
 
 static bool fill(struct draft_backend *backend, float *at, int64_t n, float value, struct draft_error *err)
@@ -193,11 +190,12 @@ static const struct draft_backend_kind CUDA = {.name = "cuda",
                                                .region = draft_cuda_region_make,
                                                .alloc = alloc,
                                                .free = give_back,
-                                               .upload = upload,
+                                               .upload = draft_cuda_send,
                                                .download = download,
                                                .fill = fill,
                                                .axpby = axpby,
                                                .gradient_norm = draft_cuda_measure_gradient,
+                                               .adamw_numbers = draft_cuda_update_numbers,
                                                .adamw = draft_cuda_update,
                                                .approach = approach,
                                                .exchange = exchange,
@@ -205,7 +203,12 @@ static const struct draft_backend_kind CUDA = {.name = "cuda",
                                                .prepared_bytes = draft_cuda_weight_bytes,
                                                .mark = draft_cuda_mark,
                                                .between = draft_cuda_between,
-                                               .launches = draft_cuda_launch_count};
+                                               .launches = draft_cuda_launch_count,
+                                               .wait = settle,
+                                               .record = draft_cuda_record,
+                                               .recorded = draft_cuda_recorded,
+                                               .launch = draft_cuda_launch,
+                                               .drop = draft_cuda_drop};
 
 /* --- The door -------------------------------------------------------------------------------------------------------
  */
@@ -245,7 +248,15 @@ static bool open_device(struct draft_backend *backend, struct draft_error *err)
     return draft_cuda_ok(cudaSetDevice(backend->device), "taking the GPU", err) &&
            draft_cuda_driver_find(&backend->driver, err) &&
            draft_cuda_ok(cudaStreamCreateWithFlags(&backend->stream, cudaStreamNonBlocking), "making a stream", err) &&
-           (backend->workspace = alloc(backend, DRAFT_CUDA_WORKSPACE, err)) != NULL;
+           (backend->workspace = alloc(backend, DRAFT_CUDA_WORKSPACE, err)) != NULL &&
+           draft_cuda_staging_open(&backend->staging, err);
+}
+
+/* For finding faults: DRAFT_CUDA_EAGER=1 records nothing, DRAFT_CUDA_SYNC=1 waits for each op as well. */
+static bool asked_for(const char *variable)
+{
+    const char *said = getenv(variable);
+    return said != NULL && said[0] != '\0' && strcmp(said, "0") != 0;
 }
 
 static struct draft_backend *create(int device, const struct draft_services *services, struct draft_error *err)
@@ -264,6 +275,8 @@ static struct draft_backend *create(int device, const struct draft_services *ser
         return NULL;
     }
     backend->head.kind = &CUDA;
+    backend->head.eager = asked_for("DRAFT_CUDA_EAGER");
+    backend->head.settle = asked_for("DRAFT_CUDA_SYNC");
     backend->services = services;
     backend->device = device;
     bool ok = open_device(backend, err) && (backend->weights = draft_cuda_weights_create(err)) != NULL &&

@@ -107,12 +107,9 @@ void draft_cuda_normalize_channels_backward(draft_cuda_stream stream, enum draft
 /* out = u + guidance (c - u) from both halves of the network's answer [2, n]; the guidance is read at `at`. */
 void draft_cuda_guide(draft_cuda_stream stream, enum draft_dtype type, int64_t n, const float *at, const void *both,
                       float *out);
-/* y = min(max(sum over k of at[k] x[k], -clip), clip): any linear multistep method's x, x_0 or epsilon. x: up to
- * DRAFT_CUDA_MAX_TERMS device pointers in host memory; a weight of 0 reads its x all the same. clip may be INFINITY. y
- * may be one of them. */
-enum { DRAFT_CUDA_MAX_TERMS = 8 };
-void draft_cuda_weighted_sum(draft_cuda_stream stream, int64_t n, int terms, const float *at, const float *const *x,
-                             float clip, float *y);
+/* y = *alpha a + *beta b (+ y), both numbers read on the device; b may be NULL, y may be a or b. */
+void draft_cuda_combine(draft_cuda_stream stream, int64_t n, const float *alpha, const float *a, const float *beta,
+                        const float *b, struct draft_cuda_gradient y);
 
 /* --- Moving numbers (movement.cu) --------------------------------------------------------------------------------- */
 
@@ -240,15 +237,17 @@ struct draft_cuda_adamw_step {
     float root2;                      /* sqrt(1 - beta2^t) */
     float epsilon, beta2, new1, new2; /* new: 1 - beta */
 };
-/* The gradients' norm, summed in double, not finite when any number is not; factor: min(1, max_norm / (norm + 1e-6)) */
+/* The gradients' norm, summed in double, not finite when any number is not; factor: min(1, max_norm / (norm + 1e-6)),
+ * or NaN when the norm or a number of the guard is not finite. */
 struct draft_cuda_norm {
     double norm;
     float factor;
 };
 size_t draft_cuda_gradient_norm_scratch(int64_t n);
 void draft_cuda_gradient_norm(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,
-                              const float *gradient, struct draft_cuda_norm *norm, void *scratch);
-/* One update with the gradients times the factor; leaves everything as it is when the norm is not finite. copy (may be
+                              const float *gradient, const struct draft_guard *guard, struct draft_cuda_norm *norm,
+                              void *scratch);
+/* One update with the gradients times the factor; leaves everything as it is when that is NaN. copy (may be
  * NULL): the parameters in BF16, for the products. */
 void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,
                       const struct draft_cuda_norm *norm, const float *gradient, float *parameter, float *m, float *v,

@@ -168,6 +168,7 @@ static void release(void *context)
     struct draft_backend *backend = region->backend;
     if (!draft_backend_is_dry(backend))
         cudaStreamSynchronize(backend->stream);
+    backend->head.changes++;
     while (region->pieces != NULL) {
         struct piece *piece = region->pieces;
         region->pieces = piece->next;

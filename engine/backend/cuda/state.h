@@ -1,6 +1,7 @@
 /*
  * Inside of the CUDA backend, for the C files in this folder; ops' columns see device.h. One device, one stream; every
- * call puts work into that stream and returns, and only draft_backend_download waits.
+ * call puts work into that stream and returns, and only draft_backend_download waits; and, by CUDA's own rules, what
+ * allocates and frees.
  *
  * Memory: arenas are reserved address space that is committed as it is used (memory.c), so that addresses never change
  * and captured graphs stay valid. Frozen weights are host tensors; their copy on the device is made at first use and
@@ -35,6 +36,15 @@ struct draft_cuda_driver {
     CUresult(CUDAAPI *access)(CUdeviceptr at, size_t bytes, const CUmemAccessDesc *desc, size_t count);
 };
 
+/* Pinned memory that work sent to the device passes through (staging.c). */
+struct draft_cuda_staging {
+    unsigned char *buffer; /* two halves */
+    cudaEvent_t fetched[2];
+    bool used[2]; /* its event has been recorded */
+    int half;     /* that is being filled */
+    size_t filled;
+};
+
 struct draft_backend {
     struct draft_backend_head head;
     const struct draft_backend *lender; /* of a dry backend: whose arenas hold values too; else NULL */
@@ -50,6 +60,7 @@ struct draft_backend {
     struct draft_cuda_constants *constants;
     cublasLtHandle_t cublas;
     struct draft_cuda_products *products;
+    struct draft_cuda_staging staging;
     struct draft_cudnn *cudnn; /* cudnn_plan.h; NULL until it is needed */
     void *workspace;           /* cuBLASLt's and cuDNN's, of DRAFT_CUDA_WORKSPACE bytes */
     cudaEvent_t *events;       /* [DRAFT_MARKS], a profile's; NULL until one asks */
@@ -93,8 +104,26 @@ void draft_cuda_constants_destroy(struct draft_backend *backend);
 
 bool draft_cuda_measure_gradient(struct draft_backend *backend, int64_t n, const float *gradient, double *norm,
                                  struct draft_error *err);
-bool draft_cuda_update(struct draft_backend *backend, int64_t n, const struct draft_update *update,
-                       const float *gradient, float *parameter, float *m, float *v, struct draft_error *err);
+bool draft_cuda_update_numbers(struct draft_backend *backend, const struct draft_update *update,
+                               struct draft_error *err);
+bool draft_cuda_update(struct draft_backend *backend, int64_t n, const float *gradient, float *parameter, float *m,
+                       float *v, const struct draft_guard *guard, struct draft_error *err);
+
+/* --- staging.c ------------------------------------------------------------------------------------------------------
+ */
+
+bool draft_cuda_staging_open(struct draft_cuda_staging *staging, struct draft_error *err);
+void draft_cuda_staging_close(struct draft_cuda_staging *staging);
+/* draft_backend_upload */
+bool draft_cuda_send(struct draft_backend *backend, void *to, const void *from, size_t bytes, struct draft_error *err);
+
+/* --- recording.c ----------------------------------------------------------------------------------------------------
+ */
+
+bool draft_cuda_record(struct draft_backend *backend, struct draft_error *err);
+void *draft_cuda_recorded(struct draft_backend *backend, bool wanted, struct draft_error *err);
+bool draft_cuda_launch(struct draft_backend *backend, void *recording, struct draft_error *err);
+void draft_cuda_drop(struct draft_backend *backend, void *recording);
 
 /* --- clock.c --------------------------------------------------------------------------------------------------------
  */

@@ -56,7 +56,7 @@ static size_t run_unet(struct bench *b, const struct draft_unet *unet, bool reco
     draft_graph_reset(g, NULL);
     g->recording = recording;
     struct draft_tensor *x = waves(g, 4, (const int64_t[]){1, 8, 8, 4}, 0.1);
-    struct draft_unet_call call = {.t = 100, .context = waves(g, 3, (const int64_t[]){1, 5, 24}, 0.7)};
+    struct draft_unet_call call = {.t = draft_scalar(g, 100), .context = waves(g, 3, (const int64_t[]){1, 5, 24}, 0.7)};
     struct draft_tensor *y = draft_unet_forward(g, unet, x, &call);
     if (y == NULL)
         fail_msg("%s", g->error.message);
@@ -247,7 +247,7 @@ static size_t backward(struct bench *b, struct draft_unet *unet, const struct dr
     draft_unet_set_recompute(unet, recompute);
     struct draft_tensor *x = waves(g, 4, (const int64_t[]){1, 8, 8, 4}, 0.1);
     x->needs_grad = true;
-    struct draft_unet_call call = {.t = 100, .context = waves(g, 3, (const int64_t[]){1, 5, 24}, 0.7)};
+    struct draft_unet_call call = {.t = draft_scalar(g, 100), .context = waves(g, 3, (const int64_t[]){1, 5, 24}, 0.7)};
     struct draft_tensor *seed = waves(g, 4, x->dim, 1.3), *y = draft_unet_forward(g, unet, x, &call);
     size_t bytes = draft_arena_live(b->step);
     if (!draft_graph_backward(g, y, draft_f32(seed)))
@@ -294,7 +294,7 @@ static void guided_pair(struct bench *b, struct draft_unet *unet, const struct d
     draft_unet_set_recompute(unet, recompute);
     struct draft_tensor *x = waves(g, 4, (const int64_t[]){2, 8, 8, 4}, 0.1);
     x->needs_grad = true;
-    struct draft_unet_call call = {.t = 100, .context = waves(g, 3, (const int64_t[]){4, 5, 24}, 0.7)};
+    struct draft_unet_call call = {.t = draft_scalar(g, 100), .context = waves(g, 3, (const int64_t[]){4, 5, 24}, 0.7)};
     struct draft_tensor *seed = waves(g, 4, (const int64_t[]){4, 8, 8, 4}, 1.3);
     struct draft_tensor *y = draft_unet_forward(g, unet, once ? x : draft_concat_batch(g, x, x), &call);
     if (y == NULL)
@@ -354,7 +354,7 @@ static void test_unet__stops_between_blocks_when_told(void **state)
     b.g.context = &asked;
     draft_no_grad(&b.g);
     struct draft_tensor *x = waves(&b.g, 4, (const int64_t[]){1, 8, 8, 4}, 0);
-    struct draft_unet_call call = {.t = 1, .context = waves(&b.g, 3, (const int64_t[]){1, 5, 24}, 0)};
+    struct draft_unet_call call = {.t = draft_scalar(&b.g, 1), .context = waves(&b.g, 3, (const int64_t[]){1, 5, 24}, 0)};
     assert_null(draft_unet_forward(&b.g, unet, x, &call));
     assert_int_equal(b.g.error.code, DRAFT_CANCELLED);
     assert_int_equal(asked, 0);
@@ -368,7 +368,7 @@ static void test_unet__refuses_inputs_of_other_widths_in_a_sentence(void **state
     bench_open(&b);
     struct draft_unet *unet = draft_unet_open(UNET, b.weights, NULL, &b.err);
     struct draft_tensor *x = waves(&b.g, 4, (const int64_t[]){1, 8, 8, 4}, 0);
-    struct draft_unet_call call = {.t = 1, .context = waves(&b.g, 3, (const int64_t[]){1, 5, 32}, 0)};
+    struct draft_unet_call call = {.t = draft_scalar(&b.g, 1), .context = waves(&b.g, 3, (const int64_t[]){1, 5, 32}, 0)};
     assert_null(draft_unet_forward(&b.g, unet, x, &call));
     assert_non_null(strstr(b.g.error.message, "[n, s, 24]"));
     assert_non_null(strstr(b.g.error.message, "[1, 5, 32]"));

@@ -208,7 +208,7 @@ static void test_tape__keeps_the_first_error_and_takes_null_after_it(void **stat
     y = draft_resize_bicubic(g, draft_upsample_nearest(g, y, 1, 1), 1, 1);
     y = draft_max_pool(g, draft_crop(g, y, 0, 0, 1, 1), 2, 2);
     y = draft_cosine(g, draft_mean(g, y), draft_mean_square_difference(g, y, y));
-    assert_null(draft_timestep_embedding(g, 1, 1, 8, true, 0));
+    assert_null(draft_timestep_embedding(g, NULL, 1, 8, true, 0));
     assert_null(draft_scope_end(g, draft_scope_begin(g), draft_detach(g, y)));
     assert_false(draft_graph_backward(g, y, NULL));
     assert_string_equal(g->error.message, first);

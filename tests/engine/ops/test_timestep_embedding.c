@@ -3,7 +3,7 @@
 /* diffusers' get_timestep_embedding in double; its angles are float32, so at t = 999 they are good to 6e-5. */
 static void check(struct op_test *t, double step, int64_t n, int64_t dim, bool flip, double shift, double tolerance)
 {
-    struct draft_tensor *y = draft_timestep_embedding(&t->g, step, n, dim, flip, shift);
+    struct draft_tensor *y = draft_timestep_embedding(&t->g, draft_scalar(&t->g, step), n, dim, flip, shift);
     assert_ok(t);
     assert_false(y->needs_grad);
     int64_t half = dim / 2;
@@ -35,7 +35,7 @@ static void test_timestep_embedding__ends_an_odd_width_with_zero(void **state)
 static void test_timestep_embedding__rounds_its_angles_as_diffusers_does(void **state)
 {
     struct op_test *t = *state;
-    struct draft_tensor *y = draft_timestep_embedding(&t->g, 981, 1, 320, true, 0);
+    struct draft_tensor *y = draft_timestep_embedding(&t->g, draft_scalar(&t->g, 981), 1, 320, true, 0);
     for (int i = 0; i < 160; i++) {
         float exponent = -9.210340371976184f * (float)i / 160.0f;
         float angle = 981.0f * (float)exp((double)exponent);
@@ -46,8 +46,10 @@ static void test_timestep_embedding__rounds_its_angles_as_diffusers_does(void **
 static void test_timestep_embedding__refuses_a_width_without_frequencies(void **state)
 {
     struct op_test *t = *state;
-    assert_refused(t, draft_timestep_embedding(&t->g, 1, 1, 1, true, 0), "timestep_embedding", "width of 1");
-    assert_refused(t, draft_timestep_embedding(&t->g, 1, 1, 4, true, 2), "timestep_embedding", "shift of 2");
+    struct draft_tensor *one = draft_scalar(&t->g, 1);
+    assert_refused(t, draft_timestep_embedding(&t->g, one, 1, 1, true, 0), "timestep_embedding", "width of 1");
+    assert_refused(t, draft_timestep_embedding(&t->g, one, 1, 4, true, 2), "timestep_embedding", "shift of 2");
+    assert_refused(t, draft_timestep_embedding(&t->g, GIVEN(t, 2), 1, 4, true, 0), "timestep_embedding", "[2]");
 }
 
 int main(void)

@@ -62,7 +62,7 @@ static inline void reward_score(struct reward_case *c, float *pixels, int64_t n,
     assert_true(images != NULL && draft_written(&c->g, images, memcpy(draft_write(&c->g, images), pixels, bytes)));
     images->needs_grad = gradient != NULL;
     c->g.recording = gradient != NULL;
-    struct draft_tensor *score = c->reward->kind->score(c->reward, &c->g, images, prompts);
+    struct draft_tensor *score = draft_reward_score(c->reward, &c->g, images, prompts);
     const float *values = draft_read(&c->g, score);
     if (values == NULL)
         fail_msg("%s", c->g.error.message);

@@ -164,7 +164,7 @@ static void test_clip_reward__refuses_a_prompt_that_is_not_utf8(void **state)
     struct draft_tensor images = {.dtype = DRAFT_F32, .rank = 4, .dim = {1, 64, 64, 3}, .data = pixels};
     struct reward_case c;
     reward_open(&c, DEMO_CLIP);
-    assert_null(c.reward->kind->score(c.reward, &c.g, &images, (const char *const[]){"\xff"}));
+    assert_null(draft_reward_score(c.reward, &c.g, &images, (const char *const[]){"\xff"}));
     assert_non_null(strstr(c.g.error.message, "not UTF-8"));
     assert_true(c.g.recording);
     free(pixels);

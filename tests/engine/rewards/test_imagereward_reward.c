@@ -40,7 +40,7 @@ static void test_imagereward_reward__refuses_a_prompt_that_is_not_utf8(void **st
     struct draft_tensor images = {.dtype = DRAFT_F32, .rank = 4, .dim = {1, 32, 32, 3}, .data = pixels};
     struct reward_case c;
     reward_open(&c, "imagereward:" FIXTURES "/rewards/imagereward");
-    assert_null(c.reward->kind->score(c.reward, &c.g, &images, (const char *const[]){"\xff"}));
+    assert_null(draft_reward_score(c.reward, &c.g, &images, (const char *const[]){"\xff"}));
     assert_non_null(strstr(c.g.error.message, "not UTF-8"));
     free(pixels);
     reward_close(&c);

@@ -93,12 +93,14 @@ static void follow(const struct draft_safetensors *file, const char *name, const
     memcpy(x->data, noise, numbers * sizeof *noise);
     x = draft_sampler_start(&g, &plan, x);
     assert_true(draft_sampler_history_make(&g, &plan, x, &history));
+    struct draft_tensor *at = draft_sampler_numbers(&g);
     bool recording = draft_no_grad(&g);
     struct draft_mark mark = draft_scope_begin(&g);
     for (int i = 0; i < plan.count; i++) {
-        const struct draft_sampler_step *step = &plan.step[i];
+        struct draft_sampler_step placed, *step = &placed;
         if (i == quiet)
             g.recording = recording;
+        assert_true(draft_sampler_place(&g, &plan.step[i], g.recording ? draft_sampler_numbers(&g) : at, step));
         struct draft_tensor *m = network(step->timestep, draft_sampler_input(&g, step, x));
         struct draft_predicted predicted = draft_sampler_predict(&g, &plan, step, x, m);
         if (ancestral)
@@ -216,7 +218,8 @@ static void test_sampler__gradients_flow_through_every_term(void **state)
         struct draft_tensor *x = leaf;
         assert_true(draft_sampler_history_make(&g, &plan, x, &history));
         for (int i = 0; i < plan.count; i++) {
-            const struct draft_sampler_step *step = &plan.step[i];
+            struct draft_sampler_step placed, *step = &placed;
+            assert_true(draft_sampler_place(&g, &plan.step[i], draft_sampler_numbers(&g), step));
             struct draft_tensor *m = draft_axpby(&g, 0.5f, draft_sampler_input(&g, step, x), 0, NULL);
             struct draft_predicted p = draft_sampler_predict(&g, &plan, step, x, m);
             x = draft_sampler_advance(&g, &plan, step, x, m, &p, &history, z);

@@ -106,7 +106,7 @@ static void gives_what_diffusers_gives(struct bench *b, const char *preset)
     }
     struct draft_tensor *hidden = draft_clip_text_forward(&b->g, p.text, ids);
     assert_close(b, hidden, file, "text_hidden");
-    struct draft_unet_call call = {.t = 411, .context = draft_slice_batch(&b->g, hidden, 0, 1)};
+    struct draft_unet_call call = {.t = draft_scalar(&b->g, 411), .context = draft_slice_batch(&b->g, hidden, 0, 1)};
     assert_close(b, draft_unet_forward(&b->g, p.unet, input(b, file, "sample"), &call), file, "output");
     assert_close(b, draft_vae_decode(&b->g, p.vae, input(b, file, "latent")), file, "decoded");
     draft_pipeline_close(&p);

@@ -1,7 +1,6 @@
 #include "runtime.h"
 
 #include <cuda.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +15,7 @@ enum { PAGE = 4096, SLACK = 0xa5, FRESH = 0xff /* NaN */ };
 /* --- What machine this is -------------------------------------------------------------------------------------------
  */
 
-static bool machine(const char *what)
+bool fake_machine(const char *what)
 {
     const char *said = getenv("FAKE_CUDA");
     return said != NULL && strcmp(said, what) == 0;
@@ -38,7 +37,7 @@ __attribute__((visibility("default"))) size_t fake_cuda_memory_peak(void)
     return peak;
 }
 
-static cudaError_t answer(cudaError_t status)
+cudaError_t fake_answer(cudaError_t status)
 {
     if (sticky != cudaSuccess)
         status = sticky;
@@ -47,21 +46,26 @@ static cudaError_t answer(cudaError_t status)
     return status;
 }
 
+void fake_sticky(cudaError_t status)
+{
+    sticky = status;
+}
+
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = machine("no-driver") ? 0 : machine("old-driver") ? 12040 : CUDART_VERSION;
+    *version = fake_machine("no-driver") ? 0 : fake_machine("old-driver") ? 12040 : CUDART_VERSION;
     return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
     *count = 0;
-    if (machine("no-driver") || machine("old-driver"))
-        return answer(cudaErrorInsufficientDriver);
-    if (machine("stub"))
-        return answer(cudaErrorStubLibrary);
-    if (machine("no-device"))
-        return answer(cudaErrorNoDevice);
+    if (fake_machine("no-driver") || fake_machine("old-driver"))
+        return fake_answer(cudaErrorInsufficientDriver);
+    if (fake_machine("stub"))
+        return fake_answer(cudaErrorStubLibrary);
+    if (fake_machine("no-device"))
+        return fake_answer(cudaErrorNoDevice);
     *count = 1;
     return cudaSuccess;
 }
@@ -69,7 +73,7 @@ cudaError_t cudaGetDeviceCount(int *count)
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
 {
     if (device != 0)
-        return answer(cudaErrorInvalidDevice);
+        return fake_answer(cudaErrorInvalidDevice);
     memset(prop, 0, sizeof *prop);
     snprintf(prop->name, sizeof prop->name, "emulated GPU");
     prop->major = 9;
@@ -79,21 +83,21 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
 
 cudaError_t cudaSetDevice(int device)
 {
-    return answer(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+    return fake_answer(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     *total = memory_size();
     *free_bytes = *total - memory_used;
-    return answer(cudaSuccess);
+    return fake_answer(cudaSuccess);
 }
 
 cudaError_t cudaGetLastError(void)
 {
     cudaError_t status = (cudaError_t)emulated_take_error();
     if (status != cudaSuccess)
-        answer(status);
+        fake_answer(status);
     status = last;
     last = sticky;
     return status;
@@ -109,190 +113,6 @@ const char *cudaGetErrorName(cudaError_t status)
 const char *cudaGetErrorString(cudaError_t status)
 {
     return status == cudaSuccess ? "no error" : "refused by the fake runtime";
-}
-
-/* --- Streams and graphs ---------------------------------------------------------------------------------------------
- */
-
-struct work {
-    struct work *next;
-    void (*run)(void *context);
-    void (*release)(void *context);
-    void *context;
-};
-
-struct CUgraph_st {
-    struct work *first, **end;
-};
-
-static struct CUgraph_st *capturing;
-static bool spoiled;
-
-/* What may not happen while a graph is being captured. */
-static bool refused(void)
-{
-    spoiled |= capturing != NULL;
-    return capturing != NULL;
-}
-
-void fake_submit(cudaStream_t stream, void (*run)(void *context), void *context, void (*release)(void *context))
-{
-    (void)stream;
-    if (machine("dies")) {
-        sticky = cudaErrorIllegalAddress;
-        release(context);
-        return;
-    }
-    if (capturing == NULL) {
-        run(context);
-        release(context);
-        return;
-    }
-    struct work *work = malloc(sizeof *work);
-    if (work == NULL)
-        abort();
-    *work = (struct work){.run = run, .release = release, .context = context};
-    *capturing->end = work;
-    capturing->end = &work->next;
-}
-
-static void run_launch(void *context)
-{
-    emulated_run(context);
-}
-
-static void free_launch(void *context)
-{
-    emulated_free(context);
-}
-
-static void submit_launch(struct CUstream_st *stream, struct emulated_launch *launch)
-{
-    fake_submit(stream, run_launch, launch, free_launch);
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
-{
-    static char one;
-    (void)flags;
-    emulated_submit = submit_launch;
-    *stream = (cudaStream_t)(void *)&one;
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream)
-{
-    (void)stream;
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t stream)
-{
-    (void)stream;
-    return answer(refused() ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
-}
-
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
-{
-    (void)stream, (void)mode;
-    if (refused())
-        return answer(cudaErrorIllegalState);
-    spoiled = false;
-    capturing = malloc(sizeof *capturing);
-    if (capturing == NULL)
-        abort();
-    *capturing = (struct CUgraph_st){.end = &capturing->first};
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaGraphDestroy(cudaGraph_t graph)
-{
-    while (graph->first != NULL) {
-        struct work *work = graph->first;
-        graph->first = work->next;
-        work->release(work->context);
-        free(work);
-    }
-    free(graph);
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
-{
-    (void)stream;
-    struct CUgraph_st *made = capturing;
-    capturing = NULL;
-    *graph = NULL;
-    if (made != NULL && !spoiled) {
-        *graph = made;
-        return answer(cudaSuccess);
-    }
-    if (made != NULL)
-        cudaGraphDestroy(made);
-    return answer(cudaErrorStreamCaptureInvalidated);
-}
-
-/* An executable graph takes the recorded work over, so that the graph itself may go. */
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
-{
-    (void)flags;
-    struct CUgraph_st *copy = malloc(sizeof *copy);
-    if (copy == NULL)
-        abort();
-    *copy = *graph;
-    *graph = (struct CUgraph_st){.end = &graph->first};
-    *exec = (cudaGraphExec_t)(void *)copy;
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
-{
-    return cudaGraphDestroy((cudaGraph_t)(void *)exec);
-}
-
-cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
-{
-    (void)stream;
-    for (struct work *work = ((cudaGraph_t)(void *)exec)->first; work != NULL; work = work->next)
-        work->run(work->context);
-    return answer(cudaSuccess);
-}
-
-/* Marks on the host's clock: what was submitted before has been done by then. */
-struct CUevent_st {
-    struct timespec at;
-};
-
-cudaError_t cudaEventCreate(cudaEvent_t *event)
-{
-    *event = calloc(1, sizeof **event);
-    return answer(*event != NULL ? cudaSuccess : cudaErrorMemoryAllocation);
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event)
-{
-    free(event);
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
-{
-    (void)stream;
-    clock_gettime(CLOCK_MONOTONIC, &event->at);
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event)
-{
-    (void)event;
-    return answer(refused() ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
-}
-
-cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to)
-{
-    *milliseconds = (float)(1e3 * (double)(to->at.tv_sec - from->at.tv_sec) +
-                            1e-6 * (double)(to->at.tv_nsec - from->at.tv_nsec));
-    return answer(cudaSuccess);
 }
 
 /* --- Memory ---------------------------------------------------------------------------------------------------------
@@ -320,29 +140,31 @@ static size_t round_up(size_t bytes, size_t unit)
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
     *memory = NULL;
-    if (refused())
-        return answer(cudaErrorStreamCaptureUnsupported);
+    if (fake_refused())
+        return fake_answer(cudaErrorStreamCaptureUnsupported);
+    fake_cuda_counts()->allocations++;
     size_t room = round_up(bytes, 256), mapped = round_up(room + 256, PAGE) + 2 * (size_t)PAGE;
     if (!take(bytes))
-        return answer(cudaErrorMemoryAllocation);
+        return fake_answer(cudaErrorMemoryAllocation);
     unsigned char *map = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
-        return answer(cudaErrorMemoryAllocation);
+        return fake_answer(cudaErrorMemoryAllocation);
     mprotect(map + mapped - PAGE, PAGE, PROT_NONE);
     unsigned char *start = map + mapped - PAGE - room;
     *(struct block *)(void *)(start - 256) = (struct block){bytes, mapped};
     memset(start, FRESH, bytes);
     memset(start + bytes, SLACK, room - bytes);
     *memory = start;
-    return answer(cudaSuccess);
+    return fake_answer(cudaSuccess);
 }
 
 cudaError_t cudaFree(void *memory)
 {
     if (memory == NULL)
         return cudaSuccess;
-    if (refused())
-        return answer(cudaErrorStreamCaptureUnsupported);
+    if (fake_refused())
+        return fake_answer(cudaErrorStreamCaptureUnsupported);
+    fake_wait(); /* as the real one does */
     unsigned char *start = memory;
     struct block block = *(struct block *)(void *)(start - 256);
     size_t room = round_up(block.bytes, 256);
@@ -353,13 +175,53 @@ cudaError_t cudaFree(void *memory)
         }
     memory_used -= block.bytes;
     munmap(start + room + PAGE - block.mapped, block.mapped);
-    return answer(cudaSuccess);
+    return fake_answer(cudaSuccess);
+}
+
+/* Pinned memory of the host, of a few blocks. */
+enum { PINNED = 8 };
+static struct {
+    unsigned char *start;
+    size_t bytes;
+} pinned[PINNED];
+
+cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    *memory = NULL;
+    if (fake_refused())
+        return fake_answer(cudaErrorStreamCaptureUnsupported);
+    for (int i = 0; i < PINNED && *memory == NULL; i++)
+        if (pinned[i].start == NULL && (*memory = malloc(bytes)) != NULL) {
+            pinned[i].start = *memory;
+            pinned[i].bytes = bytes;
+        }
+    return fake_answer(*memory != NULL ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+    fake_wait();
+    for (int i = 0; i < PINNED; i++)
+        if (pinned[i].start == memory)
+            pinned[i].start = NULL;
+    free(memory);
+    return fake_answer(cudaSuccess);
+}
+
+static bool is_pinned(const void *address)
+{
+    bool any = false;
+    for (int i = 0; i < PINNED; i++)
+        any |= pinned[i].start != NULL && (uintptr_t)address - (uintptr_t)pinned[i].start < pinned[i].bytes;
+    return any;
 }
 
 struct move {
     void *to;
     const void *from;
     size_t bytes;
+    void *staged; /* a copy of what is moved, or NULL */
 };
 
 static void run_move(void *context)
@@ -373,17 +235,26 @@ static void run_move(void *context)
     memcpy(move->to, move->from, move->bytes);
 }
 
+static void free_move(void *context)
+{
+    struct move *move = context;
+    free(move->staged);
+    free(move);
+}
+
+/* From pageable memory the real one stages the bytes before it returns; pinned memory it reads when it gets there. */
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
     /* From the host's memory that may change before the graph is launched; the real one allows it, we never mean it. */
-    if (kind != cudaMemcpyDeviceToDevice && refused())
-        return answer(cudaErrorStreamCaptureUnsupported);
+    if (kind != cudaMemcpyDeviceToDevice && fake_refused())
+        return fake_answer(cudaErrorStreamCaptureUnsupported);
     struct move *move = malloc(sizeof *move);
+    void *staged = kind == cudaMemcpyHostToDevice && !is_pinned(from) ? malloc(bytes) : NULL;
     if (move == NULL)
         abort();
-    *move = (struct move){to, from, bytes};
-    fake_submit(stream, run_move, move, free);
-    return answer(cudaSuccess);
+    *move = (struct move){to, staged != NULL ? memcpy(staged, from, bytes) : from, bytes, staged};
+    fake_submit(stream, run_move, move, free_move);
+    return fake_answer(cudaSuccess);
 }
 
 /* --- The driver's virtual memory ------------------------------------------------------------------------------------
@@ -409,7 +280,7 @@ static CUresult CUDAAPI create(CUmemGenericAllocationHandle *handle, size_t byte
                                unsigned long long f)
 {
     (void)prop, (void)f;
-    if (refused())
+    if (fake_refused())
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     *handle = bytes;
     return bytes % ((size_t)2 << 20) != 0 ? CUDA_ERROR_INVALID_VALUE
@@ -467,5 +338,5 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function
             memcpy(function, &known[i].function, sizeof *function);
             *status = cudaDriverEntryPointSuccess;
         }
-    return answer(cudaSuccess);
+    return fake_answer(cudaSuccess);
 }

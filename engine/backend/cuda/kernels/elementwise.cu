@@ -281,19 +281,17 @@ template <class T, int W> struct guided {
     }
 };
 
-struct multistep {
-    const float *at, *x[DRAFT_CUDA_MAX_TERMS];
-    int terms;
-    float clip;
+struct combined {
+    const float *alpha, *a, *beta, *b;
     float *y;
+    bool accumulate;
 
     __device__ void operator()(int64_t i) const
     {
-        float v = 0;
-        for (int k = 0; k < terms; k++)
-            v += at[k] * x[k][i];
-        v = v < -clip ? -clip : v;
-        y[i] = v > clip ? clip : v;
+        float v = *alpha * a[i];
+        if (b)
+            v += *beta * b[i];
+        y[i] = accumulate ? y[i] + v : v;
     }
 };
 } // namespace
@@ -393,12 +391,8 @@ void draft_cuda_guide(draft_cuda_stream stream, enum draft_dtype type, int64_t n
     });
 }
 
-void draft_cuda_weighted_sum(draft_cuda_stream stream, int64_t n, int terms, const float *at, const float *const *x,
-                             float clip, float *y)
+void draft_cuda_combine(draft_cuda_stream stream, int64_t n, const float *alpha, const float *a, const float *beta,
+                        const float *b, struct draft_cuda_gradient y)
 {
-    assert(terms >= 1 && terms <= DRAFT_CUDA_MAX_TERMS);
-    multistep f{at, {}, terms, clip, y};
-    for (int k = 0; k < terms; k++)
-        f.x[k] = x[k];
-    run_each(stream, n, f);
+    run_each(stream, n, combined{alpha, a, beta, b, as<float>(y.to), y.accumulate});
 }

@@ -21,12 +21,18 @@ struct square_of {
 struct norm_and_factor {
     const struct draft_cuda_adamw_step *at;
     struct draft_cuda_norm *out;
+    struct draft_guard guard;
 
     __device__ void operator()(double sum) const
     {
-        out->norm = sqrt(sum);
-        const double factor = at->max_norm / (out->norm + 1e-6);
-        out->factor = factor < 1 ? float(factor) : 1.0f;
+        const double norm = sqrt(sum), factor = at->max_norm / (norm + 1e-6);
+        bool finite = isfinite(norm);
+        for (int64_t i = 0; i < guard.count; i++) /* a few losses */
+            finite = finite && isfinite(guard.finite[i]);
+        out->norm = norm;
+        out->factor = !finite ? nanf("") : factor < 1 ? float(factor) : 1.0f;
+        if (guard.norm)
+            *guard.norm = norm;
     }
 };
 
@@ -40,9 +46,9 @@ template <int W> struct updated {
     __device__ void operator()(int64_t i) const
     {
         const struct draft_cuda_adamw_step a = *at;
-        if (!isfinite(norm->norm))
-            return;
         const float factor = norm->factor;
+        if (isnan(factor))
+            return;
         float g[W], x[W], first[W], second[W];
         load<W>(gradient + i * W, g);
         load<W>(parameter + i * W, x);
@@ -105,9 +111,10 @@ size_t draft_cuda_gradient_norm_scratch(int64_t n)
 }
 
 void draft_cuda_gradient_norm(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,
-                              const float *gradient, struct draft_cuda_norm *norm, void *scratch)
+                              const float *gradient, const struct draft_guard *guard, struct draft_cuda_norm *norm,
+                              void *scratch)
 {
-    run_long_sum(stream, n, square_of{gradient}, norm_and_factor{at, norm}, scratch);
+    run_long_sum(stream, n, square_of{gradient}, norm_and_factor{at, norm, *guard}, scratch);
 }
 
 void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,

@@ -7,6 +7,7 @@ struct update {
     int64_t n;
     double max_norm;
     int bad; /* the element that is not a number, or -1 */
+    bool bad_loss; /* one of those that must be finite is not */
 };
 
 enum { STEPS = 3 };
@@ -40,6 +41,10 @@ static void run_updates(enum draft_dtype type, const void *context)
         g[u->bad] = NAN;
     uint16_t *copy = memory((size_t)u->n * sizeof *copy);
     struct draft_cuda_norm *measured = memory(sizeof *measured);
+    float *loss = memory(2 * sizeof *loss);
+    loss[0] = -3;
+    loss[1] = u->bad_loss ? INFINITY : 1;
+    const struct draft_guard guard = {loss, 2, memory(sizeof(double))};
     for (int t = 1; t <= STEPS; t++) {
         struct draft_cuda_adamw_step *step = memory(sizeof *step);
         *step = (struct draft_cuda_adamw_step){.max_norm = u->max_norm,
@@ -50,11 +55,12 @@ static void run_updates(enum draft_dtype type, const void *context)
                                                .beta2 = (float)beta2,
                                                .new1 = (float)(1 - beta1),
                                                .new2 = (float)(1 - beta2)};
-        draft_cuda_gradient_norm(NULL, u->n, step, g, measured, memory(draft_cuda_gradient_norm_scratch(u->n)));
+        draft_cuda_gradient_norm(NULL, u->n, step, g, &guard, measured, memory(draft_cuda_gradient_norm_scratch(u->n)));
         draft_cuda_adamw(NULL, u->n, step, measured, g, x, m, v, copy);
     }
-    if (u->bad >= 0) {
-        assert_true(isnan(measured->norm));
+    assert_memory_equal(guard.norm, &measured->norm, sizeof(double));
+    if (u->bad >= 0 || u->bad_loss) {
+        assert_true(isnan(measured->norm) == (u->bad >= 0));
         check("left alone", DRAFT_F32, u->n, x, start, 0);
         return;
     }
@@ -74,7 +80,8 @@ static void test_cuda_training__adamw(void **state)
 {
     (void)state;
     static const struct update updates[] = {
-        {5000, INFINITY, -1}, {5000, 0.5, -1}, {77, 0.5, -1}, {100, 1, 42}, {1, 1, -1}};
+        {5000, INFINITY, -1, false}, {5000, 0.5, -1, false}, {77, 0.5, -1, false},
+        {100, 1, 42, false},         {1, 1, -1, false},      {9, 1, -1, true}};
     for (size_t i = 0; i < sizeof updates / sizeof *updates; i++)
         in_every_order("adamw", DRAFT_F32, run_updates, &updates[i]);
 }
@@ -135,7 +142,7 @@ static struct draft_tensor *timestep(struct draft_graph *g, struct draft_tensor 
 {
     (void)in;
     const struct timestep *t = context;
-    return draft_timestep_embedding(g, t->t, t->n, t->dim, t->flip, t->shift);
+    return draft_timestep_embedding(g, draft_scalar(g, t->t), t->n, t->dim, t->flip, t->shift);
 }
 
 static void run_timestep(enum draft_dtype type, const void *context)

@@ -194,7 +194,7 @@ static void note_pipeline(const char *folder, int64_t images)
         struct draft_tensor *ids = draft_new(&b.g, DRAFT_I32, 2, (const int64_t[]){images, words});
         draft_clip_text_forward(&b.g, text, ids);
         const struct draft_unet_call call = {
-            .t = 500,
+            .t = draft_scalar(&b.g, 500),
             .context = draft_new(&b.g, DRAFT_F32, 3, (const int64_t[]){2 * images, words, info.context_width})};
         draft_unet_forward(&b.g, unet, empty(&b, 2 * images, info.sample_height, info.sample_width, info.in_channels),
                            &call);

@@ -1,0 +1,182 @@
+/*
+ * Replay (autograd/replay.h) in training, over the CUDA fakes: steps that are launched from recordings are those that
+ * are run op by op, to the bit, also where the device does nothing before it is waited for; and how often it is.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "autograd/replay.h"
+#include "engine/backend/cuda/fake_counts.h"
+#include "engine.h"
+#include "state.h"
+
+/* --- Training ------------------------------------------------------------------------------------------------------ */
+
+enum { T = 3, STEPS = 4, RESUMED = 3 };
+static const char *const PROMPTS[] = {"an animal", "a lion"};
+
+static struct draft_job_config job(void)
+{
+    struct draft_job_config c = {.model = FIXTURES "/era15",
+                                 .prompts = PROMPTS,
+                                 .prompt_count = 2,
+                                 .reward_count = 2,
+                                 .kl_coeff = 0.1,
+                                 .sampling_steps = T,
+                                 .guidance = 4,
+                                 .height = 32,
+                                 .width = 32,
+                                 .lora_rank = 2,
+                                 .learning_rate = 1e-2,
+                                 .warmup_steps = 2,
+                                 .global_batch = 2,
+                                 .micro_batch = 1,
+                                 .steps = 8,
+                                 .seed = 3,
+                                 .precision = DRAFT_PRECISION_FP32,
+                                 .device = "cuda:0",
+                                 .threads = 2};
+    c.evaluation.every = -1;
+    c.reward[0] = (struct draft_reward_spec){.kind = "hps", .weight = 1};
+    snprintf(c.reward[0].path, sizeof c.reward[0].path, "%s", FIXTURES "/rewards/hps");
+    c.reward[1] = (struct draft_reward_spec){.kind = "jpeg", .weight = 0.1};
+    return c;
+}
+
+static struct draft_engine *opened(const struct draft_job_config *c, const char *eager, const char *late)
+{
+    struct draft_error err = {0};
+    setenv("DRAFT_CUDA_EAGER", eager, 1);
+    setenv("FAKE_CUDA_LATE", late, 1);
+    struct draft_engine *e = draft_engine_open(c, NULL, &err);
+    if (!e)
+        fail_msg("%s", err.message);
+    return e;
+}
+
+static struct draft_report step(struct draft_engine *e)
+{
+    struct draft_error err = {0};
+    struct draft_report report;
+    if (!draft_engine_step(e, &report, &err))
+        fail_msg("%s", err.message);
+    assert_null(draft_replay_refusal(&e->graph));
+    return report;
+}
+
+/* All but times and memory. */
+static void assert_same(const struct draft_report *a, const struct draft_report *b)
+{
+    assert_int_equal(a->count, b->count);
+    for (int i = 0; i < a->count; i++)
+        if (strncmp(a->metric[i].name, "seconds", 7) != 0 && strncmp(a->metric[i].name, "memory", 6) != 0 &&
+            memcmp(&a->metric[i].value, &b->metric[i].value, sizeof(double)) != 0)
+            fail_msg("step %d, %s: %.17g, op by op %.17g", (int)a->step, a->metric[i].name, a->metric[i].value,
+                     b->metric[i].value);
+}
+
+static void assert_same_parameters(struct draft_engine *a, struct draft_engine *b)
+{
+    for (int i = 0; i < a->trained.count; i++) /* the fakes' device memory is the host's */
+        assert_memory_equal(a->trained.tensor[i]->data, b->trained.tensor[i]->data,
+                            (size_t)draft_tensor_count(a->trained.tensor[i]) * sizeof(float));
+}
+
+static void saved_as(struct draft_engine *e, char *path)
+{
+    struct draft_error err = {0};
+    struct draft_saved saved;
+    int file = mkstemp(path);
+    assert_true(file >= 0);
+    close(file);
+    if (!draft_engine_save(e, path, &saved, &err))
+        fail_msg("%s", err.message);
+}
+
+/* `launches`: of recordings in one step. */
+static void trains_alike(const struct draft_job_config *c, int launches)
+{
+    struct draft_error err = {0};
+    char path[] = "/tmp/draft_replay_XXXXXX";
+    struct draft_engine *eager = opened(c, "1", "0"), *replayed = opened(c, "0", "1");
+    for (int i = 0; i < STEPS; i++) {
+        const struct fake_counts before = *fake_counts();
+        struct draft_report a = step(replayed);
+        if (i + 1 == STEPS) { /* all is recorded, and all prompts are known */
+            assert_int_equal(fake_counts()->graph_launches - before.graph_launches, launches);
+            assert_int_equal(fake_counts()->waits - before.waits, 1);
+            assert_int_equal(fake_counts()->captures, before.captures);
+            assert_int_equal(fake_counts()->allocations, before.allocations);
+        }
+        struct draft_report b = step(eager);
+        assert_same(&a, &b);
+        if (i + 1 == RESUMED)
+            saved_as(replayed, path);
+    }
+    assert_same_parameters(replayed, eager);
+    assert_int_equal(draft_replay_count(&eager->graph).launched, 0);
+    assert_true(draft_replay_count(&replayed->graph).launched > 0);
+    draft_engine_close(replayed);
+
+    replayed = opened(c, "0", "0"); /* goes on from the checkpoint */
+    if (!draft_engine_restore(replayed, path, &err))
+        fail_msg("%s", err.message);
+    for (int i = RESUMED; i < STEPS; i++)
+        step(replayed);
+    assert_same_parameters(replayed, eager);
+    draft_engine_close(replayed);
+    draft_engine_close(eager);
+    assert_int_equal(fake_counts()->graphs, 0);
+    unlink(path);
+}
+
+static void test_replay_training__trains_to_the_bit_as_op_by_op(void **state)
+{
+    (void)state;
+    struct draft_job_config c = job();
+    trains_alike(&c, 2 * (T - 1 + 1) + 1); /* two micro-batches: T - K calls and the steps with gradient; the optimizer */
+}
+
+static void test_replay_training__trains_alike_over_several_steps_with_gradient_ancestral_noise_and_recompute(void **state)
+{
+    (void)state;
+    struct draft_job_config c = job();
+    c.truncation_steps = 2;
+    c.recompute = true;
+    c.sampler = "euler_a";
+    c.global_batch = 1;
+    trains_alike(&c, T - 2 + 1 + 1);
+}
+
+static void test_replay_training__trains_alike_with_copies_and_a_multistep_sampler(void **state)
+{
+    (void)state;
+    struct draft_job_config c = job();
+    c.lv_copies = 2;
+    c.sampler = "dpmpp_2m";
+    c.global_batch = 1;
+    trains_alike(&c, T - 1 + 1 + 2 + 1);
+}
+
+int main(void)
+{
+    if (getenv("DRAFT_CUDA_PLUGIN") == NULL) {
+        puts("skipped: no CUDA toolkit");
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replay_training__trains_to_the_bit_as_op_by_op),
+        cmocka_unit_test(test_replay_training__trains_alike_over_several_steps_with_gradient_ancestral_noise_and_recompute),
+        cmocka_unit_test(test_replay_training__trains_alike_with_copies_and_a_multistep_sampler),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
