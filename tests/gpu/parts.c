@@ -33,7 +33,6 @@ const struct part parts[] = {
 
     {"replay/k1", "replay", "gpu_golden --device {device} " GOLDEN "draft_plus/k1.safetensors", 0, 60, false,
      "ten steps of DRaFT+ as PyTorch took them in float64: loss, reward, KL, gradients"},
-    {"replay/k2", "replay", "gpu_golden --device {device} " GOLDEN "draft_plus/k2.safetensors", 0, 60, false, ""},
     {"replay/k_all", "replay", "gpu_golden --device {device} --recompute " GOLDEN "draft_plus/k_all.safetensors", 0, 60,
      false, "DRaFT through all steps, recomputed"},
     {"replay/kl0", "replay", "gpu_golden --device {device} " GOLDEN "draft_plus/kl0.safetensors", 0, 60, false, ""},
