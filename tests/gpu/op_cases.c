@@ -112,6 +112,12 @@ RUN(axpby)
     return draft_axpby(g, 1.5f, in[0], -0.25f, in[1]);
 }
 
+RUN(combine)
+{
+    (void)context;
+    return draft_combine(g, in[2], 1, in[0], 3, in[1]);
+}
+
 RUN(convert)
 {
     (void)context;
@@ -236,7 +242,7 @@ RUN(mean_square_difference)
 RUN(timestep_embedding)
 {
     (void)in, (void)context;
-    return draft_timestep_embedding(g, 501, 2, 320, true, 0);
+    return draft_timestep_embedding(g, draft_scalar(g, 501), 2, 320, true, 0);
 }
 
 RUN(jpeg_size)
@@ -304,6 +310,7 @@ const struct op_call op_calls[] = {
     {"add_positions", "", .in = {X(2, 5, 6), W(1, 9, 6)}, .run = run_add_positions},
     {"axpby", "two terms", .in = {X(3, 11), X(3, 11)}, .run = run_axpby},
     {"axpby", "one term", .in = {X(3, 11)}, .run = run_axpby},
+    {"combine", "", .in = {X(3, 11), X(3, 11), GIVEN(5)}, .run = run_combine, .fp32_only = true},
     {"convert", "to BF16 and back", .in = {X(3, 11)}, .run = run_convert},
     {"scale_clamp", "", .in = {X(2, 5, 5, 3)}, .run = run_scale_clamp},
     {"normalize_channels", "", .in = {X(2, 4, 5, 3)}, .run = run_normalize_channels},
