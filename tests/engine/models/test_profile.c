@@ -71,7 +71,8 @@ static void test_profile__counts_the_flops_of_stable_diffusion_1_5_without_compu
     if (!unet)
         fail_msg("%s", err.message);
     struct draft_tensor *x = draft_new(&p.g, DRAFT_F32, 4, (int64_t[]){2, 64, 64, 4});
-    struct draft_unet_call call = {.t = draft_scalar(&p.g, 981), .context = draft_new(&p.g, DRAFT_F32, 3, (int64_t[]){2, 77, 768})};
+    struct draft_unet_call call = {.t = draft_scalar(&p.g, 981),
+                                   .context = draft_new(&p.g, DRAFT_F32, 3, (int64_t[]){2, 77, 768})};
     draft_no_grad(&p.g);
     call.cached = draft_unet_precompute(&p.g, unet, call.context); /* keys and values: once a prompt, not a step */
     draft_profile_clear(p.profile);
