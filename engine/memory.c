@@ -99,6 +99,15 @@ static size_t evaluation_bytes(const struct draft_engine *e, const struct settin
     return held ? (size_t)(picture * e->config.evaluation.seeds) * sizeof(float) : 0;
 }
 
+/* What is remembered of prompts, after a trial: neither in its arenas nor its backend's own. */
+static size_t remembered_bytes(const struct draft_engine *e)
+{
+    size_t bytes = draft_prompt_memory_bytes(e->pipeline.contexts);
+    for (int i = 0; i < e->scoring.terms; i++)
+        bytes += draft_prompt_memory_bytes(e->scoring.term[i]->prompts);
+    return bytes;
+}
+
 static const size_t PROGRAM = 4 << 20; /* stacks, relocated data of the libraries */
 
 /* What the process holds already: models, adapter, optimizer, and everything small. */
@@ -133,9 +142,9 @@ static bool measure_on_host(struct draft_engine *e, const struct setting *s, uin
         graph.gradients = gradients;
         draft_backend_keep(dry, s->keep);
         ok = dry_step(e, s, &graph, err);
-        *bytes = standing + evaluation_bytes(e, s) + draft_arena_high_water(arena) + draft_arena_high_water(gradients) +
-                 draft_arena_high_water(graph.notes) + draft_backend_prepared_bytes(dry) +
-                 draft_backend_scratch_bytes(dry);
+        *bytes = standing + evaluation_bytes(e, s) + remembered_bytes(e) + draft_arena_high_water(arena) +
+                 draft_arena_high_water(gradients) + draft_arena_high_water(graph.notes) +
+                 draft_backend_prepared_bytes(dry) + draft_backend_scratch_bytes(dry);
     }
     if (!ok)
         draft_error_prefix(err, "a trial step: ");
@@ -163,7 +172,7 @@ static bool measure_on_gpu(struct draft_engine *e, const struct setting *s, uint
         graph.activations = e->graph.activations;
         ok = dry_step(e, s, &graph, err);
         draft_device_usage(dry, &used, &peak);
-        *bytes = DRAFT_GPU_CONTEXT + e->gpu_standing + peak;
+        *bytes = DRAFT_GPU_CONTEXT + e->gpu_standing + peak + remembered_bytes(e);
     }
     if (!ok)
         draft_error_prefix(err, "a trial step: ");

@@ -123,8 +123,8 @@ bool draft_clip_folder_load_text(struct clip_folder *clip, const char *folder, s
 {
     const struct draft_clip_text *text = draft_clip_text_tower(clip->clip);
     int64_t known = draft_clip_text_vocabulary(text), positions = draft_clip_text_max_positions(text);
-    clip->prompts = draft_prompt_memory_create(err);
-    clip->tokenizer = clip->prompts != NULL ? draft_tokenizer_open(folder, err) : NULL;
+    clip->reward.prompts = draft_prompt_memory_create(err);
+    clip->tokenizer = clip->reward.prompts != NULL ? draft_tokenizer_open(folder, err) : NULL;
     if (clip->tokenizer == NULL)
         return false;
     if (draft_tokenizer_vocabulary(clip->tokenizer) > known)
@@ -139,7 +139,7 @@ bool draft_clip_folder_load_text(struct clip_folder *clip, const char *folder, s
 void draft_clip_folder_close(struct draft_reward *reward)
 {
     struct clip_folder *clip = (struct clip_folder *)reward;
-    draft_prompt_memory_destroy(clip->prompts);
+    draft_prompt_memory_destroy(clip->reward.prompts);
     draft_tokenizer_close(clip->tokenizer);
     free(clip);
 }
@@ -182,7 +182,7 @@ struct draft_tensor *draft_clip_folder_read(struct draft_reward *reward, struct 
 {
     struct clip_folder *clip = (struct clip_folder *)reward;
     const int64_t width = draft_clip_projection(clip->clip);
-    return draft_prompt_memory_embed(clip->prompts, g, prompts, n, 1, &width, embed, clip);
+    return draft_prompt_memory_embed(clip->reward.prompts, g, prompts, n, 1, &width, embed, clip);
 }
 
 struct draft_tensor *draft_clip_folder_score(struct draft_reward *reward, struct draft_graph *g,

@@ -1,5 +1,5 @@
 /*
- * What the rewards share that stand on CLIP: the model, its tokenizer, its picture's form, its remembered prompts.
+ * What the rewards share that stand on CLIP: the model, its tokenizer, its picture's form.
  * Internal to rewards/.
  */
 #ifndef DRAFT_REWARDS_CLIP_FOLDER_H
@@ -8,14 +8,12 @@
 #include "models/clip.h"
 #include "models/tokenizer.h"
 #include "rewards/picture.h"
-#include "rewards/prompt_memory.h"
 #include "rewards/reward.h"
 
 struct clip_folder {
     struct draft_reward reward; /* so that a reward can be this and nothing more */
     struct draft_clip *clip;
     struct draft_tokenizer *tokenizer; /* NULL: pictures alone */
-    struct draft_prompt_memory *prompts;
     struct draft_picture_form form;
     int length; /* tokens of a prompt */
     /* A prompt as its tokenizer is to read it, malloc'd, NULL when memory is out; NULL: as it is written. */

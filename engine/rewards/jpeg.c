@@ -59,7 +59,7 @@ static struct draft_reward *open_jpeg(const struct draft_reward_spec *spec, stru
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "out of memory for the reward jpeg");
         return NULL;
     }
-    *jpeg = (struct jpeg_reward){{&draft_reward_jpeg}, DEFAULT_QUALITY, -1};
+    *jpeg = (struct jpeg_reward){{.kind = &draft_reward_jpeg}, DEFAULT_QUALITY, -1};
     if (draft_reward_options_each(spec->options, jpeg, read_option, err))
         return &jpeg->reward;
     free(jpeg);

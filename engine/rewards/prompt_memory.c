@@ -8,8 +8,7 @@
 
 #include "backend/backend.h"
 
-/* A ring: a newcomer takes the place of the oldest. Small beside what a job's estimate is good to: it does not count
- * this, and a prompt is encoded again in no time compared with a step. */
+/* A ring: a newcomer takes the place of the oldest, since a prompt is encoded again in no time compared with a step. */
 enum { MAX_SLOTS = 2048, MIN_SLOTS = 16, BYTES = 8 << 20 };
 
 struct draft_prompt_memory {
@@ -40,13 +39,21 @@ void draft_prompt_memory_destroy(struct draft_prompt_memory *memory)
     free(memory);
 }
 
-static bool begin(struct draft_prompt_memory *memory, struct draft_graph *g, int64_t count)
+size_t draft_prompt_memory_bytes(const struct draft_prompt_memory *memory)
+{
+    return memory != NULL ? (size_t)memory->slots * (size_t)memory->count * sizeof(float) : 0;
+}
+
+static void measure(struct draft_prompt_memory *memory, int64_t count)
 {
     int64_t fit = BYTES / (count * (int64_t)sizeof(float));
     memory->slots = fit < MIN_SLOTS ? MIN_SLOTS : fit > MAX_SLOTS ? MAX_SLOTS : (int)fit;
     memory->count = count;
-    memory->numbers =
-        draft_backend_alloc(g->backend, (size_t)memory->slots * (size_t)count * sizeof(float), &g->error);
+}
+
+static bool begin(struct draft_prompt_memory *memory, struct draft_graph *g)
+{
+    memory->numbers = draft_backend_alloc(g->backend, draft_prompt_memory_bytes(memory), &g->error);
     memory->backend = memory->numbers != NULL ? g->backend : NULL;
     return memory->numbers != NULL;
 }
@@ -110,9 +117,11 @@ struct draft_tensor *draft_prompt_memory_embed(struct draft_prompt_memory *memor
         count *= all[i + 1] = dim[i];
     struct draft_tensor *out = draft_new(g, DRAFT_F32, rank + 1, all);
     bool dry = draft_backend_is_dry(g->backend); /* its numbers mean nothing, and it is not the one that keeps them */
-    if (out == NULL || (!dry && memory->backend == NULL && !begin(memory, g, count)))
+    if (memory->count == 0)
+        measure(memory, count);
+    if (out == NULL || (!dry && memory->backend == NULL && !begin(memory, g)))
         return NULL;
-    assert(dry || (memory->backend == g->backend && memory->count == count));
+    assert(memory->count == count && (dry || memory->backend == g->backend));
     for (int64_t i = 0; i < n; i++) {
         struct draft_tensor row = row_at(draft_f32(out), i, count);
         if (dry ? !embed_into(g, &row, prompts[i], embed, context)

@@ -13,6 +13,9 @@ struct draft_prompt_memory;
 struct draft_prompt_memory *draft_prompt_memory_create(struct draft_error *err);
 /* Before the backend goes. NULL is fine. */
 void draft_prompt_memory_destroy(struct draft_prompt_memory *memory);
+/* What it holds, or will, of the backend's memory beside all arenas: known after the first prompt, a dry backend's too.
+ * NULL, 0. */
+size_t draft_prompt_memory_bytes(const struct draft_prompt_memory *memory);
 
 /* One prompt, without recording, in a scope of its own -> [1, dim]. A failure is g->error. */
 typedef struct draft_tensor *(*draft_embed_prompt)(struct draft_graph *g, void *context, const char *prompt);

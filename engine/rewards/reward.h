@@ -6,6 +6,7 @@
 #define DRAFT_REWARDS_REWARD_H
 
 #include "autograd/graph.h"
+#include "rewards/prompt_memory.h"
 
 enum { DRAFT_MAX_TERMS = 8 };
 
@@ -44,6 +45,7 @@ struct draft_reward_kind {
 /* Every implementation's struct begins with this. */
 struct draft_reward {
     const struct draft_reward_kind *kind;
+    struct draft_prompt_memory *prompts; /* what read remembers, for a job's estimate; NULL: nothing */
 };
 
 const struct draft_reward_kind *draft_reward_kind_find(const char *name);        /* NULL when unknown */
