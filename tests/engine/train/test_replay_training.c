@@ -19,26 +19,27 @@
 #include "engine.h"
 #include "state.h"
 
-/* --- Training ------------------------------------------------------------------------------------------------------ */
+/* --- Training ------------------------------------------------------------------------------------------------------
+ */
 
-enum { T = 3, STEPS = 4, RESUMED = 3 };
+/* A block is run, recorded, and launched from the third time on. */
+enum { STEPS = 3, RESUMED = 2 };
 static const char *const PROMPTS[] = {"an animal", "a lion"};
 
-static struct draft_job_config job(void)
+static struct draft_job_config job(int sampling_steps, int micro_batches)
 {
     struct draft_job_config c = {.model = FIXTURES "/era15",
                                  .prompts = PROMPTS,
                                  .prompt_count = 2,
                                  .reward_count = 2,
-                                 .kl_coeff = 0.1,
-                                 .sampling_steps = T,
-                                 .guidance = 4,
+                                 .sampling_steps = sampling_steps,
+                                 .guidance = 1,
                                  .height = 32,
                                  .width = 32,
                                  .lora_rank = 2,
                                  .learning_rate = 1e-2,
                                  .warmup_steps = 2,
-                                 .global_batch = 2,
+                                 .global_batch = micro_batches,
                                  .micro_batch = 1,
                                  .steps = 8,
                                  .seed = 3,
@@ -102,11 +103,22 @@ static void saved_as(struct draft_engine *e, char *path)
         fail_msg("%s", err.message);
 }
 
-/* `launches`: of recordings in one step. */
-static void trains_alike(const struct draft_job_config *c, int launches)
+/* From the checkpoint to where `eager` is. */
+static void goes_on_alike(const struct draft_job_config *c, const char *checkpoint, struct draft_engine *eager)
 {
     struct draft_error err = {0};
-    char path[] = "/tmp/draft_replay_XXXXXX";
+    struct draft_engine *e = opened(c, "0", "0");
+    if (!draft_engine_restore(e, checkpoint, &err))
+        fail_msg("%s", err.message);
+    for (int i = RESUMED; i < STEPS; i++)
+        step(e);
+    assert_same_parameters(e, eager);
+    draft_engine_close(e);
+}
+
+/* `launches`: of recordings in one step. `checkpoint` (may be NULL): mkstemp's, of the step before the last. */
+static void trains_alike(const struct draft_job_config *c, int launches, char *checkpoint)
+{
     struct draft_engine *eager = opened(c, "1", "0"), *replayed = opened(c, "0", "1");
     for (int i = 0; i < STEPS; i++) {
         const struct fake_counts before = *fake_counts();
@@ -119,52 +131,49 @@ static void trains_alike(const struct draft_job_config *c, int launches)
         }
         struct draft_report b = step(eager);
         assert_same(&a, &b);
-        if (i + 1 == RESUMED)
-            saved_as(replayed, path);
+        if (i + 1 == RESUMED && checkpoint)
+            saved_as(replayed, checkpoint);
     }
     assert_same_parameters(replayed, eager);
     assert_int_equal(draft_replay_count(&eager->graph).launched, 0);
     assert_true(draft_replay_count(&replayed->graph).launched > 0);
     draft_engine_close(replayed);
-
-    replayed = opened(c, "0", "0"); /* goes on from the checkpoint */
-    if (!draft_engine_restore(replayed, path, &err))
-        fail_msg("%s", err.message);
-    for (int i = RESUMED; i < STEPS; i++)
-        step(replayed);
-    assert_same_parameters(replayed, eager);
-    draft_engine_close(replayed);
+    if (checkpoint)
+        goes_on_alike(c, checkpoint, eager);
     draft_engine_close(eager);
     assert_int_equal(fake_counts()->graphs, 0);
-    unlink(path);
 }
 
+/* A micro-batch has T - K launches without gradient and one with; then the optimizer's. */
 static void test_replay_training__trains_to_the_bit_as_op_by_op(void **state)
 {
     (void)state;
-    struct draft_job_config c = job();
-    trains_alike(&c, 2 * (T - 1 + 1) + 1); /* two micro-batches: T - K calls and the steps with gradient; the optimizer */
+    char checkpoint[] = "/tmp/draft_replay_XXXXXX";
+    struct draft_job_config c = job(2, 2);
+    c.guidance = 4;
+    c.kl_coeff = 0.1;
+    trains_alike(&c, 2 * (1 + 1) + 1, checkpoint);
+    unlink(checkpoint);
 }
 
-static void test_replay_training__trains_alike_over_several_steps_with_gradient_ancestral_noise_and_recompute(void **state)
+static void test_replay_training__trains_alike_with_two_steps_of_gradient_ancestral_noise_and_recompute(void **state)
 {
     (void)state;
-    struct draft_job_config c = job();
+    struct draft_job_config c = job(3, 1);
     c.truncation_steps = 2;
     c.recompute = true;
     c.sampler = "euler_a";
-    c.global_batch = 1;
-    trains_alike(&c, T - 2 + 1 + 1);
+    trains_alike(&c, 1 + 1 + 1, NULL);
 }
 
+/* Each copy is a last step of its own. */
 static void test_replay_training__trains_alike_with_copies_and_a_multistep_sampler(void **state)
 {
     (void)state;
-    struct draft_job_config c = job();
+    struct draft_job_config c = job(3, 1);
     c.lv_copies = 2;
     c.sampler = "dpmpp_2m";
-    c.global_batch = 1;
-    trains_alike(&c, T - 1 + 1 + 2 + 1);
+    trains_alike(&c, 2 + 1 + 2 + 1, NULL);
 }
 
 int main(void)
@@ -175,7 +184,7 @@ int main(void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replay_training__trains_to_the_bit_as_op_by_op),
-        cmocka_unit_test(test_replay_training__trains_alike_over_several_steps_with_gradient_ancestral_noise_and_recompute),
+        cmocka_unit_test(test_replay_training__trains_alike_with_two_steps_of_gradient_ancestral_noise_and_recompute),
         cmocka_unit_test(test_replay_training__trains_alike_with_copies_and_a_multistep_sampler),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,8 +12,10 @@ enum { MOST_THREADS = 256 };
 /* Over the block's warps, by way of shared memory; joined in the order of warps by every thread alike. */
 template <class Join> __device__ float block_joined(float of_warp, Join join)
 {
-    float *shared = dynamic_shared<float>();
     const int warps = blockDim.x / WARP;
+    if (warps == 1)
+        return of_warp;
+    float *shared = dynamic_shared<float>();
     __syncthreads(); /* the last use is over */
     if (threadIdx.x % WARP == 0)
         shared[threadIdx.x / WARP] = of_warp;
