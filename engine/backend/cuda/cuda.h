@@ -104,9 +104,6 @@ void draft_cuda_normalize_channels_backward(draft_cuda_stream stream, enum draft
 
 /* --- A sampler's step (elementwise.cu): latents are F32 ----------------------------------------------------------- */
 
-/* out = u + guidance (c - u) from both halves of the network's answer [2, n]; the guidance is read at `at`. */
-void draft_cuda_guide(draft_cuda_stream stream, enum draft_dtype type, int64_t n, const float *at, const void *both,
-                      float *out);
 /* y = *alpha a + *beta b (+ y), both numbers read on the device; b may be NULL, y may be a or b. */
 void draft_cuda_combine(draft_cuda_stream stream, int64_t n, const float *alpha, const float *a, const float *beta,
                         const float *b, struct draft_cuda_gradient y);
@@ -220,8 +217,8 @@ void draft_cuda_pair_distances(draft_cuda_stream stream, int64_t n, int64_t leng
 /* --- Attention without a fused kernel (attention_unfused.cu) ------------------------------------------------------ */
 
 /* Rows of scores q k^T to probabilities: p = softmax(scale scores), [matrices, s, t]; causal: row i sees j <= i. p may
- * be scores itself if the types are equal. Backward: ds = scale p (dp - sum over t of p dp), dp of score_type; ds may be
- * p, or dp if the types are equal. */
+ * be scores itself if the types are equal. Backward: ds = scale p (dp - sum over t of p dp), dp of score_type; ds may
+ * be p, or dp if the types are equal. */
 void draft_cuda_softmax(draft_cuda_stream stream, enum draft_dtype score_type, enum draft_dtype type, int64_t matrices,
                         int64_t s, int64_t t, bool causal, float scale, const void *scores, void *p);
 void draft_cuda_softmax_backward(draft_cuda_stream stream, enum draft_dtype score_type, enum draft_dtype type,

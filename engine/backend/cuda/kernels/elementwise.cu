@@ -263,24 +263,6 @@ template <class T, int W> struct geglu_gradient {
 
 /* --- A sampler's step --------------------------------------------------------------------------------------------- */
 
-template <class T, int W> struct guided {
-    const float *at;
-    const T *both;
-    float *out;
-    int64_t n;
-
-    __device__ void operator()(int64_t i) const
-    {
-        const float guidance = *at;
-        float u[W], c[W];
-        load<W>(both + i * W, u);
-        load<W>(both + n + i * W, c);
-        for (int k = 0; k < W; k++)
-            u[k] += guidance * (c[k] - u[k]);
-        store<W>(out + i * W, u);
-    }
-};
-
 struct combined {
     const float *alpha, *a, *beta, *b;
     float *y;
@@ -375,19 +357,6 @@ void draft_cuda_normalize_channels_backward(draft_cuda_stream stream, enum draft
         using T = TYPE_OF(t);
         run_each(stream, rows * c / WIDTH_OF(w),
                  channel_scale_gradient<T, WIDTH_OF(w)>{scale, as<T>(dy), as<T>(dx.to), dx.accumulate});
-    });
-}
-
-void draft_cuda_guide(draft_cuda_stream stream, enum draft_dtype type, int64_t n, const float *at, const void *both,
-                      float *out)
-{
-    with_type(type, [&](auto t) {
-        using T = TYPE_OF(t);
-        /* Four floats are 16 bytes; latents are small, so bf16 may come in 8. */
-        if (n % 4 == 0 && aligned(both) && aligned(out))
-            run_each(stream, n / 4, guided<T, 4>{at, as<T>(both), out, n});
-        else
-            run_each(stream, n, guided<T, 1>{at, as<T>(both), out, n});
     });
 }
 

@@ -229,32 +229,26 @@ static void test_cuda_elementwise__pictures(void **state)
     run_device_ops(ops, sizeof ops / sizeof *ops);
 }
 
-/* --- a sampler's step
- * -------------------------------------------------------------------------------------------------- */
+/* --- a sampler's step --------------------------------------------------------------------------------------------- */
 
 static void run_step(enum draft_dtype type, const void *context)
 {
     const int64_t n = *(const int64_t *)context;
-    float *both = numbers(type, 2 * n, 1, 0), *x = numbers(DRAFT_F32, n, 1, 0);
-    float *want = memory((size_t)n * 4), *next = memory((size_t)n * 4), *m = memory((size_t)n * 4);
-    const float guidance = 7.5f, weights[] = {0.9f, -0.4f};
-    for (int64_t i = 0; i < n; i++) {
-        want[i] = both[i] + guidance * (both[n + i] - both[i]);
-        next[i] = weights[0] * x[i] + weights[1] * want[i] + x[i];
-    }
-    draft_cuda_guide(NULL, type, n, device(DRAFT_F32, 1, &guidance), device(type, 2 * n, both), m);
-    check("guided", DRAFT_F32, n, m, want, 1e-6);
+    const float weights[] = {0.9f, -0.4f};
+    float *x = numbers(DRAFT_F32, n, 1, 0), *m = numbers(DRAFT_F32, n, 1, 0), *next = memory((size_t)n * sizeof *next);
+    (void)type; /* latents are F32 */
+    for (int64_t i = 0; i < n; i++)
+        next[i] = weights[0] * x[i] + weights[1] * m[i] + x[i];
     float *d_x = device(DRAFT_F32, n, x);
     const float *at = device(DRAFT_F32, 2, weights);
-    draft_cuda_combine(NULL, n, at, d_x, at + 1, m, (struct draft_cuda_gradient){d_x, true}); /* in place */
-    check("next x", DRAFT_F32, n, d_x, next, 1e-6);
+    draft_cuda_combine(NULL, n, at, d_x, at + 1, device(DRAFT_F32, n, m), (struct draft_cuda_gradient){d_x, true});
+    check("next x, in place", DRAFT_F32, n, d_x, next, 1e-6);
 }
 
 static void test_cuda_elementwise__a_samplers_step(void **state)
 {
     (void)state;
-    in_every_way("step", run_step, &(int64_t){256});
-    in_every_way("odd step", run_step, &(int64_t){333});
+    in_every_order("odd step", DRAFT_F32, run_step, &(int64_t){333});
 }
 
 int main(void)
