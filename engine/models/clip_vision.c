@@ -45,12 +45,5 @@ struct draft_tensor *draft_clip_vision_pool(struct draft_graph *g, const struct 
 {
     if (!draft_graph_ok(g))
         return NULL;
-    int64_t n = hidden->dim[0];
-    struct draft_tensor *first = draft_new(g, DRAFT_I32, 1, &n);
-    if (first == NULL)
-        return NULL;
-    int32_t *index = first->data;
-    for (int64_t i = 0; i < n; i++)
-        index[i] = 0;
-    return layer_norm(g, draft_select_token(g, hidden, index), &vision->post_layernorm); /* [n, width] */
+    return layer_norm(g, draft_select_token(g, hidden, NULL), &vision->post_layernorm); /* [n, width] */
 }

@@ -79,10 +79,9 @@ struct draft_tensor *draft_image_reward_look(struct draft_graph *g, const struct
 struct draft_tensor *draft_image_reward_judge(struct draft_graph *g, const struct draft_image_reward *model,
                                               struct draft_tensor *tokens, struct draft_tensor *ids)
 {
-    static const int32_t first[1] = {0}; /* [CLS] */
     struct draft_mark mark = draft_scope_begin(g);
     struct draft_tensor *x = draft_bert_forward(g, &model->bert, ids, tokens); /* [1, s, width] */
-    x = leave(g, draft_select_token(g, x, first));                             /* [1, width] */
+    x = leave(g, draft_select_token(g, x, NULL));                              /* [CLS], [1, width] */
     x = draft_linear(g, x, model->head.weight, model->head.bias, NULL);        /* [1, 1] */
     return draft_scope_end(g, mark, draft_graph_ok(g) ? draft_reshape(g, x, 1, (int64_t[]){1}) : NULL);
 }

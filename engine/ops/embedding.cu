@@ -3,17 +3,10 @@
 
 enum { TABLE, IDS };
 
-static const int32_t *ids_of(struct draft_graph *g, const struct draft_call *call)
-{
-    const struct draft_tensor *ids = call->in[IDS];
-    return static_cast<const int32_t *>(
-        draft_constant(g, ids->data, size_t(draft_tensor_count(ids)) * sizeof(int32_t)));
-}
-
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
-    const int32_t *ids = ids_of(g, call);
     const struct draft_mark mark = draft_graph_mark(g);
+    const int32_t *ids = draft_sent(g, call->in[IDS]);
     const void *table = draft_on_device(g, call->in[TABLE], call->out->dtype);
     if (ids && table)
         draft_cuda_embedding(draft_stream(g), call->out->dtype, draft_tensor_count(call->in[IDS]),
@@ -26,8 +19,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_tensor *table = call->in[TABLE];
     const struct draft_cuda_gradient dtable = draft_gradient(g, call->in[TABLE]);
-    const int32_t *ids = ids_of(g, call);
     const struct draft_mark mark = draft_graph_mark(g);
+    const int32_t *ids = draft_sent(g, call->in[IDS]);
     const float *dy = dtable.to && ids ? draft_gradient_as_floats(g, call->out) : nullptr;
     if (dy)
         draft_cuda_embedding_backward(draft_stream(g), DRAFT_F32, draft_tensor_count(call->in[IDS]), table->dim[0],

@@ -89,7 +89,8 @@ struct draft_tensor *draft_slice_channels(struct draft_graph *g, struct draft_te
 struct draft_tensor *draft_reshape(struct draft_graph *g, struct draft_tensor *x, int rank, const int64_t *dim);
 /* a class token [c] before x [n, s, c] -> [n, s+1, c] */
 struct draft_tensor *draft_prepend_token(struct draft_graph *g, struct draft_tensor *token, struct draft_tensor *x);
-/* row index[i] of x[i]; x [n, s, c] -> [n, c] (pooling at the class or end-of-text token) */
+/* row index[i] of x[i]; x [n, s, c] -> [n, c] (pooling at the end-of-text token). index NULL: the first of each (the
+ * class token). */
 struct draft_tensor *draft_select_token(struct draft_graph *g, struct draft_tensor *x, const int32_t *index);
 /* table [v, c], ids I32 [n, s] -> [n, s, c]; ids are checked against v */
 struct draft_tensor *draft_embedding(struct draft_graph *g, struct draft_tensor *table, struct draft_tensor *ids);

@@ -72,6 +72,16 @@ static inline const void *draft_constant(struct draft_graph *g, const void *byte
     return draft_cuda_constant(g->backend, bytes, size, &g->error);
 }
 
+/* The values of an I32 tensor, which the host has, sent to the device for the length of a forward or backward: take a
+ * mark before, release it after. Not inside a replayed block. */
+static inline const int32_t *draft_sent(struct draft_graph *g, const struct draft_tensor *x)
+{
+    const size_t size = size_t(draft_tensor_count(x)) * sizeof(int32_t);
+    void *to = draft_graph_ok(g) ? draft_temporary(g, size) : nullptr;
+    const bool sent = to && draft_backend_kind(g->backend)->upload(g->backend, to, x->data, size, &g->error);
+    return sent ? static_cast<const int32_t *>(to) : nullptr;
+}
+
 /* The gradient of x to write, as draft_grad gives it; `to` NULL: none. */
 static inline struct draft_cuda_gradient draft_gradient(struct draft_graph *g, struct draft_tensor *x)
 {

@@ -1,4 +1,5 @@
 #include "reward_golden.h"
+#include "engine/backend/cuda/fake_counts.h"
 
 #define CASE FIXTURES "/rewards/hps/case.safetensors"
 
@@ -126,6 +127,26 @@ static void test_hps_reward__refuses_a_configuration_that_is_not_the_weights(voi
     golden_remove(FILES);
 }
 
+/* What is sent for one prompt makes room for the next. */
+static void test_hps_reward__fresh_prompts_allocate_nothing_on_a_device(void **state)
+{
+    (void)state;
+    if (getenv("TEST_DEVICE") == NULL)
+        skip();
+    static const char *const prompts[] = {"a", "a cat", "two cats on a sofa", "a dog runs", "the sea"};
+    struct reward_case c;
+    reward_open(&c, "hps:" FIXTURES "/rewards/hps");
+    int64_t allocations = 0;
+    for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++) {
+        assert_non_null(c.reward->kind->read(c.reward, &c.g, &prompts[i], 1));
+        draft_graph_reset(&c.g, NULL);
+        if (i == 0)
+            allocations = fake_counts()->allocations;
+        assert_int_equal(fake_counts()->allocations, allocations);
+    }
+    reward_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -134,6 +155,7 @@ int main(void)
         cmocka_unit_test(test_hps_reward__counts_heads_as_open_clip_does_and_reads_its_activation),
         cmocka_unit_test(test_hps_reward__refuses_what_is_no_open_clip),
         cmocka_unit_test(test_hps_reward__refuses_a_configuration_that_is_not_the_weights),
+        cmocka_unit_test(test_hps_reward__fresh_prompts_allocate_nothing_on_a_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

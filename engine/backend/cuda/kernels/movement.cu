@@ -96,7 +96,7 @@ template <class T, int W> struct rows_picked {
     __device__ void operator()(const columns &, int64_t, int64_t row, int64_t column) const
     {
         float v[W];
-        load<W>(x + (row * block + index[row]) * c + column, v);
+        load<W>(x + (row * block + (index ? index[row] : 0)) * c + column, v);
         store<W>(y + row * c + column, v);
     }
 };
@@ -112,7 +112,7 @@ template <class T, int W> struct row_returned {
     __device__ void operator()(const columns &, int64_t n, int64_t row, int64_t column) const
     {
         float v[W] = {};
-        if (row == index[n])
+        if (row == (index ? index[n] : 0))
             load<W>(dy + n * c + column, v);
         put<W>(dx + (n * s + row) * c + column, accumulate, v);
     }
