@@ -16,10 +16,10 @@ static ssize_t read_fully(int fd, uint8_t *out, size_t size)
         ssize_t n = read(fd, out + got, size - got);
         if (n < 0 && errno == EINTR)
             continue;
+        if (n == 0 || (n < 0 && errno == ECONNRESET)) /* a peer that went with bytes of ours unread is a reset */
+            break;
         if (n < 0)
             return -1;
-        if (n == 0)
-            break;
         got += (size_t)n;
     }
     return (ssize_t)got;

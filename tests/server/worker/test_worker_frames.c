@@ -89,6 +89,19 @@ static void test_worker_frames__an_end_between_frames_is_no_failure(void **state
     assert_int_equal(err.code, DRAFT_OK);
 }
 
+/* Linux then says ECONNRESET where it otherwise says end: a worker whose daemon died may have reports under way. */
+static void test_worker_frames__a_peer_that_ends_with_frames_unread_is_an_end_too(void **state)
+{
+    (void)state;
+    uint8_t *data;
+    size_t size;
+    struct draft_error err = {0};
+    assert_true(draftd_frame_write(end[1], (const uint8_t *)"x", 1, &err));
+    close(end[0]);
+    end[0] = -1;
+    assert_int_equal(draftd_frame_read(end[1], &data, &size, &err), DRAFTD_FRAME_END);
+}
+
 static void test_worker_frames__a_frame_cut_short_is_a_failure(void **state)
 {
     (void)state;
@@ -138,6 +151,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_worker_frames__what_is_sent_arrives, setup, teardown),
         cmocka_unit_test_setup_teardown(test_worker_frames__an_end_between_frames_is_no_failure, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_worker_frames__a_peer_that_ends_with_frames_unread_is_an_end_too, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_worker_frames__a_frame_cut_short_is_a_failure, setup, teardown),
         cmocka_unit_test_setup_teardown(test_worker_frames__an_oversized_length_is_refused_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_worker_frames__the_writer_keeps_to_the_limit, setup, teardown),
