@@ -2,6 +2,7 @@
 
 static const float NUMBERS[] = {3, -1.25f, 0.5f};
 enum { ALPHA = 1, BETA = 2 };
+enum { ALL_F32 = 3 }; /* bits of inputs that are F32 always: latents are */
 
 static struct draft_tensor *run(struct draft_graph *g, struct draft_tensor *const *in, const void *context)
 {
@@ -20,9 +21,11 @@ static void twin(const struct op_case *c, const double *const *x, double *y)
 static void test_combine__equals_its_double_twin(void **state)
 {
     struct op_test *t = *state;
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 3, 5, 7), GIVEN(t, 3, 5, 7)}, .run = run, .twin = twin});
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 2, 9)}, .run = run, .twin = twin});
-    check_op(t, &(struct op_case){.in = {GIVEN(t, 17)}, .run = run, .twin = twin, .context = &(bool){true}});
+    check_op(t, &(struct op_case){
+                    .in = {GIVEN(t, 3, 5, 7), GIVEN(t, 3, 5, 7)}, .run = run, .weights = ALL_F32, .twin = twin});
+    check_op(t, &(struct op_case){.in = {GIVEN(t, 2, 9)}, .run = run, .weights = ALL_F32, .twin = twin});
+    check_op(t, &(struct op_case){
+                    .in = {GIVEN(t, 17)}, .run = run, .weights = ALL_F32, .twin = twin, .context = &(bool){true}});
 }
 
 static void test_combine__is_axpby_to_the_bit(void **state)
