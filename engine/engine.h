@@ -52,7 +52,8 @@ struct draft_report {
     double seconds; /* wall time of the step or evaluation */
     int count;
     struct draft_metric metric[DRAFT_MAX_METRICS];
-    bool skipped; /* a non-finite loss or gradient: the update was left out; `note` says which */
+    bool skipped; /* a non-finite loss or gradient: the update was left out */
+    /* For who watches the job, mostly "": which number was not finite; once, why a GPU's step cannot be launched whole. */
     char note[256];
 };
 

@@ -47,6 +47,7 @@ struct draft_engine {
 
     int64_t step_count; /* done, skipped ones included */
     int bad_steps;      /* skipped in a row, up to now */
+    bool told_refusal;  /* draft_replay_refusal()'s, in a report */
     char fingerprint[DRAFT_CHECKSUM_SIZE];
     char config_digest[DRAFT_CHECKSUM_SIZE];
 };

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "autograd/replay.h"
 #include "train/evaluate.h"
 
 /* --- A training step ---------------------------------------------------------------------------------------------- */
@@ -89,6 +90,17 @@ static bool skip(struct draft_engine *e, const struct draft_plus_numbers *number
                       e->bad_steps, e->step_count);
 }
 
+/* Said once: the job goes on, slower than it could. */
+static void tell_refusal(struct draft_engine *e, struct draft_report *report)
+{
+    const char *refusal = draft_replay_refusal(&e->graph);
+    if (!refusal || e->told_refusal)
+        return;
+    e->told_refusal = true;
+    snprintf(report->note, sizeof report->note, "the GPU's work is launched op by op, which is slower: %.200s",
+             refusal);
+}
+
 bool draft_engine_step(struct draft_engine *e, struct draft_report *report, struct draft_error *err)
 {
     const struct draft_job_config *c = &e->config;
@@ -153,6 +165,8 @@ bool draft_engine_step(struct draft_engine *e, struct draft_report *report, stru
     put(report, numbers.backward_seconds, "seconds/backward");
     put(report, end - optimizer_start, "seconds/optimizer");
     put_memory(report, e);
+    if (good)
+        tell_refusal(e, report);
     return good || skip(e, &numbers, norm, report, err);
 }
 

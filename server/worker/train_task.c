@@ -163,7 +163,7 @@ static bool run(struct training *t, bool *stopped, struct draft_error *err)
         bool done = draft_engine_step(t->engine, &numbers, err);
         if (numbers.count > 0) /* also of a step that was skipped, and of the last straw */
             send_metrics(t, &numbers, false);
-        if (numbers.skipped)
+        if (numbers.note[0])
             send_notice(t, &numbers);
         if (!done)
             break;

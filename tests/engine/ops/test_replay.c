@@ -12,7 +12,7 @@ struct blocks {
     struct draft_graph *g;
     struct draft_tensor *in, *out;
     int calls;
-    enum { WHOLE, READS, SENDS, ALLOCATES, STOPS } fault;
+    enum { WHOLE, READS, SENDS, ALLOCATES, FORKS, MIXES, STOPS } fault;
 };
 
 static struct blocks open_blocks(struct op_test *t)
@@ -37,6 +37,8 @@ static bool doubles(struct draft_graph *g, void *context)
             return false;
         draft_backend_free(g->backend, more);
     }
+    if (b->fault == FORKS || b->fault == MIXES)
+        fake_misuse(b->fault == FORKS ? 904 : 906);
     if (b->fault == STOPS && b->calls == 2)
         return draft_fail(&g->error, DRAFT_CANCELLED, "stopped");
     return twice && draft_copy_values(g, b->out, twice);
@@ -49,7 +51,8 @@ static bool run(struct blocks *b, float in, double number)
     *array = in;
     assert_true(draft_written(b->g, b->in, array));
     draft_graph_release(b->g, mark);
-    const struct draft_replay_key key = {.name = "doubling", .number = {number}, .address = {b->in->data, b->out->data}};
+    const struct draft_replay_key key = {
+        .name = "doubling", .number = {number}, .address = {b->in->data, b->out->data}};
     return draft_replay(b->g, &key, doubles, b);
 }
 
@@ -105,7 +108,7 @@ static void test_replay__another_key_another_place_or_memory_given_back_is_recor
 }
 
 /* It is run all the same: once more than there were runs, in vain. */
-static void check_refused(struct op_test *t, int fault)
+static void check_refused(struct op_test *t, int fault, const char *error)
 {
     struct blocks b = open_blocks(t);
     b.fault = fault;
@@ -113,22 +116,32 @@ static void check_refused(struct op_test *t, int fault)
     assert_int_equal(b.calls, 5);
     assert_int_equal(draft_replay_count(b.g).launched, 0);
     assert_non_null(strstr(draft_replay_refusal(b.g), "doubling: "));
-    assert_non_null(strstr(draft_replay_refusal(b.g), "error 900"));
+    assert_non_null(strstr(draft_replay_refusal(b.g), error));
 }
 
 static void test_replay__a_block_that_reads_cannot_be_recorded(void **state)
 {
-    check_refused(*state, READS);
+    check_refused(*state, READS, "error 900");
 }
 
 static void test_replay__a_block_that_sends_cannot_be_recorded(void **state)
 {
-    check_refused(*state, SENDS);
+    check_refused(*state, SENDS, "error 900");
 }
 
 static void test_replay__a_block_that_allocates_cannot_be_recorded(void **state)
 {
-    check_refused(*state, ALLOCATES);
+    check_refused(*state, ALLOCATES, "error 900");
+}
+
+static void test_replay__a_block_with_a_stream_that_does_not_come_back_cannot_be_recorded(void **state)
+{
+    check_refused(*state, FORKS, "error 904");
+}
+
+static void test_replay__a_block_with_work_on_the_legacy_stream_cannot_be_recorded(void **state)
+{
+    check_refused(*state, MIXES, "error 906");
 }
 
 static void test_replay__one_that_is_stopped_while_it_is_recorded_has_done_nothing(void **state)
@@ -182,6 +195,8 @@ static int over_fakes(void)
         op_test_case(test_replay__a_block_that_reads_cannot_be_recorded),
         op_test_case(test_replay__a_block_that_sends_cannot_be_recorded),
         op_test_case(test_replay__a_block_that_allocates_cannot_be_recorded),
+        op_test_case(test_replay__a_block_with_a_stream_that_does_not_come_back_cannot_be_recorded),
+        op_test_case(test_replay__a_block_with_work_on_the_legacy_stream_cannot_be_recorded),
         op_test_case(test_replay__one_that_is_stopped_while_it_is_recorded_has_done_nothing),
         cmocka_unit_test(test_replay__nothing_is_recorded_where_each_op_is_waited_for),
     };

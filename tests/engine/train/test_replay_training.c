@@ -176,6 +176,24 @@ static void test_replay_training__trains_alike_with_copies_and_a_multistep_sampl
     trains_alike(&c, 2 + 1 + 2 + 1, NULL);
 }
 
+/* The first step runs its blocks, the second would record them. */
+static void test_replay_training__says_once_that_nothing_can_be_recorded(void **state)
+{
+    (void)state;
+    struct draft_job_config c = job(1, 1);
+    struct draft_engine *e = opened(&c, "0", "0");
+    setenv("FAKE_CUDA", "no-capture", 1);
+    for (int i = 1; i <= 3; i++) {
+        struct draft_error err = {0};
+        struct draft_report report;
+        assert_true(draft_engine_step(e, &report, &err));
+        assert_true((i == 2) == (strstr(report.note, "op by op") != NULL));
+        assert_true(i == 2 || report.note[0] == 0);
+    }
+    unsetenv("FAKE_CUDA");
+    draft_engine_close(e);
+}
+
 int main(void)
 {
     if (getenv("DRAFT_CUDA_PLUGIN") == NULL) {
@@ -186,6 +204,7 @@ int main(void)
         cmocka_unit_test(test_replay_training__trains_to_the_bit_as_op_by_op),
         cmocka_unit_test(test_replay_training__trains_alike_with_two_steps_of_gradient_ancestral_noise_and_recompute),
         cmocka_unit_test(test_replay_training__trains_alike_with_copies_and_a_multistep_sampler),
+        cmocka_unit_test(test_replay_training__says_once_that_nothing_can_be_recorded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,4 +14,8 @@ struct fake_counts {
 };
 typedef struct fake_counts *fake_counts_entry(void);
 
+/* "fake_cuda_misuse": in a capture does what the runtime answers with 904 (a stream that joined and never came back) or
+ * 906 (work on the legacy stream); otherwise nothing. */
+typedef void fake_misuse_entry(int error);
+
 #endif

@@ -32,6 +32,7 @@ struct CUevent_st {
 };
 
 static struct CUgraph_st *capturing;
+static struct CUstream_st *captured; /* the stream that is */
 static bool spoiled;
 static struct work *late, **late_end = &late; /* FAKE_CUDA_LATE: what nobody has waited for yet */
 static struct fake_counts counts;
@@ -47,7 +48,8 @@ bool fake_refused(void)
     return capturing != NULL;
 }
 
-/* --- Work ---------------------------------------------------------------------------------------------------------- */
+/* --- Work ----------------------------------------------------------------------------------------------------------
+ */
 
 static void append(struct work ***end, struct work work)
 {
@@ -129,7 +131,8 @@ static void submit_launch(struct CUstream_st *stream, struct emulated_launch *la
     fake_submit(stream, run_launch, launch, free_launch);
 }
 
-/* --- Streams and events -------------------------------------------------------------------------------------------- */
+/* --- Streams and events --------------------------------------------------------------------------------------------
+ */
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
@@ -171,8 +174,8 @@ cudaError_t cudaEventCreate(cudaEvent_t *event)
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to)
 {
-    *milliseconds = (float)(1e3 * (double)(to->at.tv_sec - from->at.tv_sec) +
-                            1e-6 * (double)(to->at.tv_nsec - from->at.tv_nsec));
+    *milliseconds =
+        (float)(1e3 * (double)(to->at.tv_sec - from->at.tv_sec) + 1e-6 * (double)(to->at.tv_nsec - from->at.tv_nsec));
     return fake_answer(cudaSuccess);
 }
 
@@ -231,12 +234,13 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     return fake_answer(cudaSuccess);
 }
 
-/* --- Graphs -------------------------------------------------------------------------------------------------------- */
+/* --- Graphs --------------------------------------------------------------------------------------------------------
+ */
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
 {
     (void)mode;
-    if (fake_refused())
+    if (fake_refused() || fake_machine("no-capture"))
         return fake_answer(cudaErrorIllegalState);
     spoiled = false;
     capturing = malloc(sizeof *capturing);
@@ -244,7 +248,22 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
         abort();
     *capturing = (struct CUgraph_st){.end = &capturing->first};
     stream->capture = capturing;
+    captured = stream;
     return fake_answer(cudaSuccess);
+}
+
+/* What the backend never does in a capture. */
+__attribute__((visibility("default"))) void fake_cuda_misuse(cudaError_t as)
+{
+    static struct CUstream_st aside;
+    static struct CUevent_st event;
+    aside = (struct CUstream_st){.capture = NULL};
+    if (capturing != NULL && as == cudaErrorStreamCaptureUnjoined) {
+        cudaEventRecord(&event, captured);
+        cudaStreamWaitEvent(&aside, &event, 0);
+    } else if (capturing != NULL && as == cudaErrorStreamCaptureImplicit) {
+        fake_submit(NULL, nothing, NULL, nothing);
+    }
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)

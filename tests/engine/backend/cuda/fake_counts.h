@@ -7,16 +7,28 @@
 
 #include "fakes/cuda/counts.h"
 
+static inline void *fake_entry(const char *name)
+{
+    void *library = dlopen(getenv("DRAFT_CUDA_PLUGIN"), RTLD_NOW | RTLD_LOCAL);
+    assert_non_null(library);
+    void *entry = dlsym(library, name);
+    assert_non_null(entry);
+    return entry;
+}
+
 static inline struct fake_counts *fake_counts(void)
 {
     static fake_counts_entry *entry;
-    if (!entry) {
-        void *library = dlopen(getenv("DRAFT_CUDA_PLUGIN"), RTLD_NOW | RTLD_LOCAL);
-        assert_non_null(library);
-        *(void **)&entry = dlsym(library, "fake_cuda_counts");
-        assert_non_null(entry);
-    }
+    if (!entry)
+        *(void **)&entry = fake_entry("fake_cuda_counts");
     return entry();
+}
+
+static inline void fake_misuse(int error)
+{
+    fake_misuse_entry *entry;
+    *(void **)&entry = fake_entry("fake_cuda_misuse");
+    entry(error);
 }
 
 #endif
