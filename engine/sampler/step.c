@@ -21,18 +21,11 @@ bool draft_sampler_place(struct draft_graph *g, const struct draft_sampler_step 
     float *n = draft_write(g, at);
     if (!n)
         return false;
-    const double numbers[TO_PAST] = {[TIMESTEP] = planned->timestep,
-                                     [INPUT] = planned->input_scale,
-                                     [X0_X] = planned->x0_x,
-                                     [X0_M] = planned->x0_m,
-                                     [EPS_X] = planned->eps_x,
-                                     [EPS_M] = planned->eps_m,
-                                     [TO_X0] = planned->to_x0,
-                                     [TO_EPS] = planned->to_eps,
-                                     [TO_X] = planned->to_x,
-                                     [TO_M] = planned->to_m,
-                                     [TO_FRESH] = planned->to_fresh,
-                                     [ONE] = 1};
+    const double numbers[TO_PAST] = {
+        [TIMESTEP] = planned->timestep, [INPUT] = planned->input_scale, [X0_X] = planned->x0_x,
+        [X0_M] = planned->x0_m,         [EPS_X] = planned->eps_x,       [EPS_M] = planned->eps_m,
+        [TO_X0] = planned->to_x0,       [TO_EPS] = planned->to_eps,     [TO_X] = planned->to_x,
+        [TO_M] = planned->to_m,         [TO_FRESH] = planned->to_fresh, [ONE] = 1};
     for (int i = 0; i < TO_PAST; i++)
         n[i] = (float)numbers[i];
     for (int k = 0; k < DRAFT_SAMPLER_PAST; k++)
@@ -46,7 +39,8 @@ bool draft_sampler_place(struct draft_graph *g, const struct draft_sampler_step 
 
 uint32_t draft_sampler_form(const struct draft_sampler_step *s)
 {
-    const double weight[] = {s->to_x0, s->to_eps, s->to_x, s->to_m, s->to_past[0], s->to_past[1], s->to_past[2], s->to_fresh};
+    const double weight[] = {s->to_x0,      s->to_eps,     s->to_x,       s->to_m,
+                             s->to_past[0], s->to_past[1], s->to_past[2], s->to_fresh};
     uint32_t form = 0;
     for (size_t k = 0; k < sizeof weight / sizeof *weight; k++)
         form = form << 2 | (weight[k] == 0 ? 0 : weight[k] == 1 ? 1 : 2);

@@ -191,10 +191,10 @@ static bool update_on_device(struct draft_adamw *opt, struct draft_graph *g, con
     if (!clear_unwritten(opt) || !draft_backend_adamw_numbers(opt->backend, update, &opt->error))
         return draft_fail(&g->error, opt->error.code, "%s", opt->error.message);
     struct launched work = {opt, guard};
-    const struct draft_replay_key key = {.name = "the optimizer",
-                                         .number = {(double)opt->numbers, (double)guard->count},
-                                         .address = {opt->param[0]->data, opt->param[0]->grad, opt->m[0], opt->v[0],
-                                                     guard->finite, guard->norm}};
+    const struct draft_replay_key key = {
+        .name = "the optimizer",
+        .number = {(double)opt->numbers, (double)guard->count},
+        .address = {opt->param[0]->data, opt->param[0]->grad, opt->m[0], opt->v[0], guard->finite, guard->norm}};
     return draft_replay(g, &key, replayed, &work);
 }
 

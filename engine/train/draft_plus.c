@@ -132,8 +132,7 @@ static bool results_make(const struct draft_plus *dp, int64_t n, int64_t micro_b
 /* `count` numbers of some results, beginning at `offset` of them. */
 static struct draft_tensor numbers_at(const struct draft_plus_results *r, int64_t offset, int64_t count)
 {
-    return (struct draft_tensor){
-        .dtype = DRAFT_F32, .rank = 1, .dim = {count}, .data = draft_f32(r->values) + offset};
+    return (struct draft_tensor){.dtype = DRAFT_F32, .rank = 1, .dim = {count}, .data = draft_f32(r->values) + offset};
 }
 
 /* Into the part's own results. */
@@ -234,8 +233,7 @@ static bool lv_copy(struct draft_graph *g, void *context)
     const struct draft_sampler_step *last = &part->step[0];
 
     draft_profile_phase(g, LAST_STEPS);
-    struct draft_tensor *x =
-        draft_axpby(g, (float)last->signal, part->stopped, (float)last->noise, part->renoise);
+    struct draft_tensor *x = draft_axpby(g, (float)last->signal, part->stopped, (float)last->noise, part->renoise);
     struct draft_predicted d = draft_sampler_predict(g, dp->plan, last, x, predict(part, last, x));
     struct draft_tensor *kl = dp->kl_coeff > 0 ? divergence(part, last, x, d.eps) : NULL;
     return score_and_backpropagate(part, d.x0, kl);
@@ -287,9 +285,9 @@ static struct draft_replay_key key_of(const struct part *part, const char *name)
     return (struct draft_replay_key){
         .name = name,
         .never = part->observer != NULL || draft_score_by_prompt(dp->scoring),
-        .number = {part->n, part->batch->n, (double)dp->height, (double)dp->width, dp->truncation_steps, dp->lv_copies, dp->guidance, dp->kl_coeff, dp->recompute,
-                   dp->plan->count, dp->plan->clip, (double)context[0], (double)context[1],
-                   adapter ? (double)adapter->scale : 0},
+        .number = {part->n, part->batch->n, (double)dp->height, (double)dp->width, dp->truncation_steps, dp->lv_copies,
+                   dp->guidance, dp->kl_coeff, dp->recompute, dp->plan->count, dp->plan->clip, (double)context[0],
+                   (double)context[1], adapter ? (double)adapter->scale : 0},
         .address = {p->unet, p->base, p->vae, dp->scoring, dp->plan->step, part->own.values->data,
                     part->conditions.context->data, part->frozen, noise->data, part->step[0].at->data,
                     text ? text->data : NULL, part->stopped ? part->stopped->data : NULL,
@@ -311,8 +309,7 @@ static bool place_steps(struct part *part)
         struct draft_tensor *at = draft_sampler_numbers(g);
         if (!at || !draft_sampler_place(g, &dp->plan->step[T - K + k], at, &part->step[k]))
             return false;
-        part->fresh[k] =
-            part->step[k].to_fresh != 0 ? draft_new(g, DRAFT_F32, 4, dim) : NULL;
+        part->fresh[k] = part->step[k].to_fresh != 0 ? draft_new(g, DRAFT_F32, 4, dim) : NULL;
         if (!draft_fresh_noise(g, dp->plan, T - K + k, &fresh, part->fresh[k]))
             return false;
     }
@@ -377,8 +374,8 @@ static bool micro_batch(struct part *part)
 
 /* --- A step ------------------------------------------------------------------------------------------------------- */
 
-bool draft_plus_run(const struct draft_plus *dp, const struct draft_plus_batch *batch, struct draft_plus_results *results,
-                    struct draft_error *err)
+bool draft_plus_run(const struct draft_plus *dp, const struct draft_plus_batch *batch,
+                    struct draft_plus_results *results, struct draft_error *err)
 {
     assert(dp->truncation_steps >= 1 && dp->truncation_steps <= dp->plan->count);
     assert(dp->lv_copies == 0 || dp->truncation_steps == 1);

@@ -15,7 +15,8 @@ void *draft_cuda_recorded(struct draft_backend *backend, bool wanted, struct dra
     cudaGraph_t graph = NULL;
     cudaGraphExec_t recording = NULL;
     bool ended = draft_cuda_ok(cudaStreamEndCapture(backend->stream, &graph), "recording", err);
-    if (ended && wanted && !draft_cuda_ok(cudaGraphInstantiate(&recording, graph, 0), "preparing what was recorded", err))
+    if (ended && wanted &&
+        !draft_cuda_ok(cudaGraphInstantiate(&recording, graph, 0), "preparing what was recorded", err))
         recording = NULL;
     if (graph != NULL)
         cudaGraphDestroy(graph);

@@ -6,7 +6,7 @@
 struct update {
     int64_t n;
     double max_norm;
-    int bad; /* the element that is not a number, or -1 */
+    int bad;       /* the element that is not a number, or -1 */
     bool bad_loss; /* one of those that must be finite is not */
 };
 
@@ -79,9 +79,8 @@ static void run_updates(enum draft_dtype type, const void *context)
 static void test_cuda_training__adamw(void **state)
 {
     (void)state;
-    static const struct update updates[] = {
-        {5000, INFINITY, -1, false}, {5000, 0.5, -1, false}, {77, 0.5, -1, false},
-        {100, 1, 42, false},         {1, 1, -1, false},      {9, 1, -1, true}};
+    static const struct update updates[] = {{5000, INFINITY, -1, false}, {5000, 0.5, -1, false}, {77, 0.5, -1, false},
+                                            {100, 1, 42, false},         {1, 1, -1, false},      {9, 1, -1, true}};
     for (size_t i = 0; i < sizeof updates / sizeof *updates; i++)
         in_every_order("adamw", DRAFT_F32, run_updates, &updates[i]);
 }
