@@ -53,7 +53,7 @@ struct draft_report {
     int count;
     struct draft_metric metric[DRAFT_MAX_METRICS];
     bool skipped; /* a non-finite loss or gradient: the update was left out */
-    /* For who watches the job, mostly "": which number was not finite; once, why a GPU's step cannot be launched whole. */
+    /* For who watches the job, mostly "": which number was not finite; once, why a GPU's step is not launched whole. */
     char note[256];
 };
 
