@@ -47,6 +47,7 @@ void draft_profile_clear(struct draft_profile *profile)
 {
     profile->count = profile->waiting = 0;
     profile->full = false;
+    profile->row[MAX_ROWS - 1] = (struct draft_profile_row){0};
     memset(profile->bucket, 0, sizeof profile->bucket);
 }
 
@@ -63,6 +64,19 @@ static bool settle(struct draft_profile *profile, struct draft_error *err)
     return true;
 }
 
+static int new_row(struct draft_profile *profile, uint32_t bucket, const char *what, bool backward)
+{
+    if (profile->count == MAX_ROWS - 1) { /* the last row takes what has no place */
+        profile->full = true;
+        return MAX_ROWS - 1;
+    }
+    struct draft_profile_row *row = &profile->row[profile->count];
+    *row = (struct draft_profile_row){.phase = profile->phase, .backward = backward};
+    memcpy(row->what, what, strlen(what) + 1);
+    profile->bucket[bucket] = (int16_t)++profile->count;
+    return profile->count - 1;
+}
+
 /* The row of this phase, direction and text; made where there is none. */
 static int find_row(struct draft_profile *profile, const char *what, bool backward)
 {
@@ -70,22 +84,13 @@ static int find_row(struct draft_profile *profile, const char *what, bool backwa
     for (const char *text[] = {profile->phase, what}, **t = text; t < text + 2; t++)
         for (const char *p = *t; *p; p++)
             hash = (hash ^ (unsigned char)*p) * 16777619u;
-    for (uint32_t i = hash % BUCKETS;; i = (i + 1) % BUCKETS) {
-        struct draft_profile_row *row = &profile->row[profile->bucket[i] - 1];
-        if (profile->bucket[i] == 0) {
-            if (profile->count == MAX_ROWS - 1) { /* the last row takes what has no place */
-                profile->full = true;
-                return MAX_ROWS - 1;
-            }
-            profile->bucket[i] = (int16_t)++profile->count;
-            row = &profile->row[profile->count - 1];
-            *row = (struct draft_profile_row){.phase = profile->phase, .backward = backward};
-            memcpy(row->what, what, strlen(what) + 1);
-            return profile->count - 1;
-        }
+    uint32_t i = hash % BUCKETS;
+    for (; profile->bucket[i] != 0; i = (i + 1) % BUCKETS) {
+        const struct draft_profile_row *row = &profile->row[profile->bucket[i] - 1];
         if (row->backward == backward && row->phase == profile->phase && strcmp(row->what, what) == 0)
             return profile->bucket[i] - 1;
     }
+    return new_row(profile, i, what, backward);
 }
 
 bool draft_profile_run(struct draft_graph *g, struct draft_call *call, draft_op_function function, bool backward)
