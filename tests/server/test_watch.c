@@ -154,7 +154,7 @@ static void test_watch__all_jobs_are_told_on_one_stream(void **state)
 {
     struct fixture *f = *state;
     char one[32], two[32];
-    fixture_submit(f, "ms=5", 10, one);
+    fixture_submit(f, "ms=100", 10, one); /* not over before somebody listens */
     struct ear ear;
     struct draft_error err = {0};
     assert_true(listen_to(f, &ear, "", NULL, 0, NULL));
