@@ -99,7 +99,8 @@ static size_t evaluation_bytes(const struct draft_engine *e, const struct settin
     return held ? (size_t)(picture * e->config.evaluation.seeds) * sizeof(float) : 0;
 }
 
-/* What is remembered of prompts, after a trial: neither in its arenas nor its backend's own. */
+/* What is remembered of prompts on a GPU, after a trial: neither in its arenas nor its backend's own. On the host it
+ * takes pages only as prompts come: some megabytes at most, where a job has thousands. */
 static size_t remembered_bytes(const struct draft_engine *e)
 {
     size_t bytes = draft_prompt_memory_bytes(e->pipeline.contexts);
@@ -142,9 +143,9 @@ static bool measure_on_host(struct draft_engine *e, const struct setting *s, uin
         graph.gradients = gradients;
         draft_backend_keep(dry, s->keep);
         ok = dry_step(e, s, &graph, err);
-        *bytes = standing + evaluation_bytes(e, s) + remembered_bytes(e) + draft_arena_high_water(arena) +
-                 draft_arena_high_water(gradients) + draft_arena_high_water(graph.notes) +
-                 draft_backend_prepared_bytes(dry) + draft_backend_scratch_bytes(dry);
+        *bytes = standing + evaluation_bytes(e, s) + draft_arena_high_water(arena) + draft_arena_high_water(gradients) +
+                 draft_arena_high_water(graph.notes) + draft_backend_prepared_bytes(dry) +
+                 draft_backend_scratch_bytes(dry);
     }
     if (!ok)
         draft_error_prefix(err, "a trial step: ");
