@@ -264,15 +264,25 @@ static size_t backward(struct bench *b, struct draft_unet *unet, const struct dr
     return bytes;
 }
 
+/* With a LoRA that has an effect. */
+static struct draft_unet *open_with_adapter(struct bench *b, struct draft_adapter **adapter)
+{
+    *adapter = draft_adapter_create(b->weights, 2, 2, 1, &b->err);
+    struct draft_unet *unet = draft_unet_open(UNET, b->weights, *adapter, &b->err);
+    for (int i = 0; i < (*adapter)->count; i++) {
+        struct draft_tensor *up = (*adapter)->entry[i].lora.up;
+        memset(up->data, 0x3c, (size_t)draft_tensor_count(up) * sizeof(float));
+    }
+    return unet;
+}
+
 static void test_unet__recompute_gives_the_same_gradients_bit_for_bit_in_less_memory(void **state)
 {
     (void)state;
     struct bench b;
     bench_open(&b);
-    struct draft_adapter *adapter = draft_adapter_create(b.weights, 2, 2, 1, &b.err);
-    struct draft_unet *unet = draft_unet_open(UNET, b.weights, adapter, &b.err);
-    for (int i = 0; i < adapter->count; i++)
-        memset(adapter->entry[i].lora.up->data, 0x3c, (size_t)draft_tensor_count(adapter->entry[i].lora.up) * 4);
+    struct draft_adapter *adapter;
+    struct draft_unet *unet = open_with_adapter(&b, &adapter);
     size_t numbers = draft_adapter_parameters(adapter) + 8 * 8 * 4, n, again;
     float *plain = malloc(numbers * sizeof *plain), *twice = malloc(numbers * sizeof *twice);
     size_t kept = backward(&b, unet, adapter, false, plain, &n);
@@ -316,10 +326,8 @@ static void test_unet__a_guided_pair_may_begin_as_one(void **state)
     (void)state;
     struct bench b;
     bench_open(&b);
-    struct draft_adapter *adapter = draft_adapter_create(b.weights, 2, 2, 1, &b.err);
-    struct draft_unet *unet = draft_unet_open(UNET, b.weights, adapter, &b.err);
-    for (int i = 0; i < adapter->count; i++)
-        memset(adapter->entry[i].lora.up->data, 0x3c, (size_t)draft_tensor_count(adapter->entry[i].lora.up) * 4);
+    struct draft_adapter *adapter;
+    struct draft_unet *unet = open_with_adapter(&b, &adapter);
     size_t numbers = draft_adapter_parameters(adapter) + 6 * 8 * 8 * 4, n, again;
     float *twice = malloc(numbers * sizeof *twice), *once = malloc(numbers * sizeof *once);
     guided_pair(&b, unet, adapter, false, false, twice, &n);
@@ -354,7 +362,8 @@ static void test_unet__stops_between_blocks_when_told(void **state)
     b.g.context = &asked;
     draft_no_grad(&b.g);
     struct draft_tensor *x = waves(&b.g, 4, (const int64_t[]){1, 8, 8, 4}, 0);
-    struct draft_unet_call call = {.t = draft_scalar(&b.g, 1), .context = waves(&b.g, 3, (const int64_t[]){1, 5, 24}, 0)};
+    struct draft_unet_call call = {.t = draft_scalar(&b.g, 1),
+                                   .context = waves(&b.g, 3, (const int64_t[]){1, 5, 24}, 0)};
     assert_null(draft_unet_forward(&b.g, unet, x, &call));
     assert_int_equal(b.g.error.code, DRAFT_CANCELLED);
     assert_int_equal(asked, 0);
@@ -368,7 +377,8 @@ static void test_unet__refuses_inputs_of_other_widths_in_a_sentence(void **state
     bench_open(&b);
     struct draft_unet *unet = draft_unet_open(UNET, b.weights, NULL, &b.err);
     struct draft_tensor *x = waves(&b.g, 4, (const int64_t[]){1, 8, 8, 4}, 0);
-    struct draft_unet_call call = {.t = draft_scalar(&b.g, 1), .context = waves(&b.g, 3, (const int64_t[]){1, 5, 32}, 0)};
+    struct draft_unet_call call = {.t = draft_scalar(&b.g, 1),
+                                   .context = waves(&b.g, 3, (const int64_t[]){1, 5, 32}, 0)};
     assert_null(draft_unet_forward(&b.g, unet, x, &call));
     assert_non_null(strstr(b.g.error.message, "[n, s, 24]"));
     assert_non_null(strstr(b.g.error.message, "[1, 5, 32]"));
