@@ -132,27 +132,32 @@ static bool prepare(struct draftd *d, struct draftd_live_preview *preview, char 
     return draftd_make_folder(*folder, err);
 }
 
-void draftd_previews_offer(struct draftd *d, struct draftd_live_job *job)
+/* To the running job's worker. One whose folder cannot be made has failed, and is gone. */
+static void offer(struct draftd *d, struct draftd_live_job *job, struct draftd_live_preview *preview)
 {
+    char id[32], *folder;
+    Draftd__Worker__Preview order;
+    struct draft_error err = {0};
     if (job->worker == NULL || job->state != DRAFTD__V1__JOB__STATE__STATE_RUNNING || job->stop != DRAFTD_STOP_NONE)
         return;
+    if (prepare(d, preview, id, &folder, &order, &err)) {
+        Draftd__Worker__Command command = DRAFTD__WORKER__COMMAND__INIT;
+        command.kind_case = DRAFTD__WORKER__COMMAND__KIND_PREVIEW;
+        command.preview = &order;
+        draftd_worker_send(d, job->worker, &command);
+        preview->worker = job->worker;
+    } else {
+        change(d, preview, FAILED, err.code, err.message);
+    }
+    free(folder);
+}
+
+void draftd_previews_offer(struct draftd *d, struct draftd_live_job *job)
+{
     for (struct draftd_live_preview *preview = d->previews, *next; preview; preview = next) {
         next = preview->next;
-        if (preview->job != job->number || preview->worker || wants_checkpoint(preview))
-            continue;
-        char id[32], *folder;
-        Draftd__Worker__Preview order;
-        struct draft_error err = {0};
-        if (prepare(d, preview, id, &folder, &order, &err)) {
-            Draftd__Worker__Command command = DRAFTD__WORKER__COMMAND__INIT;
-            command.kind_case = DRAFTD__WORKER__COMMAND__KIND_PREVIEW;
-            command.preview = &order;
-            draftd_worker_send(d, job->worker, &command);
-            preview->worker = job->worker;
-        } else {
-            change(d, preview, FAILED, err.code, err.message);
-        }
-        free(folder);
+        if (preview->job == job->number && preview->worker == NULL && !wants_checkpoint(preview))
+            offer(d, job, preview);
     }
 }
 
@@ -370,11 +375,9 @@ void draftd_previews_schedule(struct draftd *d, int64_t now_ms, int64_t *next_ms
         }
         struct draftd_live_job *job = draftd_live_job(d, preview->job);
         if (job && !wants_checkpoint(preview))
-            draftd_previews_offer(d, job); /* the running job's worker; a queued job's preview waits for it */
+            offer(d, job, preview); /* a queued job's preview waits for it */
         else if (d->samplers < DRAFTD_SAMPLERS)
             sample(d, preview);
-        else
-            return;
     }
 }
 

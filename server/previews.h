@@ -11,21 +11,22 @@ enum { DRAFTD_PREVIEW_TRIES = 2, DRAFTD_PREVIEW_PICTURES = 256, DRAFTD_PREVIEWS_
 
 /* Hands the pending previews of a running job to its worker. */
 void draftd_previews_offer(struct draftd *d, struct draftd_live_job *job);
-/* Starts a sampling worker for the next preview that needs one. Only the daemon's thread. */
+/* Hands pending previews on: to their jobs' workers, or one of them to a sampling worker. Only the daemon's thread. */
 void draftd_previews_schedule(struct draftd *d, int64_t now_ms, int64_t *next_ms);
 bool draftd_preview_report(struct draftd *d, struct draftd_worker *worker, const Draftd__Worker__PreviewReport *report,
                            struct draft_error *err);
 /* A worker is gone: its previews wait for another, or fail when they took it with them. NULL: it ended in order. */
 void draftd_previews_orphaned(struct draftd *d, struct draftd_worker *worker, const char *crash);
 
-/* A new one, recorded already. */
 /* What the events of a preview that waits for a worker say. */
 #define DRAFTD_PREVIEW_WAITS "waits for the next step or a free worker"
 
+/* A new one, recorded already. */
 void draftd_preview_add(struct draftd *d, int64_t number, int64_t job, int total, const Draftd__V1__PreviewSpec *spec);
 /* At start. */
 bool draftd_previews_restore(struct draftd *d, struct draft_error *err);
-/* At start: removes what no row of a job's previews names (a database put back from a copy) and half-written pictures. */
+/* At start: removes what no row of a job's previews names (a database put back from a copy) and half-written pictures.
+ */
 void draftd_previews_sweep(struct draftd *d, int64_t job);
 /* With a job. Its sampling workers are killed. */
 void draftd_previews_forget(struct draftd *d, int64_t job);

@@ -1,6 +1,7 @@
 /* Previews with the fake worker: by a running job's worker, from checkpoints, through crashes and restarts. */
 #include "daemon_fixture.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,6 +166,58 @@ static void test_previews__pictures_that_are_not_there_are_not_believed(void **s
     fixture_free(failed);
 }
 
+enum { ASKERS = 4, ASKED_EACH = 12 };
+
+static void *ask_many(void *context)
+{
+    char preview[32];
+    for (int i = 0; i < ASKED_EACH; i++)
+        ask(context, "job-1", 1, -1, preview);
+    return NULL;
+}
+
+/* So many at once that several wait when the daemon's thread hands them on. */
+static void test_previews__those_without_a_folder_fail_together(void **state)
+{
+    struct fixture *f = *state;
+    char id[32], folder[160], preview[32];
+    pthread_t asker[ASKERS];
+    fixture_submit(f, "ms=20", 2000, id);
+    fixture_wait_step(f, id, 1);
+    snprintf(folder, sizeof folder, "%s/jobs/%s/previews", f->state, id);
+    assert_int_equal(rmdir(folder), 0);
+    for (int i = 0; i < ASKERS; i++)
+        assert_int_equal(pthread_create(&asker[i], NULL, ask_many, f), 0);
+    for (int i = 0; i < ASKERS; i++)
+        pthread_join(asker[i], NULL);
+    for (int i = 1; i <= ASKERS * ASKED_EACH; i++) {
+        snprintf(preview, sizeof preview, "preview-%d", i);
+        Draftd__V1__Preview *failed = fixture_wait_preview(f, preview, P_FAILED);
+        assert_non_null(strstr(failed->reason, "cannot make the folder"));
+        fixture_free(failed);
+    }
+    assert_int_equal(fixture_state(f, id), RUNNING);
+}
+
+/* The sampling worker is busy with an ended job's; a running job's worker has time. */
+static void test_previews__a_running_jobs_do_not_wait_for_others(void **state)
+{
+    struct fixture *f = *state;
+    char id[32], slow[32], next[32], quick[32];
+    fixture_submit(f, "preview=slow", 5, id);
+    fixture_free(fixture_wait(f, id, SUCCEEDED));
+    ask(f, id, 20, -1, slow);
+    fixture_free(fixture_wait_preview(f, slow, P_RUNNING));
+    ask(f, id, 1, -1, next);
+    fixture_submit(f, "ms=20", 2000, id);
+    fixture_wait_step(f, id, 1);
+    fixture_free(fixture_wait_preview(f, ask(f, id, 1, -1, quick), P_SUCCEEDED));
+    Draftd__V1__Preview *still = NULL;
+    assert_true(draftd_get_preview(f->d, slow, &still, NULL));
+    assert_int_equal(still->state, P_RUNNING);
+    fixture_free(still);
+}
+
 static void test_previews__a_restart_makes_the_unfinished_ones(void **state)
 {
     struct fixture *f = *state;
@@ -281,6 +334,8 @@ int main(void)
         CASE(one_left_by_an_ending_job_is_made_from_its_checkpoint),
         CASE(one_that_crashes_the_worker_fails_and_training_goes_on),
         CASE(pictures_that_are_not_there_are_not_believed),
+        CASE(those_without_a_folder_fail_together),
+        CASE(a_running_jobs_do_not_wait_for_others),
         CASE(a_restart_makes_the_unfinished_ones),
         CASE(deleting_the_job_ends_them),
         CASE(a_request_id_makes_one),
