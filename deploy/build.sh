@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that are missing and builds draftd into BUILD (default: build/).
+# Installs the Debian packages that are missing and builds draft, draftd and its worker into BUILD (default: build/); with
+# --tests the tests as well, which are more than half of the work.
 #
 #   deploy/build.sh [--tests] [BUILD [CMAKE-OPTION ...]]
 #
@@ -40,9 +41,17 @@ cmake -S "$top" -B "$build" -G Ninja "$@" >"$build.log" 2>&1 || {
     exit 1
 }
 rm -f "$build.log"
-echo "building in $build"
-if [ -t 1 ]; then
-    ninja -C "$build" # one line that counts
+# What the build takes depends on the machine; how far it is and for how long it has run is told all the time.
+export NINJA_STATUS='[%p of %t, %es] '
+target=programs
+[ -z "$with_tests" ] || target=all
+if [ -f "$build/draftd" ]; then
+    echo "building what has changed in $build"
 else
-    ninja -C "$build" --quiet
+    echo "building in $build: the first time takes minutes on few cores ($(nproc) here), later ones seconds"
+fi
+if [ -t 1 ]; then
+    ninja -C "$build" "$target" # one line that counts
+else
+    ninja -C "$build" --quiet "$target"
 fi
