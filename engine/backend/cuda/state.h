@@ -57,6 +57,7 @@ struct draft_backend {
     struct draft_cuda_driver driver;
     struct draft_cuda_region *regions; /* list */
     struct draft_cuda_weights *weights;
+    struct draft_cuda_slab *slabs; /* list: the weights' memory */
     struct draft_cuda_constants *constants;
     cublasLtHandle_t cublas;
     struct draft_cuda_products *products;
@@ -95,6 +96,16 @@ struct draft_cuda_weights *draft_cuda_weights_create(struct draft_error *err);
 void draft_cuda_weights_destroy(struct draft_backend *backend);
 void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor *w);
 size_t draft_cuda_weight_bytes(const struct draft_backend *backend);
+
+/* weight_memory.c */
+struct draft_cuda_piece {
+    void *values; /* NULL: none */
+    struct draft_cuda_slab *slab;
+};
+/* Aligned to 256 bytes; contents undefined. False: err is set, and the piece is as it was. */
+bool draft_cuda_weight_take(struct draft_backend *backend, size_t bytes, struct draft_cuda_piece *piece,
+                            struct draft_error *err);
+void draft_cuda_weight_give(struct draft_backend *backend, struct draft_cuda_piece *piece); /* becomes none */
 
 struct draft_cuda_constants *draft_cuda_constants_create(struct draft_error *err);
 void draft_cuda_constants_destroy(struct draft_backend *backend);

@@ -15,7 +15,7 @@
 enum { AS_F32, AS_BF16, FORMS };
 
 struct copy {
-    void *form[FORMS]; /* NULL: not asked for, or forgotten */
+    struct draft_cuda_piece form[FORMS]; /* none: not asked for, or forgotten */
 };
 
 struct draft_cuda_weights {
@@ -37,11 +37,6 @@ struct draft_cuda_weights *draft_cuda_weights_create(struct draft_error *err)
     return weights;
 }
 
-static void give_back(struct draft_backend *backend, void *memory)
-{
-    draft_backend_kind(backend)->free(backend, memory);
-}
-
 void draft_cuda_weights_destroy(struct draft_backend *backend)
 {
     struct draft_cuda_weights *weights = backend->weights;
@@ -49,7 +44,7 @@ void draft_cuda_weights_destroy(struct draft_backend *backend)
         return;
     for (uint32_t i = 0; i < weights->count; i++)
         for (int form = 0; form < FORMS; form++)
-            give_back(backend, weights->copy[i].form[form]);
+            draft_cuda_weight_give(backend, &weights->copy[i].form[form]);
     free(weights->copy);
     free(weights);
 }
@@ -141,32 +136,31 @@ const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor
         copy = add(weights, w, err);
     if (copy == NULL)
         return NULL;
-    if (copy->form[form] == NULL) {
-        void *values = draft_backend_kind(backend)->alloc(backend, form_bytes(w, form), err);
-        if (values == NULL || !fill(backend, w, form, values, err)) {
-            give_back(backend, values);
+    struct draft_cuda_piece *piece = &copy->form[form];
+    if (piece->values == NULL) {
+        if (!draft_cuda_weight_take(backend, form_bytes(w, form), piece, err) ||
+            !fill(backend, w, form, piece->values, err)) {
+            draft_cuda_weight_give(backend, piece);
             draft_error_prefix(err, "%s: ", w->name != NULL ? w->name : "a weight");
             return NULL;
         }
-        copy->form[form] = values;
         weights->bytes += form_bytes(w, form);
     }
-    return copy->form[form];
+    return piece->values;
 }
 
 void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor *w)
 {
     struct copy *copy = find(backend->weights, w);
     if (copy != NULL && draft_cuda_is_device(backend, w->data)) {
-        if (copy->form[AS_BF16] != NULL)
-            narrow_on_device(backend, w, copy->form[AS_BF16]);
+        if (copy->form[AS_BF16].values != NULL)
+            narrow_on_device(backend, w, copy->form[AS_BF16].values);
         return;
     }
     for (int form = 0; copy != NULL && form < FORMS; form++) {
-        if (copy->form[form] == NULL)
+        if (copy->form[form].values == NULL)
             continue;
-        give_back(backend, copy->form[form]);
-        copy->form[form] = NULL; /* the number stays the weight's */
+        draft_cuda_weight_give(backend, &copy->form[form]); /* the number stays the weight's */
         backend->weights->bytes -= form_bytes(w, form);
     }
 }
@@ -198,6 +192,11 @@ struct draft_cuda_constants *draft_cuda_constants_create(struct draft_error *err
     if (constants == NULL)
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the table of constants");
     return constants;
+}
+
+static void give_back(struct draft_backend *backend, void *memory)
+{
+    draft_backend_kind(backend)->free(backend, memory);
 }
 
 void draft_cuda_constants_destroy(struct draft_backend *backend)
