@@ -155,6 +155,7 @@ const struct draft_command draft_command_bench = {
     .name = "bench",
     .group = DRAFT_GROUP_START,
     .summary = "how fast your model trains here, and in how much memory",
+    .words = "benchmark profile",
     .usage = "[MODEL] [--reward KIND:DIR] [--steps N] [job options]",
     .about =
         "Trains MODEL (default: the built-in demo model) for a few steps and says where the time went: sampling, "

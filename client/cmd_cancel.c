@@ -12,6 +12,7 @@ const struct draft_command draft_command_cancel = {
     .name = "cancel",
     .group = DRAFT_GROUP_JOBS,
     .summary = "stop jobs for good, keeping their last checkpoint",
+    .words = "stop kill abort",
     .usage = "JOB...",
     .about = "A queued job ends at once; a running one within seconds, and its last checkpoint stays for previews and "
              "exports. A job that has already ended is refused (exit code 5).",

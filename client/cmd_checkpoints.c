@@ -119,6 +119,7 @@ const struct draft_command draft_command_checkpoints = {
     .name = "checkpoints",
     .group = DRAFT_GROUP_PICTURES,
     .summary = "list a job's checkpoints, save one now, or fetch one",
+    .words = "checkpoint ckpt",
     .usage = "JOB [--save | --fetch [-o FILE] [--step N]]",
     .about =
         "Oldest first. Each can be exported (`draft export JOB --step N`) and shown (`draft preview JOB "

@@ -20,6 +20,7 @@ const struct draft_command draft_command_delete = {
     .name = "delete",
     .group = DRAFT_GROUP_JOBS,
     .summary = "remove ended or paused jobs with all they made",
+    .words = "rm remove del",
     .usage = "JOB...",
     .about =
         "Removes the job, its metrics, pictures and checkpoints. There is no way back; export the LoRA first. A job "

@@ -89,6 +89,7 @@ const struct draft_command draft_command_demo = {
     .name = "demo",
     .group = DRAFT_GROUP_START,
     .summary = "train a small built-in model and show everything, in minutes",
+    .words = "try example",
     .usage = "[--sweep] [--dir DIR]",
     .about =
         "Starts a private daemon, trains the built-in emoji model on the general prompt \"an animal\" with DRaFT+, "

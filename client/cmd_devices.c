@@ -111,6 +111,7 @@ const struct draft_command draft_command_devices = {
     .name = "devices",
     .group = DRAFT_GROUP_OTHER,
     .summary = "the processor and the GPUs: memory, driver, what runs on them",
+    .words = "gpu gpus device",
     .usage = "[--retry DEVICE]",
     .about =
         "One line a device; each runs one job at a time. A GPU is tried by a short-lived process when the daemon "

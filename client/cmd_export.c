@@ -79,6 +79,7 @@ const struct draft_command draft_command_export = {
     .name = "export",
     .group = DRAFT_GROUP_PICTURES,
     .summary = "save a job's LoRA, or the tuned model, as other tools load it",
+    .words = "save download lora",
     .usage = "JOB [-o FILE] [options]",
     .about = "Writes the LoRA of a checkpoint, whole or not at all, and prints the file's name. Equal checkpoints give "
              "equal bytes. The file names job, step, reward and KL weight in its metadata. A job that trained every "

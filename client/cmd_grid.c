@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/atomic_file.h"
 #include "command.h"
 #include "interrupt.h"
 #include "jobs.h"
@@ -93,8 +94,11 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     int count = 0;
     char title[512] = "";
     Draftd__V1__PreviewSpec *spec = draft_preview_spec(arguments, &err);
-    if (!spec)
+    const char *path = draft_arguments_string(arguments, "output", "grid.png");
+    if (!spec || !draft_atomic_possible(path, &err)) {
+        draft_free_message(spec);
         return draft_report_error(cx, &err);
+    }
     if (spec->count == 0)
         spec->count = 4;
     draft_interrupt_install();
@@ -106,7 +110,6 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
                     : fill_columns(cx, arguments, columns, &count, &st);
     good = good && draft_model_grid_fetch(draft_connect(cx), columns, count, spec, &cx->err, &st);
     if (good) {
-        const char *path = draft_arguments_string(arguments, "output", "grid.png");
         const struct draft_pictures *first = &columns[0].pictures;
         char *end = title + strlen(title);
         size_t room = sizeof title - strlen(title);

@@ -15,10 +15,12 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     else if (!strcmp(topic, "exit-codes"))
         draft_print_exit_codes(stdout);
     else {
-        fprintf(cx->err.out,
-                "draft: no help on \"%s\"; `draft --help` lists the commands, `draft help exit-codes` the "
-                "exit codes\n",
-                topic);
+        const struct draft_command *meant = draft_command_meant(topic);
+        fprintf(cx->err.out, "draft: no help on \"%s\"; ", topic);
+        if (meant)
+            fprintf(cx->err.out, "did you mean \"%s\"?\n", meant->name);
+        else
+            fprintf(cx->err.out, "`draft --help` lists the commands, `draft help exit-codes` the exit codes\n");
         return DRAFT_EXIT_USAGE;
     }
     return DRAFT_EXIT_OK;

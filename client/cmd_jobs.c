@@ -22,12 +22,12 @@ static const struct draft_option *const tables[] = {options, NULL};
 
 static const struct draft_column columns[] = {
     {.title = "JOB"},
-    {.title = "NAME"},
+    {.title = "NAME", .cut = true},
     {.title = "STATE"},
     {.title = "STEP", .right = true},
     {.title = "REWARD", .right = true},
-    {.title = "KL", .right = true},
-    {.title = "LPIPS", .right = true},
+    {.title = "KL", .right = true, .spare = true},
+    {.title = "LPIPS", .right = true, .spare = true},
     {.title = "LEFT", .right = true},
     {.title = "AGE", .right = true},
     {.title = "REASON", .cut = true},
@@ -135,7 +135,9 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     struct output out = {.left = draft_arguments_int(arguments, "limit", INT64_MAX)};
     bool quiet = draft_arguments_has(arguments, "quiet");
     int rows, width;
-    if (!read_states(arguments, states, &request.n_states, &err))
+    if (out.left < 1)
+        draft_fail(&err, DRAFT_INVALID_ARGUMENT, "--limit %lld: expected 1 or more", (long long)out.left);
+    if (out.left < 1 || !read_states(arguments, states, &request.n_states, &err))
         return draft_report_error(cx, &err);
     request.states = states;
     request.page_size = out.left > 0 && out.left < 200 ? (int32_t)out.left : 200;
@@ -162,8 +164,10 @@ const struct draft_command draft_command_jobs = {
     .name = "jobs",
     .group = DRAFT_GROUP_JOBS,
     .summary = "list jobs with state, progress and reason, newest first",
+    .words = "list ls ps queue status",
     .usage = "[options]",
-    .about = "One line a job. REASON says why a job waits or why it failed.",
+    .about = "One line a job. REASON says why a job waits or why it failed. A narrow terminal gets shorter names and "
+             "fewer columns; a pipe gets everything.",
     .examples = "  draft jobs\n"
                 "  draft jobs --state running --state queued\n"
                 "  draft jobs -q --state succeeded | xargs draft delete\n"

@@ -78,6 +78,16 @@ static int split(char *text, const char *names[64])
     return count;
 }
 
+static bool all_have_points(const struct draft_series_set *set, const char *const *names, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const struct draft_series *series = draft_series_find(set, names[i]);
+        if (!series || series->count == 0)
+            return false;
+    }
+    return true;
+}
+
 static int run(struct draft_context *cx, const struct draft_arguments *arguments)
 {
     char id[DRAFT_ID_BYTES];
@@ -103,12 +113,10 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
                             narrow ? MAIN_SERIES : count, draft_arguments_int(arguments, "since", 0),
                             (int)draft_arguments_int(arguments, "max-points", 0), &set, &st)) {
         code = draft_report(cx, &st);
+    } else if (!all_have_points(&set, names, count) && !draft_series_check(draft_connect(cx), id, names, count, &st)) {
+        code = draft_report(cx, &st);
+        draft_series_clear(&set);
     } else {
-        for (int i = 0; i < count; i++)
-            if (!draft_series_find(&set, names[i]))
-                fprintf(cx->err.out,
-                        "draft: %s has no series \"%s\" from that step on; `draft metrics %s --list` names them\n", id,
-                        names[i], id);
         if (!strcmp(format, "csv"))
             draft_metrics_csv(&set, stdout);
         else if (!strcmp(format, "json"))
@@ -125,6 +133,7 @@ const struct draft_command draft_command_metrics = {
     .name = "metrics",
     .group = DRAFT_GROUP_WATCH,
     .summary = "a job's numbers as a table, csv or json",
+    .words = "stats numbers",
     .usage = "JOB [options]",
     .about =
         "One row a step, one column a series. Rows where a series has no point stay empty there; NaN is kept. "

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/atomic_file.h"
 #include "command.h"
 #include "curves.h"
 #include "jobs.h"
@@ -58,6 +59,22 @@ static bool any_has(const struct draft_run *runs, int count, const char *name)
     return false;
 }
 
+/* What is asked for by name must be there in one of the jobs at least. */
+static bool check_names(struct draft_context *cx, const struct draft_arguments *arguments, const struct draft_run *runs,
+                        struct draft_status *st)
+{
+    char id[DRAFT_ID_BYTES];
+    draft_job_id(arguments->operands[0], id);
+    for (int i = 0; i < arguments->count; i++) {
+        const struct draft_argument *given = &arguments->given[i];
+        bool series = !strcmp(given->option->name, "y") || !strcmp(given->option->name, "x");
+        if (series && strcmp(given->text, "step") != 0 && !any_has(runs, arguments->operand_count, given->text) &&
+            !draft_series_check(draft_connect(cx), id, &given->text, 1, st))
+            return false;
+    }
+    return true;
+}
+
 static int choose(const struct draft_arguments *arguments, const struct draft_run *runs,
                   const char *names[DRAFT_PLOT_AXES])
 {
@@ -91,12 +108,8 @@ static int draw(struct draft_context *cx, const struct draft_arguments *argument
         draft_curves_fill(&figure.axes[i], runs, arguments->operand_count, names[i], x, &memory);
         if (figure.count > 1)
             figure.axes[i].y_label = draft_series_short(names[i]);
-        if (figure.axes[i].count == 0)
-            fprintf(cx->err.out,
-                    "draft: no job here has the series \"%s\"%s%s; `draft metrics JOB --list` names them\n", names[i],
-                    x ? " over " : "", x ? x : "");
     }
-    if (png) {
+    if (png && figure.count > 0) {
         figure.title =
             draft_arguments_string(arguments, "title", figure.count == 1 ? figure.axes[0].y_label : "Training curves");
         if (figure.count == 1)
@@ -110,8 +123,10 @@ static int draw(struct draft_context *cx, const struct draft_arguments *argument
         columns = columns < 110 ? columns : 110;
         for (int i = 0; i < figure.count; i++)
             draft_axes_print(&figure.axes[i], &cx->out, columns, (int)draft_arguments_int(arguments, "rows", 14));
-        if (figure.count == 0)
-            fprintf(cx->err.out, "draft: no points yet\n");
+    }
+    if (figure.count == 0) {
+        fprintf(cx->err.out, "draft: there are no points yet; `draft watch` tells when a job begins\n");
+        code = DRAFT_EXIT_PRECONDITION;
     }
     draft_curve_memory_free(&memory);
     return code;
@@ -123,7 +138,8 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     struct draft_run *runs = calloc(RUNS, sizeof *runs);
     if (!runs)
         abort();
-    int code = fetch_runs(cx, arguments, runs, &st) ? draw(cx, arguments, runs) : draft_report(cx, &st);
+    bool good = fetch_runs(cx, arguments, runs, &st) && check_names(cx, arguments, runs, &st);
+    int code = good ? draw(cx, arguments, runs) : draft_report(cx, &st);
     for (int i = 0; i < RUNS; i++)
         draft_series_clear(&runs[i].set);
     free(runs);
@@ -134,6 +150,7 @@ const struct draft_command draft_command_plot = {
     .name = "plot",
     .group = DRAFT_GROUP_WATCH,
     .summary = "curves of one or several jobs, on the terminal or as a PNG",
+    .words = "curve curves graph",
     .usage = "JOB... [options]",
     .about = "Draws metric series over the step, or one series over another. Several jobs share the panels. In a PNG, "
              "noisy series are drawn faint with their moving mean.",

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/atomic_file.h"
 #include "command.h"
@@ -38,12 +39,18 @@ static const struct draft_option own_options[] = {
 };
 static const struct draft_option *const tables[] = {own_options, draft_preview_options, NULL};
 
+/* Before the pictures are drawn, which may take minutes. */
+static bool make_folder(const char *folder, struct draft_error *err)
+{
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        return draft_fail_errno(err, "cannot make the folder %s", folder);
+    return access(folder, W_OK | X_OK) == 0 || draft_fail_errno(err, "cannot write into %s", folder);
+}
+
 static bool write_pictures(const struct draft_pictures *pictures, const char *folder, struct draft_error *err)
 {
     const char *prompt = "";
     int number = 0;
-    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
-        return draft_fail_errno(err, "cannot make the folder %s", folder);
     for (int i = 0; i < pictures->count; i++) {
         const struct draft_picture *p = &pictures->items[i];
         char path[4096];
@@ -91,8 +98,12 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     struct draft_pictures pictures;
     struct draft_preview_line line = {.block.terminal = &cx->err};
     Draftd__V1__PreviewSpec *spec = draft_preview_spec(arguments, &err);
-    if (!spec)
+    const char *grid = draft_arguments_string(arguments, "grid", NULL),
+               *folder = draft_arguments_string(arguments, "output", ".");
+    if (!spec || !(grid ? draft_atomic_possible(grid, &err) : make_folder(folder, &err))) {
+        draft_free_message(spec);
         return draft_report_error(cx, &err);
+    }
     draft_interrupt_install();
     line.what = draft_job_id(arguments->operands[0], id);
     bool good = draft_preview_run(draft_connect(cx), id, spec, draft_preview_line, &line, &pictures, &st);
@@ -100,11 +111,10 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     draft_free_message(spec);
     if (!good)
         return draft_report(cx, &st);
-    const char *grid = draft_arguments_string(arguments, "grid", NULL);
     if (grid)
         good = write_grid(&pictures, grid, &err);
     else
-        good = write_pictures(&pictures, draft_arguments_string(arguments, "output", "."), &err);
+        good = write_pictures(&pictures, folder, &err);
     draft_pictures_clear(&pictures);
     return good ? DRAFT_EXIT_OK : draft_report_error(cx, &err);
 }
@@ -113,6 +123,7 @@ const struct draft_command draft_command_preview = {
     .name = "preview",
     .group = DRAFT_GROUP_PICTURES,
     .summary = "pictures of a job, also while it trains",
+    .words = "sample generate image images",
     .usage = "JOB [options]",
     .about =
         "A running job draws them at its next step boundary, without disturbing its training; a paused or ended one "

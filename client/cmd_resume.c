@@ -12,6 +12,7 @@ const struct draft_command draft_command_resume = {
     .name = "resume",
     .group = DRAFT_GROUP_JOBS,
     .summary = "queue paused or failed jobs again",
+    .words = "continue start restart unpause",
     .usage = "JOB...",
     .about = "Goes on from the last checkpoint. A failed job may be resumed too, once its cause is gone. Refused when "
              "the weight files have changed since the job was submitted.",

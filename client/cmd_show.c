@@ -31,8 +31,9 @@ static void show_progress(const struct draft_terminal *t, const draft_job *job)
         line(t, "phase", p->phase_total > 0 ? "%s, %lld of %lld" : "%s", p->phase, (long long)p->phase_done,
              (long long)p->phase_total);
     if (p->seconds_per_step > 0)
-        line(t, "speed", "%s a step, %s left", draft_format_duration(p->seconds_per_step, a, sizeof a),
-             draft_format_duration(draft_state_ended(job->state) ? 0 : p->eta_seconds, b, sizeof b));
+        line(t, "speed", draft_state_ended(job->state) ? "%s a step" : "%s a step, %s left",
+             draft_format_duration(p->seconds_per_step, a, sizeof a),
+             draft_format_duration(p->eta_seconds, b, sizeof b));
     if (p->step > 0)
         line(t, "latest", "reward %s, KL %s, LPIPS %s", draft_format_number(p->reward, a, sizeof a),
              draft_format_number(p->kl, b, sizeof b), draft_format_number(p->lpips, c, sizeof c));
@@ -53,6 +54,29 @@ static void show_times(const struct draft_terminal *t, const draft_job *job)
                                    took, sizeof took));
 }
 
+/* One of several as its flag takes it: "0.5*jpeg,quality=50", "0.6*style.safetensors"; what has no such form, as JSON.
+ */
+static void show_item(const struct draft_terminal *t, const char *name, const json_t *item)
+{
+    const char *kind = json_string_value(json_object_get(item, "kind")),
+               *path = json_string_value(json_object_get(item, "path")),
+               *options = json_string_value(json_object_get(item, "options"));
+    const json_t *weight = json_object_get(item, "weight");
+    char factor[32] = "";
+    if (json_is_string(item)) {
+        line(t, name, "%s", json_string_value(item));
+    } else if (kind || path) {
+        if (weight)
+            snprintf(factor, sizeof factor, "%g*", json_number_value(weight));
+        line(t, name, "%s%s%s%s%s%s", factor, kind ? kind : "", kind && path && *path ? ":" : "", path ? path : "",
+             options && *options ? "," : "", options ? options : "");
+    } else {
+        char *text = json_dumps(item, JSON_ENCODE_ANY | JSON_COMPACT);
+        line(t, name, "%s", text ? text : "");
+        free(text);
+    }
+}
+
 /* The fields of the spec that were given, as the job file names them: "sampling.steps 10". */
 static void show_fields(const struct draft_terminal *t, const json_t *object, const char *prefix)
 {
@@ -64,12 +88,8 @@ static void show_fields(const struct draft_terminal *t, const json_t *object, co
         if (json_is_object(value)) {
             show_fields(t, value, name);
         } else if (json_is_array(value)) {
-            for (size_t i = 0; i < json_array_size(value); i++) {
-                const json_t *item = json_array_get(value, i);
-                char *text = json_dumps(item, JSON_ENCODE_ANY | JSON_COMPACT);
-                line(t, name, "%s", json_is_string(item) ? json_string_value(item) : text ? text : "");
-                free(text);
-            }
+            for (size_t i = 0; i < json_array_size(value); i++)
+                show_item(t, name, json_array_get(value, i));
         } else if (json_is_string(value) ? json_string_length(value) > 0 : !json_is_false(value)) {
             char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
             bool zero = json_is_number(value) && json_number_value(value) == 0 && strcmp(key, "kl_coeff") != 0;
@@ -138,6 +158,7 @@ const struct draft_command draft_command_show = {
     .name = "show",
     .group = DRAFT_GROUP_JOBS,
     .summary = "all there is to know of a job",
+    .words = "info describe get inspect",
     .usage = "JOB...",
     .about =
         "State, reason, progress, times, sizes, and the job as it was submitted; fields left at their default are not "

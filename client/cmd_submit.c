@@ -100,6 +100,7 @@ const struct draft_command draft_command_submit = {
     .name = "submit",
     .group = DRAFT_GROUP_JOBS,
     .summary = "queue a fine-tuning job; prints its id",
+    .words = "train run create add new tune finetune",
     .usage = "--model DIR --dataset FILE --reward KIND:DIR (--steps N | --epochs X) [options]",
     .about =
         "Checks everything the job names (model, reward, dataset, ranges), keeps it and queues it. The job is "

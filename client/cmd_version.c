@@ -41,6 +41,7 @@ const struct draft_command draft_command_version = {
     .name = "version",
     .group = DRAFT_GROUP_OTHER,
     .summary = "versions of client and daemon, devices and reward kinds",
+    .words = "about",
     .usage = "",
     .about = "Also says whether the daemon is running, where its socket and state lie, and what it offers.",
     .examples = "  draft version\n"

@@ -75,6 +75,7 @@ const struct draft_command draft_command_watch = {
     .name = "watch",
     .group = DRAFT_GROUP_WATCH,
     .summary = "follow a job live until it ends",
+    .words = "log logs follow tail attach",
     .usage = "[JOB]",
     .about =
         "Shows the job's progress, rate, time left, phase, rewards, KL and LPIPS as they come; without JOB the newest "

@@ -36,6 +36,28 @@ const struct draft_command *draft_command_find(const char *name)
     return NULL;
 }
 
+static bool has_word(const char *words, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = words; at && length && (at = strstr(at, name)); at++)
+        if ((at == words || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
+            return true;
+    return false;
+}
+
+const struct draft_command *draft_command_meant(const char *name)
+{
+    const char *names[64];
+    int count = 0;
+    for (const struct draft_command *const *c = draft_commands; *c; c++) {
+        if (has_word((*c)->words, name))
+            return *c;
+        names[count++] = (*c)->name;
+    }
+    const char *near = draft_nearest(name, names, count);
+    return near ? draft_command_find(near) : NULL;
+}
+
 struct draft_rpc *draft_connect(struct draft_context *cx)
 {
     if (!cx->rpc)
@@ -205,18 +227,14 @@ int draft_main(int argc, char **argv)
         name = "version";
     const struct draft_command *command = draft_command_find(name);
     if (!command) {
-        const char *names[64];
         char text[256];
-        int count = 0;
-        for (const struct draft_command *const *c = draft_commands; *c; c++)
-            names[count++] = (*c)->name;
-        const char *near = draft_nearest(name, names, count);
+        const struct draft_command *meant = draft_command_meant(name);
         if (*name == '-')
             snprintf(text, sizeof text, "options stand behind the command: draft COMMAND %.60s", name);
         else
             snprintf(text, sizeof text,
-                     near ? "unknown command \"%.60s\"; did you mean \"%s\"?" : "unknown command \"%.60s\"", name,
-                     near);
+                     meant ? "unknown command \"%.60s\"; did you mean \"%s\"?" : "unknown command \"%.60s\"", name,
+                     meant ? meant->name : "");
         return usage_error(&cx, "", text);
     }
     return run(&cx, command, argc - 2, argv + 2);

@@ -25,6 +25,7 @@ struct draft_command {
     const char *name;
     enum draft_group group;
     const char *summary;                       /* one line for `draft --help` */
+    const char *words;                         /* what else people call it, a space between them, or NULL: suggested */
     const char *usage;                         /* "JOB... [options]" */
     const char *about;                         /* paragraphs */
     const char *examples;                      /* lines, each indented by two */
@@ -40,6 +41,8 @@ struct draft_command {
 /* All of them, NULL-terminated, in the order of commands.def. */
 extern const struct draft_command *const draft_commands[];
 const struct draft_command *draft_command_find(const char *name);
+/* The one that was probably meant by a name that is none: by its other words or by a likeness of letters; or NULL. */
+const struct draft_command *draft_command_meant(const char *name);
 
 /* The daemon, connected lazily. Never NULL. */
 struct draft_rpc *draft_connect(struct draft_context *cx);

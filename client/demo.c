@@ -13,6 +13,7 @@
 #include "json_message.h"
 #include "model_grid.h"
 #include "request_id.h"
+#include "shown_path.h"
 #include "spec.h"
 #include "table.h"
 #include "text.h"
@@ -62,6 +63,10 @@ bool draft_demo_open(struct draft_demo *demo, const char *dir, const char *model
         return false;
     if (!realpath(dir, shown) || snprintf(demo->dir, sizeof demo->dir, "%s", shown) >= (int)sizeof demo->dir)
         return draft_status_fail(st, DRAFT_STATUS_INVALID_ARGUMENT, "the path of %s is too long", dir);
+    fprintf(demo->cx->out.out,
+            "a daemon of its own starts in %s, where its log is too, and tries a step of the model\n",
+            draft_shown_path(demo->dir, shown, sizeof shown));
+    fflush(demo->cx->out.out);
     return draft_private_daemon_start(&demo->daemon, draft_demo_path(demo, "state"), demo->model,
                                       draft_demo_path(demo, "draftd.log"), &demo->rpc, st);
 }

@@ -7,6 +7,7 @@
 #include "export.h"
 #include "picture_grid.h"
 #include "previews.h"
+#include "shown_path.h"
 #include "table.h"
 #include "text.h"
 
@@ -68,6 +69,7 @@ static void on_event(void *context, const Draftd__V1__JobEvent *event)
 {
     struct halfway *half = context;
     struct draft_status st = {0};
+    char path[4096];
     if (half->saved || !*half->preview_id || event->kind != DRAFTD__V1__JOB_EVENT__KIND__KIND_PREVIEW ||
         strcmp(event->preview_id, half->preview_id) != 0)
         return;
@@ -77,7 +79,8 @@ static void on_event(void *context, const Draftd__V1__JobEvent *event)
     if (reply && reply->preview && reply->preview->state == DRAFTD__V1__PREVIEW__STATE__STATE_SUCCEEDED &&
         save_halfway(half, &st))
         draft_live_say(half->demo->live, "half-way: %d pictures of step %lld in %s", reply->preview->total,
-                       (long long)reply->preview->step, draft_demo_path(half->demo, "preview-halfway.png"));
+                       (long long)reply->preview->step,
+                       draft_shown_path(draft_demo_path(half->demo, "preview-halfway.png"), path, sizeof path));
     draft_free_message(reply);
 }
 
@@ -151,6 +154,26 @@ static bool export_lora(struct draft_demo *demo, const char *id, struct draft_st
                              &bytes, st);
 }
 
+/* Lines to paste. */
+static void print_next(const struct draft_demo *demo, const char *id)
+{
+    FILE *out = demo->cx->out.out;
+    char draftd[4096], draft[4096], state[4096], dir[4096];
+    draft_shown_program("draftd", draftd, sizeof draftd);
+    draft_shown_program("draft", draft, sizeof draft);
+    draft_shown_path(demo->dir, dir, sizeof dir);
+    draft_shown_path(draft_demo_path(demo, "state"), state, sizeof state);
+    fprintf(out, "\nLook further at this job (`kill %%1` stops the daemon):\n");
+    fprintf(out, "  %s --state-dir %s --socket %s/draftd.sock &\n", draftd, state, dir);
+    fprintf(out, "  %s show %s --socket %s/draftd.sock\n", draft, id, dir);
+    fprintf(out, "  %s preview %s -p \"a bird\" -n 8 --grid birds.png --socket %s/draftd.sock\n", draft, id, dir);
+    fprintf(out, "\nThen a model of your own (`%s submit --help` explains every option):\n", draft);
+    fprintf(out, "  %s &\n", draftd);
+    fprintf(out,
+            "  %s submit --model sd15 --dataset prompts.txt --reward clip:clip-vit-large-patch14 --steps 200 --watch\n",
+            draft);
+}
+
 static void print_summary(struct draft_demo *demo, const char *id, const struct draft_run *run, bool halfway)
 {
     static const struct draft_column columns[] = {
@@ -166,7 +189,7 @@ static void print_summary(struct draft_demo *demo, const char *id, const struct 
         {"lora.safetensors", "the LoRA, for diffusers, ComfyUI, A1111, stable-diffusion.cpp"},
     };
     FILE *out = demo->cx->out.out;
-    char text[32];
+    char text[4096];
     struct draft_table *table = draft_table_create(columns, 3);
     for (int i = 0; i < 3; i++) {
         const struct draft_series *series = draft_series_find(&run->set, rows[i].series);
@@ -180,13 +203,12 @@ static void print_summary(struct draft_demo *demo, const char *id, const struct 
     fputc('\n', out);
     draft_table_print(table, 0, draft_ink(&demo->cx->out, DRAFT_BOLD), draft_ink(&demo->cx->out, DRAFT_PLAIN), out);
     draft_table_free(table);
-    fprintf(out, "\nIn %s:\n", demo->dir);
+    fprintf(out, "\nIn %s:\n", draft_shown_path(demo->dir, text, sizeof text));
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         if (halfway || i != 2)
             fprintf(out, "  %-20s %s\n", files[i][0], files[i][1]);
-    fprintf(out, "  %-20s %s (%s)\n\nLook further:\n", "state/", "the daemon's database, pictures and checkpoints", id);
-    fprintf(out, "  draftd --state-dir %s --socket %s/draftd.sock &\n", draft_demo_path(demo, "state"), demo->dir);
-    fprintf(out, "  draft show %s --socket %s/draftd.sock\n", id, demo->dir);
+    fprintf(out, "  %-20s %s (%s)\n", "state/", "the daemon's database, pictures and checkpoints", id);
+    print_next(demo, id);
 }
 
 int draft_demo_run_single(struct draft_demo *demo)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "demo.h"
+#include "shown_path.h"
 #include "table.h"
 #include "text.h"
 
@@ -120,6 +121,7 @@ static void print_summary(struct sweep *sweep)
         {"seeds-x-models.png", "rows: seeds; columns: base and models"},
     };
     FILE *out = sweep->demo->cx->out.out;
+    char shown[4096];
     double level = common_level(sweep);
     struct draft_table *table = draft_demo_table();
     struct draft_run base = {.label = "base model"};
@@ -141,7 +143,7 @@ static void print_summary(struct sweep *sweep)
                       draft_ink(&sweep->demo->cx->out, DRAFT_PLAIN), out);
     draft_table_free(table);
     fprintf(out, "(equal reward: %.2f, half of the largest gain; \"-\": not reached)\n\nIn %s:\n", level,
-            sweep->demo->dir);
+            draft_shown_path(sweep->demo->dir, shown, sizeof shown));
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         fprintf(out, "  %-25s %s\n", files[i][0], files[i][1]);
 }

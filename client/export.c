@@ -17,13 +17,19 @@ static const char *plain_name(const char *name)
     return *name && *name != '.' ? name : "lora.safetensors";
 }
 
+static bool ends_in_slash(const char *path)
+{
+    return *path && path[strlen(path) - 1] == '/';
+}
+
+/* "kept/" is a folder, made when it is not there; "kept" is one when it is. */
 static void choose_path(const char *path, const char *suggested, char *out, size_t size)
 {
     struct stat info;
     if (!path || !*path)
         snprintf(out, size, "%s", plain_name(suggested));
-    else if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
-        snprintf(out, size, "%s/%s", path, plain_name(suggested));
+    else if ((stat(path, &info) == 0 && S_ISDIR(info.st_mode)) || (ends_in_slash(path) && mkdir(path, 0777) == 0))
+        snprintf(out, size, "%s%s%s", path, ends_in_slash(path) ? "" : "/", plain_name(suggested));
     else
         snprintf(out, size, "%s", path);
 }

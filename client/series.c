@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arguments.h"
+
 static void *need(void *memory)
 {
     if (!memory)
@@ -54,6 +56,34 @@ bool draft_series_fetch(struct draft_rpc *rpc, const char *job_id, const char *c
         copy(reply->series[i], &out->series[i]);
     draft_free_message(reply);
     return true;
+}
+
+bool draft_series_check(struct draft_rpc *rpc, const char *job_id, const char *const *names, int name_count,
+                        struct draft_status *st)
+{
+    Draftd__V1__ListMetricsRequest request = DRAFTD__V1__LIST_METRICS_REQUEST__INIT;
+    request.job_id = (char *)(uintptr_t)job_id;
+    Draftd__V1__ListMetricsResponse *reply = draft_rpc_list_metrics(rpc, &request, st);
+    if (!reply)
+        return false;
+    const char **known = need(calloc(reply->n_series + 1, sizeof *known));
+    for (size_t i = 0; i < reply->n_series; i++)
+        known[i] = reply->series[i]->name;
+    for (int i = 0; i < name_count && st->code == DRAFT_STATUS_OK; i++) {
+        size_t k = 0;
+        while (k < reply->n_series && strcmp(known[k], names[i]) != 0)
+            k++;
+        const char *near = draft_nearest(names[i], known, (int)reply->n_series);
+        if (k == reply->n_series)
+            draft_status_fail(
+                st, DRAFT_STATUS_NOT_FOUND,
+                near ? "%s has no series \"%.60s\"; did you mean \"%s\"? `draft metrics %s --list` names all"
+                     : "%s has no series \"%.60s\"%s; `draft metrics %s --list` names those it has",
+                job_id, names[i], near ? near : "", job_id);
+    }
+    free(known);
+    draft_free_message(reply);
+    return st->code == DRAFT_STATUS_OK;
 }
 
 void draft_series_clear(struct draft_series_set *set)

@@ -22,6 +22,9 @@ struct draft_series_set {
 /* names NULL: all. max_points 0: the daemon's default. */
 bool draft_series_fetch(struct draft_rpc *rpc, const char *job_id, const char *const *names, int name_count,
                         int64_t since_step, int max_points, struct draft_series_set *out, struct draft_status *st);
+/* NOT_FOUND, with the name that was probably meant, when the job has no point of a series, at whatever step. */
+bool draft_series_check(struct draft_rpc *rpc, const char *job_id, const char *const *names, int name_count,
+                        struct draft_status *st);
 void draft_series_clear(struct draft_series_set *set);
 
 const struct draft_series *draft_series_find(const struct draft_series_set *set, const char *name); /* or NULL */

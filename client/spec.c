@@ -102,14 +102,17 @@ Draftd__V1__JobSpec *draft_spec_new(void)
     return (Draftd__V1__JobSpec *)draft_message_new(&draftd__v1__job_spec__descriptor);
 }
 
-/* Replaces *path (on the heap or the empty string) by its absolute form. */
+/* Replaces *path (on the heap or the empty string) by its absolute form. A shell leaves the ~ in "clip:~/model" and in
+ * job files as it is. */
 static bool make_absolute(char **path, const char *folder, const char *field, struct draft_error *err)
 {
     char joined[PATH_MAX], *real;
     if (!*path || !**path)
         return true;
-    int n = (*path)[0] == '/' || !*folder ? snprintf(joined, sizeof joined, "%s", *path)
-                                          : snprintf(joined, sizeof joined, "%s/%s", folder, *path);
+    const char *home = !strncmp(*path, "~/", 2) ? getenv("HOME") : NULL;
+    int n = home && *home                   ? snprintf(joined, sizeof joined, "%s%s", home, *path + 1)
+            : (*path)[0] == '/' || !*folder ? snprintf(joined, sizeof joined, "%s", *path)
+                                            : snprintf(joined, sizeof joined, "%s/%s", folder, *path);
     if (n < 0 || (size_t)n >= sizeof joined)
         return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field, "%s: the path is too long", field);
     if (!(real = realpath(joined, NULL)))

@@ -1,11 +1,14 @@
 #include "table.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "text.h"
+
+enum { COLUMNS = 64, READABLE = 16 };
 
 struct draft_table {
     const struct draft_column *columns;
@@ -85,10 +88,9 @@ static void print_cell(const char *text, int width, bool right, bool last, FILE 
         fputs("  ", out);
 }
 
-void draft_table_print(const struct draft_table *table, int width, const char *bold, const char *plain, FILE *out)
+static void measure(const struct draft_table *table, int widths[COLUMNS])
 {
-    int widths[64], total = 0, giving = -1;
-    assert(table->count <= 64);
+    assert(table->count <= COLUMNS);
     for (int c = 0; c < table->count; c++) {
         widths[c] = draft_text_width(table->columns[c].title);
         for (int r = 0; r < table->rows; r++) {
@@ -96,22 +98,58 @@ void draft_table_print(const struct draft_table *table, int width, const char *b
             int wide = cell ? draft_text_width(cell) : 0;
             widths[c] = wide > widths[c] ? wide : widths[c];
         }
-        total += widths[c] + (c > 0 ? 2 : 0);
-        if (table->columns[c].cut)
-            giving = c;
     }
-    if (width > 0 && total > width && giving >= 0) {
-        int less = widths[giving] - (total - width), title = draft_text_width(table->columns[giving].title);
-        widths[giving] = less > title ? less : title;
+}
+
+/* Of a whole line. A column of width 0 is left out; one that may be cut counts with at most `most`. */
+static int line_width(const struct draft_table *table, const int widths[COLUMNS], int most)
+{
+    int total = 0;
+    for (int c = 0; c < table->count; c++)
+        if (widths[c] > 0)
+            total += (total > 0 ? 2 : 0) + (table->columns[c].cut && widths[c] > most ? most : widths[c]);
+    return total;
+}
+
+static void leave_out(const struct draft_table *table, int widths[COLUMNS], int width)
+{
+    for (int c = table->count - 1; c >= 0 && line_width(table, widths, READABLE) > width; c--)
+        if (table->columns[c].spare)
+            widths[c] = 0;
+}
+
+static void cut(const struct draft_table *table, int widths[COLUMNS], int width)
+{
+    for (int over = line_width(table, widths, INT_MAX) - width; over > 0; over--) {
+        int widest = -1;
+        for (int c = 0; c < table->count; c++)
+            if (table->columns[c].cut && widths[c] > draft_text_width(table->columns[c].title) &&
+                (widest < 0 || widths[c] >= widths[widest]))
+                widest = c;
+        if (widest < 0)
+            return;
+        widths[widest]--;
+    }
+}
+
+void draft_table_print(const struct draft_table *table, int width, const char *bold, const char *plain, FILE *out)
+{
+    int widths[COLUMNS];
+    measure(table, widths);
+    if (width > 0) {
+        leave_out(table, widths, width);
+        cut(table, widths, width);
     }
     fputs(bold, out);
     for (int c = 0; c < table->count; c++)
-        print_cell(table->columns[c].title, widths[c], table->columns[c].right, c + 1 == table->count, out);
+        if (widths[c] > 0)
+            print_cell(table->columns[c].title, widths[c], table->columns[c].right, c + 1 == table->count, out);
     fprintf(out, "%s\n", plain);
     for (int r = 0; r < table->rows; r++) {
         for (int c = 0; c < table->count; c++) {
             const char *cell = table->cells[r * table->count + c];
-            print_cell(cell ? cell : "", widths[c], table->columns[c].right, c + 1 == table->count, out);
+            if (widths[c] > 0)
+                print_cell(cell ? cell : "", widths[c], table->columns[c].right, c + 1 == table->count, out);
         }
         fputc('\n', out);
     }

@@ -10,7 +10,8 @@ struct draft_table;
 struct draft_column {
     const char *title;
     bool right; /* align to the right: numbers */
-    bool cut;   /* this column gives way when the line is too wide (the last such one) */
+    bool cut;   /* its cells may be cut when the line is too wide: the widest such column first */
+    bool spare; /* left out, the last such one first, when cutting would leave less than 16 columns of a cell */
 };
 
 /* `columns` is kept, not copied. */

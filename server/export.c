@@ -14,11 +14,14 @@
 
 enum { EXPORTERS = 2 };
 
-/* "my-job-step-000200.safetensors": of a display name what every file system takes. */
-static char *file_name(const Draftd__V1__Job *job, int64_t step)
+/* "my-job-step-000200.safetensors": of a display name what every file system takes. The file that diffusers finds in a
+ * folder has one name. */
+static char *file_name(const Draftd__V1__Job *job, int64_t step, bool diffusers)
 {
     char name[64];
     size_t n = 0;
+    if (diffusers)
+        return draftd_strdup("pytorch_lora_weights.safetensors");
     for (const char *c = job->spec->display_name; *c && n < sizeof name - 1; c++) {
         bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '_';
         if (plain || (n > 0 && name[n - 1] != '-'))
@@ -109,7 +112,8 @@ static bool export_step(struct draftd *d, int64_t number, const Draftd__V1__Expo
         pthread_cond_broadcast(&d->changed);
     }
     if (ok)
-        *name = file_name(job, checkpoint.step);
+        *name = file_name(job, checkpoint.step,
+                          request->format == DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_DIFFUSERS);
     draftd_message_free(job);
     free(checkpoint.path);
     return ok;

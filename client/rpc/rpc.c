@@ -17,6 +17,7 @@
 
 #include "interrupt.h"
 #include "rpc/details.h"
+#include "shown_path.h"
 
 enum {
     SLICE_MS = 200, /* how often a waiting call looks for Ctrl-C */
@@ -199,17 +200,19 @@ static ProtobufCMessage *decode(const struct draft_stream *s)
 static void unreachable(const struct draft_stream *s, struct draft_status *st)
 {
     const char *socket = s->rpc->socket;
+    char draftd[256];
+    draft_shown_program("draftd", draftd, sizeof draftd);
     if (access(socket, F_OK) != 0)
         draft_status_fail(st, DRAFT_STATUS_UNAVAILABLE,
-                          "the daemon is not running: no socket at %s; start it with `draftd &`, or name another "
+                          "the daemon is not running: no socket at %s; start it with `%s &`, or name another "
                           "socket with --socket or DRAFTD_SOCKET",
-                          socket);
+                          socket, draftd);
     else
         draft_status_fail(
             st, DRAFT_STATUS_UNAVAILABLE,
-            "the daemon does not answer at %s; if it is not running, start it with `draftd &`; if it is, it may have "
+            "the daemon does not answer at %s; if it is not running, start it with `%s &`; if it is, it may have "
             "as many connections as it takes, which its log says",
-            socket);
+            socket, draftd);
 }
 
 /* The end of the call: its status, once. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct draft_atomic_file {
@@ -50,6 +51,11 @@ static int create_temporary(const char *path, char **name)
 struct draft_atomic_file *draft_atomic_begin(const char *path, struct draft_error *err)
 {
     assert(path != NULL);
+    struct stat info;
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
+        draft_fail(err, DRAFT_INVALID_ARGUMENT, "%s is a folder; name a file in it", path);
+        return NULL;
+    }
     struct draft_atomic_file *file = calloc(1, sizeof *file);
     if (file != NULL) {
         file->path = strdup(path);
@@ -140,6 +146,13 @@ void draft_atomic_abort(struct draft_atomic_file *file)
     close(file->descriptor);
     unlink(file->temporary);
     free_file(file);
+}
+
+bool draft_atomic_possible(const char *path, struct draft_error *err)
+{
+    struct draft_atomic_file *file = draft_atomic_begin(path, err);
+    draft_atomic_abort(file);
+    return file != NULL;
 }
 
 bool draft_atomic_write_file(const char *path, const void *data, size_t bytes, struct draft_error *err)

@@ -14,6 +14,8 @@
 struct draft_atomic_file;
 
 struct draft_atomic_file *draft_atomic_begin(const char *path, struct draft_error *err); /* mode 0644 less the umask */
+/* Whether it could begin, before the work that would be lost: nothing is left behind. */
+bool draft_atomic_possible(const char *path, struct draft_error *err);
 /* After a failure later writes do nothing and commit fails with the first reason. */
 void draft_atomic_write(struct draft_atomic_file *file, const void *data, size_t bytes);
 bool draft_atomic_commit(struct draft_atomic_file *file, struct draft_error *err);

@@ -255,6 +255,33 @@ static void test_cli__metrics_come_as_csv_and_json_with_nan(void **state)
     json_decref(json);
 }
 
+static void test_cli__a_misspelt_series_is_no_empty_table(void **state)
+{
+    char id[32];
+    (void)state;
+    snprintf(id, sizeof id, "%s", submit("", 3));
+    assert_int_equal(draft("watch %s", id), 0);
+    assert_int_equal(draft("metrics %s --names rewrad", id), 3);
+    assert_string_equal(out, "");
+    assert_non_null(strstr(errors, "did you mean \"reward\"?"));
+    assert_int_equal(draft("metrics %s --names reward --since 1000", id), 0);
+    assert_int_equal(draft("plot %s --y reward --x rewrad -o wrong.png", id), 3);
+    assert_int_not_equal(access("wrong.png", F_OK), 0);
+}
+
+static void test_cli__what_is_to_be_pasted_names_the_program_there_is(void **state)
+{
+    (void)state;
+    assert_int_equal(draft("jobs --socket nowhere.sock"), 7);
+    assert_non_null(strstr(errors, "`" DRAFT "d &`"));
+    assert_int_equal(system("PATH=" BUILD ":$PATH draft jobs --socket nowhere.sock 2>err; "
+                            "cd " BUILD " && ./draft jobs --socket nowhere.sock 2>>$OLDPWD/err"),
+                     7 << 8);
+    slurp("err", errors, sizeof errors);
+    assert_non_null(strstr(errors, "`draftd &`"));
+    assert_non_null(strstr(errors, "`./draftd &`"));
+}
+
 static void test_cli__watch_as_json_is_one_message_a_line(void **state)
 {
     char id[32];
@@ -290,8 +317,15 @@ static void test_cli__pictures_and_the_lora_are_saved(void **state)
         names++;
     }
     assert_int_equal(names, 4);
+    /* Nothing is drawn for a place that cannot be written. */
+    assert_int_equal(draft("preview %s --grid pictures", id), 2);
+    assert_non_null(strstr(errors, "pictures is a folder; name a file in it"));
+    assert_int_equal(draft("grid %s -o nowhere/grid.png", id), 3);
+    assert_int_equal(draft("preview %s -o out", id), 1);
     assert_int_equal(draft("export %s -o lora.safetensors", id), 0);
     assert_string_equal(out, "lora.safetensors\n");
+    assert_int_equal(draft("export %s -f diffusers -o made/", id), 0);
+    assert_string_equal(out, "made/pytorch_lora_weights.safetensors\n");
     assert_int_equal(stat("lora.safetensors", &info), 0);
     assert_int_equal(draft("export %s --format merged", id), 2);
     assert_non_null(strstr(errors, "--output is missing"));
@@ -483,6 +517,10 @@ static void test_cli__a_wrong_command_line_is_answered_with_what_is_right(void *
     (void)state;
     static const char *const wrong[][2] = {
         {"sumbit", "did you mean \"submit\"?"},
+        {"rm job-1", "did you mean \"delete\"?"},
+        {"list", "did you mean \"jobs\"?"},
+        {"help exprot", "did you mean \"export\"?"},
+        {"jobs --limit 0", "expected 1 or more"},
         {"--socket d.sock jobs", "options stand behind the command: draft COMMAND --socket"},
         {"show", "an argument is missing: draft show JOB..."},
         {"show job-1 extra --jsn", "unknown option --jsn; did you mean --json?"},
@@ -541,6 +579,8 @@ int main(void)
         cmocka_unit_test(test_cli__a_job_shown_as_json_can_be_submitted_again),
         cmocka_unit_test(test_cli__plain_output_has_no_escape_sequences),
         cmocka_unit_test(test_cli__metrics_come_as_csv_and_json_with_nan),
+        cmocka_unit_test(test_cli__a_misspelt_series_is_no_empty_table),
+        cmocka_unit_test(test_cli__what_is_to_be_pasted_names_the_program_there_is),
         cmocka_unit_test(test_cli__watch_as_json_is_one_message_a_line),
         cmocka_unit_test(test_cli__pictures_and_the_lora_are_saved),
         cmocka_unit_test(test_cli__a_checkpoint_is_fetched_with_its_checksum),

@@ -66,8 +66,7 @@ static void test_spec__flags_set_the_fields_they_name(void **state)
                          "-K", "2", "--lv", "2", "--guidance", "0", "--size", "32x64", "--rank", "4", "--alpha", "8",
                          "--lr", "3e-4", "--warmup", "0", "--seed", "18446744073709551615", "--eval-prompt", "a",
                          "--eval-prompt", "b", "--eval-every", "-1", "--recompute", "--batch", "8", "--name", "käse",
-                         "--train", "full", "--ema-decay", "0.99", "--precision", "bf16",
-                         "--memory", "low"),
+                         "--train", "full", "--ema-decay", "0.99", "--precision", "bf16", "--memory", "low"),
                    &err));
     snprintf(expected, sizeof expected, "%s/sd", folder);
     assert_string_equal(spec->model, expected);
@@ -232,6 +231,21 @@ static void test_spec__a_file_that_is_not_there_is_named(void **state)
     draft_free_message(spec);
 }
 
+static void test_spec__a_tilde_that_the_shell_left_is_the_home_folder(void **state)
+{
+    struct draft_error err;
+    char expected[256];
+    (void)state;
+    Draftd__V1__JobSpec *spec = draft_spec_new();
+    assert_int_equal(setenv("HOME", folder, 1), 0);
+    assert_true(
+        from_words(spec, WORDS("-m", "~/sd", "-d", "prompts.txt", "--reward", "clip:~/sd", "--steps", "3"), &err));
+    snprintf(expected, sizeof expected, "%s/sd", folder);
+    assert_string_equal(spec->model, expected);
+    assert_string_equal(spec->rewards[0]->path, expected);
+    draft_free_message(spec);
+}
+
 static void test_spec__base_loras_have_weights_and_absolute_paths(void **state)
 {
     struct draft_error err;
@@ -293,6 +307,7 @@ int main(void)
         cmocka_unit_test(test_spec__bad_job_files_are_refused_with_the_place_named),
         cmocka_unit_test(test_spec__a_file_that_is_not_there_is_named),
         cmocka_unit_test(test_spec__rewards_may_have_commas_in_their_paths),
+        cmocka_unit_test(test_spec__a_tilde_that_the_shell_left_is_the_home_folder),
         cmocka_unit_test(test_spec__base_loras_have_weights_and_absolute_paths),
         cmocka_unit_test(test_spec__fields_lead_back_to_flags),
     };

@@ -175,6 +175,30 @@ static void test_text__a_table_aligns_and_cuts_its_last_column(void **state)
     draft_table_free(table);
 }
 
+static void test_text__a_narrow_table_loses_spare_columns_then_parts_of_the_widest(void **state)
+{
+    static const struct draft_column columns[] = {{.title = "NAME", .cut = true},
+                                                  {.title = "KL", .spare = true},
+                                                  {.title = "LPIPS", .spare = true},
+                                                  {.title = "WHY", .cut = true}};
+    (void)state;
+    struct draft_table *table = draft_table_create(columns, 4);
+    draft_table_row(table);
+    draft_table_cell(table, "a name of twenty-two ch");
+    draft_table_cell(table, "0.1");
+    draft_table_cell(table, "0.2");
+    draft_table_cell(table, "waits for another job");
+    char *text = printed(table, 39);
+    assert_string_equal(text, "NAME              KL   WHY\n"
+                              "a name of twent~  0.1  waits for anoth~\n");
+    free(text);
+    text = printed(table, 34);
+    assert_string_equal(text, "NAME              WHY\n"
+                              "a name of twent~  waits for anoth~\n");
+    free(text);
+    draft_table_free(table);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +210,7 @@ int main(void)
         cmocka_unit_test(test_text__wrapping_keeps_words_whole),
         cmocka_unit_test(test_text__ticks_are_round_and_labels_differ),
         cmocka_unit_test(test_text__a_table_aligns_and_cuts_its_last_column),
+        cmocka_unit_test(test_text__a_narrow_table_loses_spare_columns_then_parts_of_the_widest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
