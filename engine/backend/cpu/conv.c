@@ -183,7 +183,7 @@ bool draft_cpu_conv2d(struct draft_backend *backend, const struct draft_conv_sha
     check(shape);
     if (is_pointwise(shape))
         return draft_cpu_linear(backend, shape->n * shape->h * shape->w, x, w, bias, NULL, y, false, err);
-    if (!w->needs_grad && draft_winograd_wins(shape))
+    if (!w->needs_grad && draft_winograd_wins(backend, shape))
         return draft_winograd_run(backend, shape, false, x, w, bias, y, false, err);
     struct conv_tasks tasks = {.backend = backend,
                                .gather = {.source = x,
@@ -305,7 +305,7 @@ bool draft_cpu_conv2d_dx(struct draft_backend *backend, const struct draft_conv_
     check(shape);
     if (is_pointwise(shape))
         return draft_cpu_linear_dx(backend, shape->n * shape->h * shape->w, dy, w, NULL, dx, accumulate, err);
-    if (!w->needs_grad && draft_winograd_wins(shape))
+    if (!w->needs_grad && draft_winograd_wins(backend, shape))
         return draft_winograd_run(backend, shape, true, dy, w, NULL, dx, accumulate, err);
     if (draft_patch_applies(shape))
         return draft_patch_dx(backend, shape, dy, w, dx, accumulate, err);

@@ -4,16 +4,33 @@
  * A transformed weight is four times the plain one. It is made from the packed panels of W^T (the form that a direct
  * convolution would read), kept where memory allows, and otherwise made at each use: panel by panel in a thread's
  * scratch, where it stays in the cache while all tiles use it; or whole in the shared scratch, when the tiles are too
- * many to be transformed at once.
+ * many to be transformed at once. With few tiles and many channels (8x8) the transform is never kept: to read it would
+ * take longer than to make it, part after part of its depth, in the second cache.
  *
  * Where there are bf16 products the 36 products are of 16-bit words instead (kernels/words.h): as fast, and F(4x4, 3x3)
  * of bf16 numbers would be 1.1e-2 off a layer, direct bf16 2.4e-3, words 3e-3.
  */
 #include "backend/cpu/state.h"
 
-enum { MIN_CHANNELS = 16, MIN_SIZE = 3 };
+enum { MIN_CHANNELS = 16, MIN_SIZE = 3, MIN_TILES = 4 };
+enum {
+    PART = 128,          /* channels of a transform made in parts: 0.6 MB of it */
+    PART_STEP = PART + 4 /* rows of its matrices, whose 36 places must not share cache sets */
+};
 
-bool draft_winograd_wins(const struct draft_conv_shape *s)
+static int64_t tiles_of(const struct draft_conv_shape *s)
+{
+    return (draft_conv_out_h(s) + 3) / 4 * ((draft_conv_out_w(s) + 3) / 4);
+}
+
+/* The transformed weight is four times the plain one and read once per block of tiles: with few tiles and many
+ * channels that is more memory than it is worth. */
+static bool in_parts(const struct draft_conv_shape *s)
+{
+    return s->n * tiles_of(s) < 16 && s->c * s->o > 512 * 512;
+}
+
+bool draft_winograd_wins(const struct draft_backend *backend, const struct draft_conv_shape *s)
 {
     if (s->kh != 3 || s->kw != 3 || s->stride != 1 || s->c < MIN_CHANNELS || s->o < MIN_CHANNELS)
         return false;
@@ -21,12 +38,10 @@ bool draft_winograd_wins(const struct draft_conv_shape *s)
     if (oh < MIN_SIZE || ow < MIN_SIZE || s->h < MIN_SIZE || s->w < MIN_SIZE)
         return false;
     /* Tiles past the edge are paid for in full. */
-    int64_t tiles = (oh + 3) / 4 * ((ow + 3) / 4);
-    if (tiles * 16 > 2 * oh * ow)
+    if (tiles_of(s) * 16 > 2 * oh * ow)
         return false;
-    /* The transformed weight is four times the plain one and read once per block of tiles: with few tiles and many
-     * channels that is more memory than it is worth. */
-    return s->n * tiles >= 16 || s->c * s->o <= 512 * 512;
+    /* Words have factors for the whole depth. */
+    return !in_parts(s) || (s->n * tiles_of(s) >= MIN_TILES && !draft_has_pairs(backend));
 }
 
 /* The transform of one weight, in one direction, from its packed panels of W^T. */
@@ -39,30 +54,36 @@ struct transform {
     float *form;
 };
 
-/* One panel [36][inputs][nr]. Backward, outputs are c and inputs o, and the kernel is turned around. */
-static void transform_panel(const struct transform *t, int64_t panel, float *out)
-{
-    int64_t nr = t->kernels->nr, whole = 9 * t->c * nr, first = panel * nr;
-    struct draft_winograd_weights w = {
-        .w = t->packed + panel * whole, .in = t->c, .in_step = nr, .out_step = 1, .tap_step = t->c * nr, .depth = t->c};
-    if (!t->backward) {
-        t->kernels->winograd_weights(&w, t->o - first < nr ? t->o - first : nr, out);
-        return;
-    }
-    for (int64_t o = 0; o < t->o; o += nr) {
-        w = (struct draft_winograd_weights){.w = t->packed + o / nr * whole + (8 * t->c + first) * nr,
-                                            .in = t->o - o < nr ? t->o - o : nr,
-                                            .in_step = 1,
-                                            .out_step = nr,
-                                            .tap_step = -t->c * nr,
-                                            .depth = t->o};
-        t->kernels->winograd_weights(&w, t->c - first < nr ? t->c - first : nr, out + o * nr);
-    }
-}
-
 static int64_t inputs_of(const struct transform *t)
 {
     return t->backward ? t->o : t->c;
+}
+
+/* Input channels first .. first+count-1 of one panel, [36][step][nr]; first is a multiple of nr. Backward, outputs are
+ * c and inputs o, and the kernel is turned around. */
+static void transform_part(const struct transform *t, int64_t panel, int64_t first, int64_t count, int64_t step,
+                           float *out)
+{
+    int64_t nr = t->kernels->nr, whole = 9 * t->c * nr, output = panel * nr;
+    struct draft_winograd_weights w = {.w = t->packed + panel * whole + first * nr,
+                                       .in = count,
+                                       .in_step = nr,
+                                       .out_step = 1,
+                                       .tap_step = t->c * nr,
+                                       .depth = step};
+    if (!t->backward) {
+        t->kernels->winograd_weights(&w, t->o - output < nr ? t->o - output : nr, out);
+        return;
+    }
+    for (int64_t o = first; o < first + count; o += nr) {
+        w = (struct draft_winograd_weights){.w = t->packed + o / nr * whole + (8 * t->c + output) * nr,
+                                            .in = first + count - o < nr ? first + count - o : nr,
+                                            .in_step = 1,
+                                            .out_step = nr,
+                                            .tap_step = -t->c * nr,
+                                            .depth = step};
+        t->kernels->winograd_weights(&w, t->c - output < nr ? t->c - output : nr, out + (o - first) * nr);
+    }
 }
 
 /* Of floats [36][inputs][nr]; of words half as many pairs and the factors [36][nr]. */
@@ -76,7 +97,7 @@ static void transform_task(void *context, int64_t panel, int thread)
     const struct transform *t = context;
     float *form = t->form + panel * panel_floats(t);
     float *floats = t->words ? draft_scratch_of(t->backend, thread) : form;
-    transform_panel(t, panel, floats);
+    transform_part(t, panel, 0, inputs_of(t), inputs_of(t), floats);
     if (t->words)
         t->kernels->words(inputs_of(t), floats, form);
 }
@@ -100,6 +121,7 @@ struct winograd_tasks {
     int64_t v_floats, m_floats; /* of a block: its input transformed; its products with one panel */
     int64_t tile_floats;        /* scratch of a tile's transform */
     float *shared_v;
+    bool in_parts;
     const struct transform *transform;
 };
 
@@ -140,7 +162,7 @@ static void output_task(void *context, int64_t task, int thread)
                        t->shared_v + block * t->v_floats, draft_scratch_of(t->backend, thread));
 }
 
-/* The weight's transform is made where it is used: one panel for all blocks. */
+/* The weight's transform is made where it is used: one panel for all blocks. In parts there is one block. */
 static void panel_task(void *context, int64_t panel, int thread)
 {
     const struct winograd_tasks *t = context;
@@ -149,12 +171,15 @@ static void panel_task(void *context, int64_t panel, int thread)
     struct draft_winograd w = t->w;
     w.transformed = transformed;
     w.panel_step = 0;
-    transform_panel(t->transform, panel, transformed);
-    if (t->transform->words)
-        t->backend->kernels->words(t->w.c, transformed, transformed);
-    for (int64_t block = 0; block < blocks; block++)
-        t->kernels->output(&w, block * t->tiles_of_block, count_of(t, block), panel, t->shared_v + block * t->v_floats,
-                           m);
+    for (; w.from < w.c; w.from += w.depth) {
+        w.depth = w.c - w.from < t->w.depth ? w.c - w.from : t->w.depth;
+        transform_part(t->transform, panel, w.from, w.depth, w.depth_step, transformed);
+        if (t->transform->words)
+            t->backend->kernels->words(w.c, transformed, transformed);
+        for (int64_t block = 0; block < blocks; block++)
+            t->kernels->output(&w, block * t->tiles_of_block, count_of(t, block), panel,
+                               t->shared_v + block * t->v_floats, m);
+    }
 }
 
 /* Where the pieces of a run's scratch are, in floats. */
@@ -172,7 +197,7 @@ static struct layout lay_out(const struct winograd_tasks *t, const struct draft_
 {
     const struct draft_backend *backend = t->backend;
     int64_t blocks = (t->tiles + t->tiles_of_block - 1) / t->tiles_of_block;
-    bool kept = draft_prepared_keeps(backend, w, transformed->form, transformed->bytes);
+    bool kept = !t->in_parts && draft_prepared_keeps(backend, w, transformed->form, transformed->bytes);
     bool made = draft_prepared_has(backend, w, transformed->form), few = blocks < (int64_t)4 * backend->threads;
     struct layout l = {.together = few && (backend->threads > 1 || !kept), .made = made, .kept = kept};
     l.fused = l.together && !kept;
@@ -183,8 +208,8 @@ static struct layout lay_out(const struct winograd_tasks *t, const struct draft_
     l.shared = l.transformed + (kept || l.fused ? 0 : (int64_t)(transformed->bytes / sizeof(float)));
     /* A panel of floats, where panels are made beside products or become words; else a tile of them. */
     bool panel = l.fused || (t->transform->words && !made);
-    l.each =
-        t->m_floats + (l.together ? 0 : t->v_floats) + (panel ? 36 * t->w.c * backend->kernels->nr : t->tile_floats);
+    l.each = t->m_floats + (l.together ? 0 : t->v_floats) +
+             (panel ? 36 * t->w.depth_step * backend->kernels->nr : t->tile_floats);
     return l;
 }
 
@@ -218,6 +243,9 @@ bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_s
     g->panel_step = panel_floats(&transform);
     tasks.tiles = shape->n * g->tile_rows * g->tile_columns;
     tasks.panels = (g->o + kernels->nr - 1) / kernels->nr;
+    tasks.in_parts = in_parts(shape);
+    g->depth = tasks.in_parts && g->c > PART ? PART : g->c;
+    g->depth_step = tasks.in_parts ? PART_STEP : g->c;
     tasks.tiles_of_block = DRAFT_TILES / kernels->mr * kernels->mr;
     int64_t row = draft_round_up(g->c, kernels->vector);
     tasks.v_floats = 36 * (transform.words ? DRAFT_WINOGRAD_STEP(row / 2) + DRAFT_TILES : DRAFT_WINOGRAD_STEP(row));

@@ -47,13 +47,16 @@ struct draft_winograd {
     const float *bias;        /* [o] or NULL */
     float *y;                 /* [n, oh, ow, o] */
     bool accumulate;
+    /* Of the c channels `transformed` has from .. from+depth-1, in [36][depth_step][nr]: all, or part after part. */
+    int64_t from, depth, depth_step;
 };
 
-/* A 3x3 weight seen from one side: element (in, out, tap 0..8) is w[in*in_step + out*out_step + tap*tap_step]. */
+/* A 3x3 weight seen from one side: element (in, out, tap 0..8) is w[in*in_step + out*out_step + tap*tap_step]. One of
+ * the first two steps is 1; if it is out_step, all nr columns can be read. */
 struct draft_winograd_weights {
     const float *w;
     int64_t in, in_step, out_step, tap_step;
-    int64_t depth; /* input channels of the whole panel; `in` of them are made now */
+    int64_t depth; /* rows of each of the panel's 36 matrices; the first `in` are made now */
 };
 
 struct draft_winograd_kernels {
@@ -61,7 +64,8 @@ struct draft_winograd_kernels {
      * of it, the 36 a DRAFT_WINOGRAD_STEP apart; c and o are at least a vector. Words: rows are half as long, factors
      * [36][DRAFT_TILES] follow all 36, and scratch is [36][c rounded up to a vector]. */
     void (*input)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t at, float *v, float *scratch);
-    /* Products and output transform of one panel of output channels; m is scratch [36][DRAFT_TILES][nr], as v. */
+    /* Products and, after the last part of the depth, output transform of one panel of output channels; m is scratch
+     * [36][DRAFT_TILES][nr], as v, and holds the sums from part to part. */
     void (*output)(const struct draft_winograd *w, int64_t first, int64_t count, int64_t panel, const float *v,
                    float *m);
 };

@@ -9,8 +9,8 @@
  * every denoising step, at 64 to 4096 rows a picture: always kept, in one form. What is used once a training step (the
  * backward pass at K = 1, the VAE, the towers of a reward model) is 1/T of the work, and making its forms anew each
  * time a few percent of that. The Winograd transforms are four times the weight. Made from the kept form at each use,
- * panel by panel in the cache, one costs a tenth of its product at 64x64 (CFG pair), half of it at 16x16, where that is
- * still twice as fast as the direct convolution: some 6 % of a UNet call. For Stable Diffusion 1.5 with a CLIP-H
+ * panel by panel in the cache, one costs a quarter of its product at 16x16 (CFG pair) and next to nothing at 64x64. At
+ * 8x8 it is made at each use in any case, which takes less time than to read it. For Stable Diffusion 1.5 with a CLIP-H
  * reward:
  *
  *   one form of the UNet's weights     3.4 GB   always kept

@@ -146,7 +146,7 @@ void draft_pack(struct draft_backend *backend, int64_t k, int64_t n, const float
                 float *packed);
 
 /* Convolution by Winograd (conv_winograd.c); `backward` turns the weight around: x is dy then, y is dx. */
-bool draft_winograd_wins(const struct draft_conv_shape *shape);
+bool draft_winograd_wins(const struct draft_backend *backend, const struct draft_conv_shape *shape);
 bool draft_winograd_run(struct draft_backend *backend, const struct draft_conv_shape *shape, bool backward,
                         const float *x, struct draft_tensor *w, const float *bias, float *y, bool accumulate,
                         struct draft_error *err);

@@ -140,6 +140,7 @@ static void test_kernels_conv__many_channels_match_double(void **state)
     static const struct draft_conv_shape shapes[] = {
         {2, 8, 8, 192, 192, 3, 3, 1, 1, 1, 1, 1},
         {1, 4, 8, 400, 96, 3, 3, 2, 1, 1, 1, 1},
+        {1, 8, 7, 538, 494, 3, 3, 1, 1, 1, 1, 1}, /* so many that Winograd's transform is made in parts */
     };
     for (size_t i = 0; i < COUNT(shapes); i++)
         check_conv(shapes[i], true, false, false);

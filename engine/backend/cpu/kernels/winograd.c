@@ -1,45 +1,73 @@
 /*
  * Winograd F(4x4, 3x3) (Lavin and Gray 2015) on NHWC, points 0, +-a, +-b, infinity with a = 0.625, b = 1.5: fp32 error
  * of a few 1e-7, a quarter of the multiplications. A 6x6 patch of input gives a 4x4 tile of output; the 36 products
- * between are plain matrix products over channels. Weights are transformed in double, once.
+ * between are plain matrix products over channels.
  */
 #include "backend/cpu/kernels/kernels_isa.h"
 #include "backend/cpu/kernels/words.h"
 
 static const float A = 0.625f, B = 1.5f;
 
-/* Rows of G: the filter's values at the points, over the points' norms; the last is its leading coefficient. */
-static void filter_matrix(double g[6][3])
+/* G: the filter's values at the points, over the points' norms; the last is its leading coefficient. */
+INLINE void filter_transform(const vf *g, int step, vf *out, int out_step)
 {
-    const double a = 0.625, b = 1.5, a2 = a * a, b2 = b * b;
-    const double point[5] = {0, a, -a, b, -b};
-    const double norm[5] = {a2 * b2, 2 * a2 * (a2 - b2), 2 * a2 * (a2 - b2), 2 * b2 * (b2 - a2), 2 * b2 * (b2 - a2)};
-    for (int j = 0; j < 5; j++) {
-        g[j][0] = 1 / norm[j];
-        g[j][1] = point[j] / norm[j];
-        g[j][2] = point[j] * point[j] / norm[j];
+    const double a = (double)A, b = (double)B, a2 = a * a, b2 = b * b;
+    const double na = 1 / (2 * a2 * (a2 - b2)), nb = 1 / (2 * b2 * (b2 - a2));
+    vf p = (float)na * g[0] + (float)(na * a2) * g[2 * step], q = (float)(na * a) * g[step];
+    vf r = (float)nb * g[0] + (float)(nb * b2) * g[2 * step], t = (float)(nb * b) * g[step];
+    out[0] = (float)(1 / (a2 * b2)) * g[0];
+    out[1 * out_step] = p + q;
+    out[2 * out_step] = p - q;
+    out[3 * out_step] = r + t;
+    out[4 * out_step] = r - t;
+    out[5 * out_step] = g[2 * step];
+}
+
+/* The taps of `inputs` input channels from `in`, [inputs][9][NR], where they are neighbours and outputs are not. */
+static void turn_taps(const struct draft_winograd_weights *w, int64_t in, int64_t inputs, int64_t columns, float *taps)
+{
+    int64_t quads = inputs == 4 ? columns / 4 * 4 : 0;
+    for (int64_t t = 0; t < 9; t++) {
+        const float *from = w->w + in + t * w->tap_step;
+        for (int64_t j = 0; j < quads; j += 4) {
+            v4 turned[4];
+            turn_four(from + j * w->out_step, w->out_step, turned);
+            for (int64_t i = 0; i < 4; i++)
+                *(v4u *)(taps + (i * 9 + t) * NR + j) = turned[i];
+        }
+        for (int64_t i = 0; i < inputs; i++)
+            for (int64_t j = quads; j < NR; j++)
+                taps[(i * 9 + t) * NR + j] = j < columns ? from[j * w->out_step + i] : 0.0f;
     }
-    g[5][0] = g[5][1] = 0;
-    g[5][2] = 1;
 }
 
 void ISA(winograd_weights)(const struct draft_winograd_weights *w, int64_t columns, float *panel)
 {
-    double g[6][3], tap[9][NR] = {{0}}, half[6][3][NR];
-    filter_matrix(g);
-    for (int64_t c = 0; c < w->in; c++) {
-        for (int64_t j = 0; j < columns; j++)
-            for (int t = 0; t < 9; t++)
-                tap[t][j] = (double)w->w[c * w->in_step + j * w->out_step + t * w->tap_step];
-        for (int i = 0; i < 6; i++)
-            for (int x = 0; x < 3; x++)
-                for (int j = 0; j < NR; j++)
-                    half[i][x][j] = g[i][0] * tap[x][j] + g[i][1] * tap[3 + x][j] + g[i][2] * tap[6 + x][j];
-        for (int i = 0; i < 6; i++)
-            for (int q = 0; q < 6; q++) {
-                float *out = panel + ((i * 6 + q) * w->depth + c) * NR;
-                for (int j = 0; j < NR; j++)
-                    out[j] = (float)(g[q][0] * half[i][0][j] + g[q][1] * half[i][1][j] + g[q][2] * half[i][2][j]);
+    enum { INPUTS = 4 };
+    float taps[INPUTS * 9 * NR] __attribute__((aligned(64)));
+    bool turned = w->out_step != 1;
+    for (int64_t c = 0, inputs; c < w->in; c += inputs) {
+        inputs = !turned ? 1 : w->in - c < INPUTS ? w->in - c : INPUTS;
+        if (turned)
+            turn_taps(w, c, inputs, columns, taps);
+        const float *tap = turned ? taps : w->w + c * w->in_step;
+        int64_t tap_step = turned ? NR : w->tap_step;
+        for (int64_t i = 0; i < inputs; i++, tap += 9 * NR)
+            for (int64_t j = 0; j < NR; j += VL) {
+                vf g[9], half[18], e[6];
+#pragma GCC unroll 9
+                for (int t = 0; t < 9; t++)
+                    g[t] = load(tap + t * tap_step + j);
+#pragma GCC unroll 3
+                for (int x = 0; x < 3; x++)
+                    filter_transform(g + x, 3, half + x, 3);
+#pragma GCC unroll 6
+                for (int k = 0; k < 6; k++) {
+                    filter_transform(half + 3 * k, 1, e, 1);
+#pragma GCC unroll 6
+                    for (int q = 0; q < 6; q++)
+                        store(panel + ((k * 6 + q) * w->depth + c + i) * NR + j, e[q]);
+                }
             }
     }
 }
@@ -151,18 +179,19 @@ void ISA(winograd_input)(const struct draft_winograd *w, int64_t first, int64_t 
 INLINE void multiply(const struct draft_winograd *w, int64_t count, int64_t panel, int64_t columns, const float *v,
                      float *m, int64_t packed, void (*block)(const struct draft_block *block))
 {
-    int64_t depth = w->c / packed, step = (w->c + VL - 1) / VL * VL / packed;
+    int64_t step = (w->c + VL - 1) / VL * VL / packed;
     struct draft_block product = {.m = count,
                                   .n = columns <= VL ? VL : NR,
-                                  .k = depth,
+                                  .k = w->depth / packed,
                                   .a_row = step,
                                   .a_col = 1,
                                   .b_row = NR,
                                   .ldc = NR,
-                                  .alpha = 1.0f};
+                                  .alpha = 1.0f,
+                                  .accumulate = w->from > 0};
     for (int64_t k = 0; k < 36; k++) {
-        product.a = v + k * DRAFT_WINOGRAD_STEP(step);
-        product.b = w->transformed + panel * w->panel_step + k * depth * NR;
+        product.a = v + k * DRAFT_WINOGRAD_STEP(step) + w->from / packed;
+        product.b = w->transformed + panel * w->panel_step + k * (w->depth_step / packed) * NR;
         product.c = m + k * DRAFT_WINOGRAD_STEP(NR);
         block(&product);
     }
@@ -245,7 +274,8 @@ void ISA(winograd_output)(const struct draft_winograd *w, int64_t first, int64_t
                           float *m)
 {
     multiply(w, count, panel, columns_of(w, panel), v, m, 1, ISA(block));
-    transform_output(w, first, count, panel, m, NULL, NULL);
+    if (w->from + w->depth == w->c)
+        transform_output(w, first, count, panel, m, NULL, NULL);
 }
 
 /* --- In words (words.c) ------------------------------------------------------------------------------------------- */
