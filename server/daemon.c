@@ -24,7 +24,7 @@
 #include "watch.h"
 #include "worker.h"
 
-enum { RETRY_MS = 1000, LOOK_MS = 200, EVENTS = 32 };
+enum { RETRY_MS = 1000, LOOK_MS = 200, AWAY_MS = 500, EVENTS = 32 };
 
 void draftd_kick(struct draftd *d)
 {
@@ -100,8 +100,11 @@ static void *run(void *argument)
 {
     struct draftd *d = argument;
     pthread_mutex_lock(&d->lock);
+    int64_t due = draftd_now_ms();
     while (!d->quit) {
         int64_t now = draftd_now_ms();
+        if (now - due > AWAY_MS) /* frozen, or busy with a large checkpoint: who was not heard may have spoken */
+            draftd_workers_excuse(d, now, now - due);
         int64_t next = draftd_workers_check(d, now), retry = retry_moves(d, now);
         next = retry < next ? retry : next;
         if (retry == INT64_MAX)
@@ -114,6 +117,7 @@ static void *run(void *argument)
         if (untold >= 0 && untold < wait)
             wait = untold;
         wait = wait < 0 ? 0 : wait > 60000 ? 60000 : wait;
+        due = now + wait;
         struct epoll_event events[EVENTS];
         pthread_mutex_unlock(&d->lock);
         int count = epoll_wait(d->epoll, events, EVENTS, (int)wait);

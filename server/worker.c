@@ -374,6 +374,15 @@ int64_t draftd_workers_check(struct draftd *d, int64_t now_ms)
     return next;
 }
 
+void draftd_workers_excuse(struct draftd *d, int64_t now_ms, int64_t ms)
+{
+    for (struct draftd_worker *worker = d->workers; worker; worker = worker->next) {
+        worker->heard_ms = now_ms;
+        worker->term_at_ms += worker->term_at_ms ? ms : 0;
+        worker->kill_at_ms += worker->kill_at_ms ? ms : 0;
+    }
+}
+
 /* --- Words --- */
 
 const char *draftd_reason_code(const struct draft_error *err)

@@ -88,5 +88,7 @@ const char *draftd_reason_code(const struct draft_error *err);
 void draftd_worker_ready(struct draftd *d, uint64_t id, int which);
 /* Silence and grace; gives the time of the next deadline, or INT64_MAX. */
 int64_t draftd_workers_check(struct draftd *d, int64_t now_ms);
+/* The daemon's thread did not run for the last `ms`: silence is counted anew, deadlines move along. */
+void draftd_workers_excuse(struct draftd *d, int64_t now_ms, int64_t ms);
 
 #endif

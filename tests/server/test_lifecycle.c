@@ -1,5 +1,4 @@
-/* The life of jobs with the fake worker: success, pause, cancel, crashes, hangs, hostile frames, the queue, deletion.
- */
+/* The life of jobs with the fake worker: success, pause, cancel, resume, the queue, checkpoints, deletion, drain. */
 #include "daemon_fixture.h"
 
 #include <signal.h>
@@ -147,95 +146,6 @@ static void test_lifecycle__cancel_ends_queued_jobs_at_once_and_running_ones_soo
     assert_int_equal(err.code, DRAFT_FAILED_PRECONDITION);
 }
 
-static void test_lifecycle__a_worker_deaf_to_cancel_is_killed(void **state)
-{
-    struct fixture *f = *state;
-    char id[32];
-    fixture_submit(f, "deaf ms=20", 100000, id);
-    fixture_free(fixture_wait(f, id, RUNNING));
-    Draftd__V1__Job *job = NULL;
-    assert_true(draftd_cancel_job(f->d, id, &job, NULL));
-    fixture_free(job);
-    fixture_free(fixture_wait(f, id, CANCELLED));
-}
-
-static void test_lifecycle__a_crash_is_retried_from_the_last_checkpoint(void **state)
-{
-    struct fixture *f = *state;
-    char id[32];
-    fixture_submit(f, "crash@13", 20, id);
-    Draftd__V1__Job *job = fixture_wait(f, id, SUCCEEDED);
-    assert_int_equal(job->attempt, 2);
-    fixture_free(job);
-    Draftd__V1__QueryMetricsResponse *points = fixture_points(f, id, "reward");
-    assert_int_equal(points->series[0]->n_points, 20);
-    assert_int_equal(points->series[0]->points[9]->attempt, 1);  /* step 10: before the checkpoint it went on from */
-    assert_int_equal(points->series[0]->points[10]->attempt, 2); /* step 11: replayed */
-    fixture_free(points);
-}
-
-static void test_lifecycle__a_poison_job_fails_with_what_the_worker_last_said(void **state)
-{
-    struct fixture *f = *state;
-    char id[32];
-    struct draft_error err = {0};
-    Draftd__V1__JobSpec *spec = fixture_spec(f, "crash@3x99", 20);
-    spec->max_retries = 1;
-    assert_true(fixture_try_submit(f, spec, "", id, &err));
-    fixture_free(spec);
-    Draftd__V1__Job *job = fixture_wait(f, id, FAILED);
-    assert_int_equal(job->attempt, 2);
-    assert_string_equal(job->reason_code, "WORKER_CRASHED");
-    assert_non_null(strstr(job->reason, "SIGSEGV"));
-    assert_non_null(strstr(job->reason, "about to crash at step 3"));
-    fixture_free(job);
-    char path[256];
-    snprintf(path, sizeof path, "%s/jobs/%s/log/attempt-1.log", f->state, id);
-    char *log = fixture_read(path);
-    assert_non_null(strstr(log, "about to crash"));
-    free(log);
-}
-
-static void expect_end(struct fixture *f, const char *script, Draftd__V1__Job__State end, const char *code,
-                       const char *words)
-{
-    char id[32];
-    struct draft_error err = {0};
-    Draftd__V1__JobSpec *spec = fixture_spec(f, script, 20);
-    spec->max_retries = -1;
-    if (!fixture_try_submit(f, spec, "", id, &err))
-        fail_msg("%s: %s", script, err.message);
-    fixture_free(spec);
-    Draftd__V1__Job *job = fixture_wait(f, id, end);
-    if (strcmp(job->reason_code, code) != 0 || strstr(job->reason, words) == NULL)
-        fail_msg("%s: %s: %s", script, job->reason_code, job->reason);
-    fixture_free(job);
-}
-
-static void test_lifecycle__every_way_to_die_has_its_reason(void **state)
-{
-    struct fixture *f = *state;
-    expect_end(f, "crash@4", FAILED, "WORKER_CRASHED", "SIGSEGV");
-    expect_end(f, "kill@4", FAILED, "OUT_OF_MEMORY", "probably for want of memory");
-    expect_end(f, "exit@4", FAILED, "WORKER_CRASHED", "status 3");
-    expect_end(f, "nonfinite@4", FAILED, "NON_FINITE", "not finite");
-    expect_end(f, "io@4", FAILED, "IO", "input/output");
-    expect_end(f, "hang@4", FAILED, "WORKER_HUNG", "no sign of life for 6 s");
-}
-
-static void test_lifecycle__hostile_frames_end_the_worker_not_the_daemon(void **state)
-{
-    struct fixture *f = *state;
-    expect_end(f, "garbage@4", FAILED, "WORKER_CRASHED", "no Report");
-    expect_end(f, "huge@4", FAILED, "WORKER_CRASHED", "4294967295 bytes");
-    expect_end(f, "cut@4", FAILED, "WORKER_CRASHED", "without a result");
-    expect_end(f, "badname@4", FAILED, "WORKER_CRASHED", "sound name");
-    expect_end(f, "badpath@4", FAILED, "WORKER_CRASHED", "outside its folder");
-    expect_end(f, "strange@4", FAILED, "WORKER_CRASHED", "nobody asked for");
-    expect_end(f, "early", FAILED, "WORKER_CRASHED", "before its start");
-    expect_end(f, "", SUCCEEDED, "", "");
-}
-
 static void test_lifecycle__a_full_disk_pauses_the_job_with_its_checkpoint(void **state)
 {
     struct fixture *f = *state;
@@ -339,25 +249,6 @@ static void test_lifecycle__a_pause_that_cannot_be_waited_for_still_happens(void
     fixture_free(fixture_wait(f, id, PAUSED));
 }
 
-static void test_lifecycle__random_frames_end_no_daemon(void **state)
-{
-    struct fixture *f = *state;
-    char id[32], script[32];
-    struct draft_error err = {0};
-    for (int seed = 1; seed <= 40; seed++) {
-        snprintf(script, sizeof script, "fuzz=%d", seed);
-        Draftd__V1__JobSpec *spec = fixture_spec(f, script, 20);
-        spec->max_retries = -1;
-        assert_true(fixture_try_submit(f, spec, "", id, &err));
-        fixture_free(spec);
-        Draftd__V1__Job *job = fixture_wait(f, id, FAILED);
-        assert_string_equal(job->reason_code, "WORKER_CRASHED");
-        assert_true(job->progress->step >= 0 && job->progress->step <= 20);
-        fixture_free(job);
-    }
-    fixture_free(fixture_wait(f, fixture_submit(f, "", 5, id), SUCCEEDED));
-}
-
 static void test_lifecycle__a_damaged_checkpoint_is_passed_over(void **state)
 {
     struct fixture *f = *state;
@@ -377,18 +268,6 @@ static void test_lifecycle__a_damaged_checkpoint_is_passed_over(void **state)
     assert_int_equal(points->series[0]->points[4]->attempt, 1); /* step 5 */
     assert_int_equal(points->series[0]->points[5]->attempt, 2); /* step 6: it went on from step 5 */
     fixture_free(points);
-}
-
-static void test_lifecycle__the_log_of_a_noisy_worker_is_bounded(void **state)
-{
-    struct fixture *f = *state;
-    char id[32], path[256];
-    fixture_submit(f, "noisy", 5, id);
-    fixture_free(fixture_wait(f, id, SUCCEEDED));
-    snprintf(path, sizeof path, "%s/jobs/%s/log/attempt-1.log", f->state, id);
-    struct stat st;
-    assert_int_equal(stat(path, &st), 0);
-    assert_in_range(st.st_size, 1 << 20, (1 << 20) + 100);
 }
 
 static void test_lifecycle__a_full_queue_refuses_with_a_sentence(void **state)
@@ -506,20 +385,13 @@ int main(void)
         CASE(pause_of_a_queued_job_takes_it_out_of_the_queue),
         CASE(a_queued_job_says_why_it_waits),
         CASE(cancel_ends_queued_jobs_at_once_and_running_ones_soon),
-        CASE(a_worker_deaf_to_cancel_is_killed),
-        CASE(a_crash_is_retried_from_the_last_checkpoint),
-        CASE(a_poison_job_fails_with_what_the_worker_last_said),
-        CASE(every_way_to_die_has_its_reason),
-        CASE(hostile_frames_end_the_worker_not_the_daemon),
         CASE(a_full_disk_pauses_the_job_with_its_checkpoint),
         CASE(a_failed_job_resumes_from_its_checkpoint),
         CASE(changed_weights_are_refused_at_resume),
         CASE(weights_changed_while_it_waited_fail_the_job),
         CASE(pause_and_cancel_reach_a_job_that_still_loads),
         CASE(a_pause_that_cannot_be_waited_for_still_happens),
-        CASE(random_frames_end_no_daemon),
         CASE(a_damaged_checkpoint_is_passed_over),
-        CASE(the_log_of_a_noisy_worker_is_bounded),
         CASE(a_full_queue_refuses_with_a_sentence),
         CASE(delete_removes_rows_and_files),
         CASE(a_checkpoint_on_request_is_on_disk_when_named),
