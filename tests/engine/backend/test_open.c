@@ -225,6 +225,28 @@ static void test_open__an_arena_of_the_device_slides_blocks_down(void **state)
     draft_backend_destroy(backend);
 }
 
+/* More than the buffer on the way holds, to a device that has not fetched the first of it yet. */
+static void test_open__waiting_for_the_device_leaves_no_error_behind(void **state)
+{
+    (void)state;
+    need_plugin();
+    enum { BYTES = 20 << 20 };
+    struct draft_error err = {0};
+    struct draft_backend *backend = draft_backend_open("cuda", NULL, &ONE_THREAD, &NONE, &err);
+    void *there = draft_backend_alloc(backend, BYTES, &err);
+    char *here = calloc(1, BYTES), back = 0;
+    here[BYTES - 1] = 7;
+    setenv("FAKE_CUDA_LATE", "1", 1);
+    assert_true(draft_backend_upload(backend, there, here, BYTES, &err));
+    assert_true(draft_backend_fill(backend, there, 16, 1, &err));
+    assert_true(draft_backend_download(backend, &back, (char *)there + BYTES - 1, 1, &err));
+    assert_int_equal(back, 7);
+    unsetenv("FAKE_CUDA_LATE");
+    free(here);
+    draft_backend_free(backend, there);
+    draft_backend_destroy(backend);
+}
+
 static void test_open__after_a_sticky_error_the_process_is_told_to_end(void **state)
 {
     (void)state;
@@ -259,6 +281,7 @@ int main(void)
         cmocka_unit_test(test_open__takes_the_gpu_and_lists_it),
         cmocka_unit_test(test_open__an_arena_of_the_device_ends_where_its_memory_does),
         cmocka_unit_test(test_open__an_arena_of_the_device_slides_blocks_down),
+        cmocka_unit_test(test_open__waiting_for_the_device_leaves_no_error_behind),
         cmocka_unit_test(test_open__after_a_sticky_error_the_process_is_told_to_end), /* nothing works after it */
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -222,7 +222,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
         spoiled = true;
         return fake_answer(cudaErrorCapturedEvent);
     }
-    return event->passed ? fake_answer(cudaSuccess) : cudaErrorNotReady;
+    return fake_answer(event->passed ? cudaSuccess : cudaErrorNotReady);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
