@@ -31,8 +31,9 @@ struct draft_option {
     enum draft_value value;
     const char *metavar;
     const char *help;
-    const char *path; /* field path of a message, or NULL */
-    bool repeat;      /* may be given several times */
+    const char *path;  /* field path of a message, or NULL */
+    bool repeat;       /* may be given several times */
+    const char *words; /* for completion: values that are known, a space between them; or NULL */
 };
 
 struct draft_argument {

@@ -15,6 +15,7 @@ static const struct draft_option options[] = {
      .letter = 'f',
      .value = DRAFT_VALUE_STRING,
      .metavar = "FORMAT",
+     .words = "kohya diffusers merged merged-single",
      .help = "kohya (default: diffusers, ComfyUI, A1111 and stable-diffusion.cpp load it), diffusers "
              "(pytorch_lora_weights.safetensors), merged (the whole tuned model, as the new diffusers folder -o) or "
              "merged-single (the same as the new file -o, with the original names: ComfyUI, A1111)"},

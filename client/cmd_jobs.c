@@ -12,6 +12,7 @@ static const struct draft_option options[] = {
     {.name = "state",
      .value = DRAFT_VALUE_STRING,
      .metavar = "STATE",
+     .words = "queued preparing running paused cancelling succeeded failed cancelled",
      .help = "only jobs in this state: queued, preparing, running, paused, cancelling, succeeded, failed, cancelled",
      .repeat = true},
     {.name = "limit", .letter = 'n', .value = DRAFT_VALUE_INT, .metavar = "N", .help = "the newest N (default: all)"},

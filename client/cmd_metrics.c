@@ -24,6 +24,7 @@ static const struct draft_option options[] = {
      .letter = 'f',
      .value = DRAFT_VALUE_STRING,
      .metavar = "FORMAT",
+     .words = "table csv json",
      .help = "table (default), csv or json"},
     {.name = "list", .letter = 'l', .help = "the series there are, with their last values"},
     {.name = NULL},

@@ -12,7 +12,7 @@ const struct draft_command *const draft_commands[] = {
     NULL,
 };
 
-static const struct draft_option common_options[] = {
+const struct draft_option draft_common_options[] = {
     {.name = "", .help = "Options of every command"},
     {.name = "socket",
      .value = DRAFT_VALUE_STRING,
@@ -145,19 +145,18 @@ void draft_print_help(const struct draft_command *command, const struct draft_te
             fprintf(out, "\n%sOptions:%s\n", bold, plain);
         draft_options_help(*table, width, out);
     }
-    draft_options_help(common_options, width, out);
+    draft_options_help(draft_common_options, width, out);
     if (command->json)
         draft_options_help(json_option, width, out);
     fprintf(out, "\n%sExamples:%s\n%s", bold, plain, command->examples);
 }
 
-/* The table that one command line is parsed with: the command's own, then those of every command. */
-static void tables_of(const struct draft_command *command, const struct draft_option *tables[16])
+void draft_command_tables(const struct draft_command *command, const struct draft_option *tables[DRAFT_TABLES])
 {
     int n = 0;
-    for (const struct draft_option *const *t = command->options; t && *t && n < 12; t++)
+    for (const struct draft_option *const *t = command->options; t && *t && n < DRAFT_TABLES - 4; t++)
         tables[n++] = *t;
-    tables[n++] = common_options;
+    tables[n++] = draft_common_options;
     if (command->json)
         tables[n++] = json_option;
     tables[n] = NULL;
@@ -173,9 +172,9 @@ static int usage_error(const struct draft_context *cx, const char *command, cons
 static int run(struct draft_context *cx, const struct draft_command *command, int argc, char **argv)
 {
     static struct draft_arguments arguments; /* large; one command line a process */
-    const struct draft_option *tables[16];
+    const struct draft_option *tables[DRAFT_TABLES];
     struct draft_error err = {0};
-    tables_of(command, tables);
+    draft_command_tables(command, tables);
     for (int i = 0; i < argc && strcmp(argv[i], "--"); i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             draft_print_help(command, &cx->out);

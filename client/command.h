@@ -47,6 +47,12 @@ const struct draft_command *draft_command_meant(const char *name);
 /* The daemon, connected lazily. Never NULL. */
 struct draft_rpc *draft_connect(struct draft_context *cx);
 
+extern const struct draft_option draft_common_options[]; /* of every command */
+
+/* All that a command takes: its own, those of every command, --json where it is understood; NULL-terminated. */
+enum { DRAFT_TABLES = 16 };
+void draft_command_tables(const struct draft_command *command, const struct draft_option *tables[DRAFT_TABLES]);
+
 /* Prints "draft: <sentence>" on stderr; returns the exit code. */
 int draft_report(const struct draft_context *cx, const struct draft_status *st);
 int draft_report_error(const struct draft_context *cx, const struct draft_error *err);

@@ -2,6 +2,7 @@
 
 #include "fields.h"
 #include "json_message.h"
+#include "spec.h"
 #include "text.h"
 
 const struct draft_option draft_preview_options[] = {
@@ -39,6 +40,7 @@ const struct draft_option draft_preview_options[] = {
      .value = DRAFT_VALUE_STRING,
      .metavar = "NAME",
      .path = "sampler",
+     .words = DRAFT_SAMPLER_WORDS,
      .help = "ddim, pndm, euler, euler_karras, euler_a, dpmpp_2m or dpmpp_2m_karras (default: the job's)"},
     {.name = "guidance",
      .letter = 'g',

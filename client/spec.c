@@ -18,6 +18,10 @@
     {                                                                                                                  \
         .name = flag, .value = DRAFT_VALUE_##kind, .metavar = meta, .path = field, .help = text, .repeat = true        \
     }
+#define CHOICE(flag, meta, field, known, text)                                                                         \
+    {                                                                                                                  \
+        .name = flag, .value = DRAFT_VALUE_STRING, .metavar = meta, .path = field, .words = known, .help = text        \
+    }
 #define TITLE(text)                                                                                                    \
     {                                                                                                                  \
         .name = "", .help = text                                                                                       \
@@ -44,7 +48,7 @@ const struct draft_option draft_spec_options[] = {
            "pictures at a time: less memory when smaller, same result (default 1)"),
     TITLE("Sampling"),
     OPTION("sampling-steps", 'T', INT, "T", "sampling.steps", "denoising steps (default 50)"),
-    OPTION("sampler", 0, STRING, "NAME", "sampling.sampler",
+    CHOICE("sampler", "NAME", "sampling.sampler", DRAFT_SAMPLER_WORDS,
            "ddim (default), pndm, euler, euler_karras, euler_a, dpmpp_2m or dpmpp_2m_karras"),
     OPTION("truncation-steps", 'K', INT, "K", "sampling.truncation_steps",
            "gradient through the last K steps (default 1)"),
@@ -53,7 +57,7 @@ const struct draft_option draft_spec_options[] = {
     OPTION("negative-prompt", 0, STRING, "TEXT", "sampling.negative_prompt", "the unconditional prompt"),
     OPTION("size", 's', SIZE, "HxW", "sampling", "pixels, such as 512x512 (default: the model's own)"),
     TITLE("Trained weights and optimizer"),
-    OPTION("train", 0, STRING, "WEIGHTS", "train",
+    CHOICE("train", "WEIGHTS", "train", "lora full",
            "lora (default): an adapter of some MB beside the frozen UNet; full: every weight of the UNet, for four to "
            "five times its size in memory and checkpoints of three times its size"),
     OPTION("rank", 'r', INT, "N", "lora.rank", "LoRA rank (default 32)"),
@@ -82,14 +86,14 @@ const struct draft_option draft_spec_options[] = {
     OPTION("checkpoint-every", 0, INT, "N", "checkpoint_every", "save every N steps (default 50)"),
     OPTION("checkpoint-keep", 0, INT, "N", "checkpoint_keep", "newest checkpoints kept (default 3; 2 of --train full)"),
     OPTION("recompute", 0, NONE, NULL, "recompute", "gradient checkpointing: less memory, more arithmetic"),
-    OPTION(
-        "memory", 0, STRING, "MODE", "memory",
+    CHOICE(
+        "memory", "MODE", "memory", "auto fast low",
         "fast: weights are kept in every form that steps use; low: as few as possible, and recompute, for a model that "
         "would not fit; auto (default): fast where it needs at most 70 % of the machine's memory"),
-    OPTION("precision", 0, STRING, "NAME", "precision",
+    CHOICE("precision", "NAME", "precision", "auto fp32 bf16",
            "fp32; bf16: 16-bit products, summed in 32 bits: faster, less exact; auto (default): bf16 on a GPU, fp32 on "
            "the CPU"),
-    OPTION("device", 0, STRING, "NAME", "device",
+    CHOICE("device", "NAME", "device", "auto cpu cuda cuda:0",
            "auto (default): the first free GPU that can do it, the processor where there is none; cpu; cuda: any GPU; "
            "cuda:0, cuda:1 ...: `draft devices` lists them"),
     OPTION("threads", 0, INT, "N", "threads", "processor threads (default: all)"),

@@ -8,13 +8,14 @@
 #include "arguments.h"
 #include "draftd/v1/jobs.pb-c.h"
 
+#define DRAFT_SAMPLER_WORDS "ddim pndm euler euler_karras euler_a dpmpp_2m dpmpp_2m_karras" /* of every --sampler */
 extern const struct draft_option draft_spec_options[];
 
 /* A spec on the heap; free with draft_free_message(). */
 Draftd__V1__JobSpec *draft_spec_new(void);
 
-/* Reads a job file of at most 1 MiB, JSON or (.yaml, .yml) YAML, into the spec; relative paths in it are relative to its folder. A whole job as
- * printed by `draft show --json` is accepted: its "spec" is taken. */
+/* Reads a job file of at most 1 MiB, JSON or (.yaml, .yml) YAML, into the spec; relative paths in it are relative to
+ * its folder. A whole job as printed by `draft show --json` is accepted: its "spec" is taken. */
 bool draft_spec_from_file(Draftd__V1__JobSpec *spec, const char *path, struct draft_error *err);
 bool draft_spec_from_text(Draftd__V1__JobSpec *spec, const char *text, size_t length, const char *shown_name,
                           const char *folder, struct draft_error *err);

@@ -512,6 +512,53 @@ static void test_cli__every_command_has_help(void **state)
     assert_non_null(strstr(out, "130"));
 }
 
+/* What Tab offers after these words, the last one being typed. */
+static const char *completed(const char *words)
+{
+    char line[1400];
+    snprintf(line, sizeof line,
+             DRAFT " completion bash > draft.bash && bash -c '. ./draft.bash; COMP_WORDS=(%s); "
+                   "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _draft; echo \"${COMPREPLY[*]}\"' > out 2>err",
+             words);
+    assert_int_equal(system(line), 0);
+    slurp("err", errors, sizeof errors);
+    assert_string_equal(errors, "");
+    slurp("out", out, sizeof out);
+    return out;
+}
+
+static void test_cli__bash_completes_commands_options_values_and_jobs(void **state)
+{
+    char id[32];
+    (void)state;
+    snprintf(id, sizeof id, "%s", submit("", 1));
+    assert_string_equal(completed(DRAFT " su"), "submit\n");
+    assert_string_equal(completed(DRAFT " submit --sam"), "--sampling-steps --sampler\n");
+    assert_string_equal(completed(DRAFT " submit --train \"\""), "lora full\n");
+    assert_string_equal(completed(DRAFT " export job-1 -f merged-"), "merged-single\n");
+    assert_string_equal(completed(DRAFT " submit --model \"\""), "\n"); /* files: left to bash */
+    assert_non_null(strstr(completed(DRAFT " show \"\""), id));
+}
+
+static void test_cli__the_manual_page_has_every_command_and_no_stray_request(void **state)
+{
+    char *heading;
+    (void)state;
+    assert_int_equal(draft("help man"), 0);
+    char *page = kept();
+    assert_non_null(strstr(page, ".TH DRAFT 1"));
+    for (const char *const *name = (const char *const[]){"submit", "watch", "export", NULL}; *name; name++) {
+        assert_true(asprintf(&heading, "\n.SS draft %s ", *name) > 0);
+        assert_non_null(strstr(page, heading));
+        free(heading);
+    }
+    assert_non_null(strstr(page, "\\-\\-kl\\-coeff \\fIX\\fR"));
+    for (const char *at = page; (at = strstr(at, "\n.")); at++)
+        if (!strchr("TSPBInf", at[2]))
+            fail_msg("no request of man(7): %.40s", at + 1);
+    free(page);
+}
+
 static void test_cli__a_wrong_command_line_is_answered_with_what_is_right(void **state)
 {
     (void)state;
@@ -591,6 +638,8 @@ int main(void)
         cmocka_unit_test(test_cli__a_bench_that_fails_or_is_interrupted_leaves_no_job),
         cmocka_unit_test(test_cli__bench_runs_the_demo_on_a_daemon_of_its_own),
         cmocka_unit_test(test_cli__every_command_has_help),
+        cmocka_unit_test(test_cli__bash_completes_commands_options_values_and_jobs),
+        cmocka_unit_test(test_cli__the_manual_page_has_every_command_and_no_stray_request),
         cmocka_unit_test(test_cli__a_wrong_command_line_is_answered_with_what_is_right),
     };
     return cmocka_run_group_tests(tests, begin, end);
