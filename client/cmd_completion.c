@@ -97,7 +97,7 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
 const struct draft_command draft_command_completion = {
     .name = "completion",
     .group = DRAFT_GROUP_OTHER,
-    .summary = "a script with which bash or zsh completes commands, options and jobs",
+    .summary = "what bash or zsh completes commands, options and jobs with",
     .words = "completions complete shell",
     .usage = "SHELL",
     .about = "SHELL is bash or zsh. Where draft was installed by `cmake --install`, bash finds its script by itself.",
