@@ -340,6 +340,7 @@ static void block_signals(sigset_t *set)
     sigaddset(set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* who ignores it passes that on, and the kernel would reap our workers before we do */
 }
 
 static void wait_for_stop(const sigset_t *set)

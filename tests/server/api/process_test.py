@@ -179,6 +179,17 @@ class Process(unittest.TestCase):
         self.assertTrue(any("is ready" in line["msg"] for line in lines))
         self.assertTrue(all({"time", "level", "msg"} <= line.keys() for line in lines))
 
+    def test_a_parent_that_ignores_its_children_does_not_matter(self):
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # inherited through exec
+        try:
+            daemon = Daemon(BUILD)
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+        self.addCleanup(daemon.remove)
+        # the checking worker's end is seen; without it the call would wait for its deadline
+        daemon.submit(tiny_spec(daemon.folder), validate_only=True)
+        eventually(lambda: not daemon.workers())
+
     def test_second_signal_stops_at_once(self):
         daemon = Daemon(BUILD, "--drain-seconds", "600")
         self.addCleanup(daemon.remove)
