@@ -1,15 +1,12 @@
-/* One call, from its request slot to its last reference. */
+/* One call, from its request slot to its last reference: who holds it, whose turn it is, what gRPC says of it. */
 #include "rpc/rpc_internal.h"
 
 #include <assert.h>
 #include <grpc/byte_buffer.h>
-#include <grpc/byte_buffer_reader.h>
 #include <grpc/slice.h>
 #include <grpc/support/time.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "log.h"
 #include "message.h"
 
 enum { DEFAULT_MS = 30 * 1000, LONGEST_MS = 10 * 60 * 1000 };
@@ -17,7 +14,7 @@ enum { DEFAULT_MS = 30 * 1000, LONGEST_MS = 10 * 60 * 1000 };
 /* --- References and the list of live calls -------------------------------------------------------------------------
  */
 
-static void call_ref(struct draftd_call *call)
+void draftd_call_ref(struct draftd_call *call)
 {
     atomic_fetch_add(&call->references, 1);
 }
@@ -104,7 +101,8 @@ static bool schedule(struct draftd_call *call, enum draftd_lane lane, bool limit
     bool push = call->work == WORK_IDLE;
     if (push) {
         call->work = WORK_QUEUED;
-        call_ref(call); /* with the state: whoever sees it QUEUED may leave the rest to it and let go of the call */
+        draftd_call_ref(
+            call); /* with the state: whoever sees it QUEUED may leave the rest to it and let go of the call */
     } else if (call->work == WORK_RUNNING) {
         call->work = WORK_AGAIN;
     }
@@ -141,226 +139,6 @@ bool draftd_call_work_done(struct draftd_call *call)
     return again;
 }
 
-/* --- Sending -------------------------------------------------------------------------------------------------------
- */
-
-static void start_batch(struct draftd_call *call, const grpc_op *ops, size_t count, struct tag *tag)
-{
-    call_ref(call);
-    TAG_RELEASE(tag);
-    grpc_call_error failed = grpc_call_start_batch(call->call, ops, count, tag, NULL);
-    assert(failed == GRPC_CALL_OK); /* only a batch that breaks the API's rules fails here */
-    (void)failed;
-}
-
-/* Mutex held, nothing in flight. Takes the message over. */
-static void start_send(struct draftd_call *call, grpc_byte_buffer *message, bool end)
-{
-    grpc_op ops[3] = {0};
-    size_t count = 0;
-    if (!call->initial_sent)
-        ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
-    call->initial_sent = true;
-    call->outgoing = message;
-    if (message != NULL) {
-        ops[count].op = GRPC_OP_SEND_MESSAGE;
-        ops[count++].data.send_message.send_message = message;
-    }
-    if (end) {
-        ops[count].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
-        ops[count].data.send_status_from_server.status = call->code;
-        ops[count].data.send_status_from_server.status_details = &call->message;
-        ops[count].data.send_status_from_server.trailing_metadata_count = call->has_trailer ? 1 : 0;
-        ops[count++].data.send_status_from_server.trailing_metadata = &call->trailer;
-        call->status_sent = true;
-    }
-    call->sending = true;
-    start_batch(call, ops, count, &call->sent);
-}
-
-static void send(struct draftd_call *call, grpc_byte_buffer *message)
-{
-    pthread_mutex_lock(&call->mutex);
-    assert(!call->sending);
-    if (call->over || call->finishing)
-        grpc_byte_buffer_destroy(message);
-    else
-        start_send(call, message, false);
-    pthread_mutex_unlock(&call->mutex);
-}
-
-/* Ends the call, once; later ends change nothing. `last` (may be NULL) is taken over; status NULL is OK. */
-static void finish(struct draftd_call *call, grpc_byte_buffer *last, const struct draftd_status *status)
-{
-    pthread_mutex_lock(&call->mutex);
-    if (call->over || call->finishing) {
-        pthread_mutex_unlock(&call->mutex);
-        grpc_byte_buffer_destroy(last);
-        return;
-    }
-    call->finishing = true;
-    call->code = GRPC_STATUS_OK;
-    if (status != NULL) {
-        uint8_t details[DRAFTD_STATUS_DETAILS];
-        size_t size = draftd_status_details(status, details);
-        call->code = status->code;
-        call->message = grpc_slice_from_copied_string(status->message);
-        call->trailer.key = grpc_slice_from_static_string("grpc-status-details-bin");
-        call->trailer.value = grpc_slice_from_copied_buffer((const char *)details, size);
-        call->has_trailer = true;
-    }
-    if (call->sending)
-        call->last = last;
-    else
-        start_send(call, last, true);
-    pthread_mutex_unlock(&call->mutex);
-}
-
-static void fail(struct draftd_call *call, const struct draft_error *err)
-{
-    struct draftd_status status;
-    draftd_status_from_error(&status, err);
-    if (call->method->refine != NULL)
-        call->method->refine(err, &status);
-    if (status.code == GRPC_STATUS_INTERNAL)
-        draftd_log(DRAFTD_ERROR, NULL, "%s failed: %s", call->method->path, err->message);
-    finish(call, NULL, &status);
-}
-
-/* Frees the reply. NULL with err set when it cannot be sent. */
-static grpc_byte_buffer *encode(const struct draftd_method *method, ProtobufCMessage *reply, struct draft_error *err)
-{
-    grpc_byte_buffer *buffer = NULL;
-    size_t size = 0;
-    assert(reply->descriptor == method->reply);
-    if (!protobuf_c_message_check(reply))
-        draft_fail(err, DRAFT_INTERNAL, "the reply holds a NULL where a string or message belongs");
-    else if ((size = protobuf_c_message_get_packed_size(reply)) > DRAFTD_MAX_REPLY)
-        draft_fail(
-            err, DRAFT_RESOURCE_EXHAUSTED,
-            "the reply would be %.1f MiB and clients take %d MiB: ask for less (a smaller page_size, fewer series)",
-            (double)size / (1 << 20), DRAFTD_MAX_REPLY >> 20);
-    else {
-        draftd_scrub_message(reply);
-        grpc_slice slice = grpc_slice_malloc(size);
-        protobuf_c_message_pack(reply, GRPC_SLICE_START_PTR(slice));
-        buffer = grpc_raw_byte_buffer_create(&slice, 1);
-        grpc_slice_unref(slice);
-    }
-    draftd_message_free(reply);
-    return buffer;
-}
-
-/* --- Handlers ------------------------------------------------------------------------------------------------------
- */
-
-static void answer(struct draftd_call *call, const ProtobufCMessage *request)
-{
-    ProtobufCMessage *reply = NULL;
-    struct draft_error err = {0};
-    grpc_byte_buffer *buffer = NULL;
-    if (call->method->call(call, request, &reply, &err))
-        buffer = encode(call->method, reply, &err);
-    if (buffer == NULL)
-        fail(call, &err);
-    else if (call->method->kind == DRAFTD_EXCHANGE)
-        send(call, buffer);
-    else
-        finish(call, buffer, NULL);
-}
-
-static void close_stream(struct draftd_call *call)
-{
-    call->opened = false;
-    call->method->close(call);
-}
-
-/* Sends a stream's next message if the one before has gone out. */
-static void pump(struct draftd_call *call)
-{
-    pthread_mutex_lock(&call->mutex);
-    bool over = call->over, busy = call->sending;
-    pthread_mutex_unlock(&call->mutex);
-    if (over) {
-        close_stream(call);
-        return;
-    }
-    if (atomic_load(&call->rpc->stopping)) {
-        struct draftd_status status;
-        draftd_status_set(&status, GRPC_STATUS_UNAVAILABLE, "STOPPING",
-                          "draftd is stopping; watch again when it is back");
-        finish(call, NULL, &status);
-        close_stream(call);
-        return;
-    }
-    if (busy)
-        return;
-    ProtobufCMessage *message = NULL;
-    grpc_byte_buffer *buffer = NULL;
-    bool end = false;
-    struct draft_error err = {0};
-    bool ok = call->method->next(call, &message, &end, &err) && err.code == DRAFT_OK;
-    if (message != NULL)
-        ok = (buffer = encode(call->method, message, &err)) != NULL && ok;
-    if (!ok || end) {
-        if (ok)
-            finish(call, buffer, NULL);
-        else {
-            grpc_byte_buffer_destroy(buffer);
-            fail(call, &err);
-        }
-        close_stream(call);
-    } else if (buffer != NULL) {
-        send(call, buffer);
-    }
-}
-
-static void handle_request(struct draftd_call *call, grpc_byte_buffer *incoming)
-{
-    struct draftd_budget budget;
-    struct draftd_status status;
-    ProtobufCMessage *request = NULL;
-    grpc_byte_buffer_reader reader;
-    if (grpc_byte_buffer_reader_init(&reader, incoming)) {
-        grpc_slice bytes = grpc_byte_buffer_reader_readall(&reader);
-        request = draftd_unpack(call->method->request, GRPC_SLICE_START_PTR(bytes), GRPC_SLICE_LENGTH(bytes), &budget,
-                                &status);
-        grpc_slice_unref(bytes);
-        grpc_byte_buffer_reader_destroy(&reader);
-    } else {
-        draftd_status_set(&status, GRPC_STATUS_INVALID_ARGUMENT, "MALFORMED_REQUEST", "the request cannot be read");
-    }
-    if (request == NULL) {
-        finish(call, NULL, &status);
-        return;
-    }
-    if (call->method->kind == DRAFTD_STREAM) {
-        struct draft_error err = {0};
-        call->opened = call->method->open(call, request, &err);
-        if (!call->opened)
-            fail(call, &err);
-    } else {
-        answer(call, request);
-    }
-    draftd_unpacked_free(request, &budget);
-}
-
-void draftd_call_work(struct draftd_call *call)
-{
-    pthread_mutex_lock(&call->mutex);
-    bool over = call->over;
-    grpc_byte_buffer *incoming = call->has_request ? call->incoming : NULL;
-    if (call->has_request)
-        call->incoming = NULL;
-    call->has_request = false;
-    pthread_mutex_unlock(&call->mutex);
-    if (incoming != NULL && !over) /* a client that has already gone wants nothing done */
-        handle_request(call, incoming);
-    grpc_byte_buffer_destroy(incoming);
-    if (call->opened)
-        pump(call);
-}
-
 /* --- Completions: on the poller ------------------------------------------------------------------------------------
  */
 
@@ -368,7 +146,7 @@ static void receive(struct draftd_call *call)
 {
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
     op.data.recv_message.recv_message = &call->incoming;
-    start_batch(call, &op, 1, &call->received);
+    draftd_call_batch(call, &op, 1, &call->received);
 }
 
 static void on_received(void *owner, bool ok)
@@ -384,14 +162,14 @@ static void on_received(void *owner, bool ok)
                               "%d calls wait for a worker process already; try again later",
                               call->rpc->options.max_waiting);
             status.limit = call->rpc->options.max_waiting;
-            finish(call, NULL, &status);
+            draftd_call_finish(call, NULL, &status);
         }
     } else if (call->method->kind == DRAFTD_EXCHANGE) {
-        finish(call, NULL, NULL);
+        draftd_call_finish(call, NULL, NULL);
     } else {
         draftd_status_set(&status, GRPC_STATUS_INVALID_ARGUMENT, "MALFORMED_REQUEST",
                           "the call carries no request message");
-        finish(call, NULL, &status);
+        draftd_call_finish(call, NULL, &status);
     }
     draftd_call_unref(call);
 }
@@ -407,7 +185,7 @@ static void on_sent(void *owner, bool ok)
     if (call->finishing && !call->status_sent && !call->over) {
         grpc_byte_buffer *last = call->last;
         call->last = NULL;
-        start_send(call, last, true);
+        draftd_call_start_send(call, last, true);
     }
     pthread_mutex_unlock(&call->mutex);
     if (more && call->method->kind == DRAFTD_STREAM)
@@ -455,7 +233,7 @@ static void on_requested(void *owner, bool ok)
     bool room = count_call(call);
     grpc_op op = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER};
     op.data.recv_close_on_server.cancelled = &call->cancelled_flag;
-    start_batch(call, &op, 1, &call->closed);
+    draftd_call_batch(call, &op, 1, &call->closed);
 
     struct draftd_status status;
     if (call->method == NULL) {
@@ -463,16 +241,16 @@ static void on_requested(void *owner, bool ok)
         draftd_status_set(&status, GRPC_STATUS_UNIMPLEMENTED, "UNKNOWN_METHOD", "draftd %s has no method %.*s",
                           DRAFT_VERSION, length < 200 ? length : 200,
                           (const char *)GRPC_SLICE_START_PTR(call->details.method));
-        finish(call, NULL, &status);
+        draftd_call_finish(call, NULL, &status);
     } else if (!room) {
         draftd_status_set(&status, GRPC_STATUS_RESOURCE_EXHAUSTED, "TOO_MANY_CALLS",
                           "%d calls are open already; end some or try again later", call->rpc->options.max_calls);
         status.limit = call->rpc->options.max_calls;
-        finish(call, NULL, &status);
+        draftd_call_finish(call, NULL, &status);
     } else if ((call->method->role & call->rpc->options.roles) != call->method->role) {
         draftd_status_set(&status, GRPC_STATUS_PERMISSION_DENIED, "PERMISSION_DENIED",
                           "this connection may not call %s", call->method->path);
-        finish(call, NULL, &status);
+        draftd_call_finish(call, NULL, &status);
     } else {
         receive(call);
     }

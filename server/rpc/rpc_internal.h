@@ -1,5 +1,6 @@
 /*
- * Shared by rpc.c (server, poller, request slots), call.c (one call's life) and lanes.c (worker threads).
+ * Shared by rpc.c (server, poller, request slots), call.c, call_work.c and call_send.c (one call's life,
+ * work and words) and lanes.c (worker threads).
  */
 #ifndef DRAFTD_RPC_RPC_INTERNAL_H
 #define DRAFTD_RPC_RPC_INTERNAL_H
@@ -99,10 +100,22 @@ struct draftd_call {
 /* call.c */
 bool draftd_call_post(struct draftd_rpc *rpc); /* a slot for one more incoming call */
 void draftd_call_wake_streams(struct draftd_rpc *rpc);
-void draftd_call_work(struct draftd_call *call);
 bool draftd_call_work_done(struct draftd_call *call); /* true: work once more */
 void draftd_call_work_begin(struct draftd_call *call);
+void draftd_call_ref(struct draftd_call *call);
 void draftd_call_unref(struct draftd_call *call);
+
+/* call_work.c */
+void draftd_call_work(struct draftd_call *call);
+
+/* call_send.c */
+void draftd_call_batch(struct draftd_call *call, const grpc_op *ops, size_t count, struct tag *tag);
+/* Mutex held, nothing in flight. Takes the message (may be NULL) over; `end`: the status goes with it. */
+void draftd_call_start_send(struct draftd_call *call, grpc_byte_buffer *message, bool end);
+/* Nothing in flight. Takes the message over. */
+void draftd_call_send(struct draftd_call *call, grpc_byte_buffer *message);
+/* Ends the call, once; later ends change nothing. `last` (may be NULL) is taken over; status NULL is OK. */
+void draftd_call_finish(struct draftd_call *call, grpc_byte_buffer *last, const struct draftd_status *status);
 
 /* lanes.c */
 bool draftd_lane_start(struct lane *lane, const char *name, int threads, int limit);
