@@ -75,9 +75,7 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     else
         code = sweep ? draft_demo_run_sweep(&demo) : draft_demo_run_single(&demo);
     if (draft_interrupted()) {
-        fprintf(cx->err.out,
-                "stopping the daemon, which saves a checkpoint; the same command in %s goes on from there\n",
-                *demo.dir ? demo.dir : "the same folder");
+        fprintf(cx->err.out, "stopping the daemon, which saves a checkpoint; the same command goes on from there\n");
         code = DRAFT_EXIT_INTERRUPTED;
     }
     draft_interrupt_clear();

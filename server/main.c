@@ -34,6 +34,7 @@ enum option_key {
     KEY_WORKER = 'w',
     KEY_THREADS = 't',
     KEY_VERBOSE = 'v',
+    KEY_HELP = 'h',
     KEY_DEMO_DIR = 256,
     KEY_MAX_QUEUE,
     KEY_HANG_SECONDS,
@@ -68,6 +69,7 @@ static const struct argp_option option_table[] = {
      "Time for workers to save and leave when draftd is told to stop (default: 60)", 2},
     {"log-format", KEY_LOG_FORMAT, "FORMAT", 0, "text or json, on standard error (default: text)", 3},
     {"verbose", KEY_VERBOSE, NULL, 0, "Log more; prompts too", 3},
+    {NULL, KEY_HELP, NULL, OPTION_HIDDEN, NULL, -1}, /* what people try; argp has -? */
     {0},
 };
 
@@ -118,6 +120,9 @@ static error_t parse(int key, char *argument, struct argp_state *state)
             argp_error(state, "--log-format is text or json, not \"%s\"", argument);
         config->log_json = strcmp(argument, "json") == 0;
         return 0;
+    case KEY_HELP:
+        argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
+        return 0;
     case KEY_VERBOSE:
         config->verbose = true;
         return 0;
@@ -143,9 +148,13 @@ static const struct argp parser = {
         "  draftd &                               for yourself, in the usual folders\n"
         "  draft submit --help                    then: what to train\n"
         "  draftd --state-dir /data/draftd --threads 8\n"
-        "  draftd --state-dir \"$PWD/state\" --socket \"$PWD/d.sock\"     private: draft --socket \"$PWD/d.sock\" "
-        "jobs\n"
-        "  sudo systemctl enable --now draftd     as a service: see deploy/draftd.service\n"
+        "  draftd --state-dir state --socket d.sock &        a private one; then\n"
+        "  draft jobs --socket d.sock\n"
+        "  sudo systemctl enable --now draftd     a service: deploy/draftd.service\n"
+        "\n"
+        "Everything it keeps is in the state folder: with draftd stopped, copy it for a backup, move it to move "
+        "draftd. A "
+        "newer draftd brings an older database up to date at its start and leaves a copy of the old one beside it.\n"
         "\n"
         "SIGTERM or SIGINT stops it in order: running jobs save a checkpoint and go on at the next start. A second one "
         "more than a second later stops it at once; then jobs go on from their last checkpoint.\n"
