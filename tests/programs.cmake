@@ -34,6 +34,10 @@ add_test(NAME golden.clip_vocabulary COMMAND golden_check --with ${CMAKE_BINARY_
   ${vocabulary}/strings.json)
 set_tests_properties(golden.clip_vocabulary PROPERTIES LABELS "engine;golden" FIXTURES_REQUIRED clip_vocabulary)
 
+add_test(NAME html_entities COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tools/html_entities.py
+  ${CMAKE_SOURCE_DIR}/engine/rewards/html_entities.def --check)
+set_tests_properties(html_entities PROPERTIES LABELS "engine;golden")
+
 # Samplers besides DDIM: diffusers' pictures of the demo model, and trajectories that golden/ does not have.
 add_test(NAME golden.sampler_pictures COMMAND golden_check --threads 2
   ${CMAKE_CURRENT_SOURCE_DIR}/fixtures/sampler_pictures)

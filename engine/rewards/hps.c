@@ -5,7 +5,7 @@
  *
  * The folder holds open_clip's tensors (HPS_v2.1_compressed.safetensors) or a CLIPModel that they were converted to,
  * and the tokenizer of CLIP-ViT-H-14 (vocab.json, merges.txt). open_clip's own tokenizer gives the same ids for the
- * text of open_clip_text.h, but for HTML entities, text decoded wrongly, and capital sigma at a word's end.
+ * text of open_clip_text.h, but for text that was decoded wrongly and capital sigma at a word's end.
  */
 #include <assert.h>
 #include <stdio.h>

@@ -1,10 +1,14 @@
 #include "rewards/open_clip_text.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <utf8proc.h>
+
+#include "base/utf8.h"
+#include "rewards/html_entities.h"
 
 /* ftfy.chardata.LIGATURES */
 static const struct {
@@ -42,22 +46,25 @@ static const char *replacement(utf8proc_int32_t code, const utf8proc_uint8_t *at
     return size > 0 ? (const char *)*buffer : NULL;
 }
 
-char *draft_open_clip_text(const char *prompt)
+/* Character by character. `in` is valid UTF-8; malloc'd. */
+static char *mend_characters(const char *in)
 {
-    const utf8proc_uint8_t *in = (const utf8proc_uint8_t *)prompt;
-    size_t left = strlen(prompt), used = 0;
+    size_t left = strlen(in), used = 0;
     char *out = malloc(2 * left + 1); /* two bytes become three at most */
     while (out != NULL && left > 0) {
         utf8proc_int32_t code;
         utf8proc_uint8_t *wide = NULL;
-        utf8proc_ssize_t bytes = utf8proc_iterate(in, (utf8proc_ssize_t)left, &code);
-        bool sound = bytes > 0;
-        bytes = sound ? bytes : 1;
-        const char *text = sound ? replacement(code, in, bytes, &wide) : NULL;
+        utf8proc_ssize_t bytes = utf8proc_iterate((const utf8proc_uint8_t *)in, (utf8proc_ssize_t)left, &code);
+        char c1[8] = "";
+        const char *text = c1;
+        if (code >= 0x80 && code <= 0x9F)
+            utf8proc_encode_char(draft_windows_1252(code), (utf8proc_uint8_t *)c1);
+        else
+            text = replacement(code, (const utf8proc_uint8_t *)in, bytes, &wide);
         if (text != NULL) {
             memcpy(out + used, text, strlen(text));
             used += strlen(text);
-        } else if (!sound || !dropped(code)) {
+        } else if (!dropped(code)) {
             memcpy(out + used, in, (size_t)bytes);
             used += (size_t)bytes;
         }
@@ -68,4 +75,50 @@ char *draft_open_clip_text(const char *prompt)
     if (out != NULL)
         out[used] = '\0';
     return out;
+}
+
+/* The next stage's text in the place of this one's; NULL when either is. */
+static char *then(char *before, char *after)
+{
+    free(before);
+    return after;
+}
+
+/* ftfy's stages over and over, until nothing changes: "&amp;rsquo;" is "&rsquo;", then "’", then "'". Takes `text`. */
+static char *mend(char *text, bool references)
+{
+    for (bool changed = true; changed && text != NULL;) {
+        char *next = references ? draft_html_unescape(text, draft_html_reference_closed) : strdup(text);
+        if (next != NULL)
+            next = then(next, mend_characters(next));
+        if (next != NULL)
+            next = then(next, (char *)utf8proc_NFC((const utf8proc_uint8_t *)next));
+        changed = next != NULL && strcmp(next, text) != 0;
+        text = then(text, next);
+    }
+    return text;
+}
+
+/* ftfy looks at lines, and leaves references alone from the first line on that has a '<' and so may be HTML. */
+static char *mend_lines(const char *prompt)
+{
+    const char *tag = strchr(prompt, '<'), *line = tag != NULL ? tag : prompt + strlen(prompt);
+    while (tag != NULL && line > prompt && line[-1] != '\n')
+        line--;
+    char *head = mend(strndup(prompt, (size_t)(line - prompt)), true), *tail = mend(strdup(line), false), *out = NULL;
+    if (head == NULL || tail == NULL || asprintf(&out, "%s%s", head, tail) < 0)
+        out = NULL;
+    free(head);
+    free(tail);
+    return out;
+}
+
+char *draft_open_clip_text(const char *prompt)
+{
+    if (!draft_utf8_valid(prompt, strlen(prompt), NULL))
+        return strdup(prompt);
+    char *text = mend_lines(prompt);
+    for (int twice = 0; twice < 2 && text != NULL; twice++)
+        text = then(text, draft_html_unescape(text, draft_html_reference_any));
+    return text;
 }

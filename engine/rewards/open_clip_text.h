@@ -2,11 +2,11 @@
 #ifndef DRAFT_REWARDS_OPEN_CLIP_TEXT_H
 #define DRAFT_REWARDS_OPEN_CLIP_TEXT_H
 
-/* What ftfy.fix_text (6.3), which open_clip calls first, does to text that was decoded rightly: straight quotes for
- * curly ones, letters for Latin ligatures and digraphs, the ordinary form of full- and half-width characters, control
- * characters dropped; line ends stay, they are white space either way. Not done: HTML entities, and mending text that
- * was decoded wrongly ("â€™"). malloc'd; NULL when memory is out. Bytes that are not UTF-8 stay, for the tokenizer to
- * refuse.
+/* What ftfy.fix_text (6.3) does to text that was decoded rightly: character references of HTML replaced, straight
+ * quotes for curly ones, letters for Latin ligatures and digraphs, the ordinary form of full- and half-width
+ * characters, control characters dropped, NFC; line ends stay, they are white space either way. Then html.unescape,
+ * twice, as open_clip does. Not done: mending text that was decoded wrongly ("â€™"), and escape sequences of terminals.
+ * malloc'd; NULL when memory is out. What is not UTF-8 stays as it is, for the tokenizer to refuse.
  */
 char *draft_open_clip_text(const char *prompt);
 
