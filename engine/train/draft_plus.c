@@ -1,14 +1,12 @@
 #include "train/draft_plus.h"
 
 #include <assert.h>
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "autograd/profile.h"
 #include "autograd/replay.h"
 #include "backend/backend.h"
 #include "ops/ops.h"
+#include "train/draft_plus_results.h"
 
 /* The profile's name for the K steps with gradient. */
 static const char LAST_STEPS[] = "last steps";
@@ -47,22 +45,6 @@ static struct draft_tensor *take_noise(const struct part *part, const float *noi
     int64_t c = dp->pipeline->unet_info.in_channels;
     return draft_latents_from_nchw(dp->graph, noise + part->first * c * dp->height * dp->width, part->n, dp->height,
                                    dp->width, c);
-}
-
-/* Where each kind of result begins in draft_plus_results' values. */
-struct layout {
-    int64_t loss, kl, reward, term, picture, end;
-};
-
-static struct layout layout_of(const struct draft_plus_results *r)
-{
-    struct layout at = {.loss = sizeof(double) / sizeof(float)};
-    at.kl = at.loss + r->parts * r->copies;
-    at.reward = at.kl + r->parts * r->copies;
-    at.term = at.reward + r->copies * r->n;
-    at.picture = at.term + r->terms * r->copies * r->n;
-    at.end = at.picture + r->copies * r->n * r->picture;
-    return at;
 }
 
 /* --- The tuned network's output at one of the K steps with gradient ----------------------------------------------- */
@@ -110,78 +92,6 @@ static struct draft_tensor *divergence(const struct part *part, const struct dra
 
 /* --- Steps 4 to 6: decode, score, backward ------------------------------------------------------------------------ */
 
-/* Room for the results of n pictures in micro-batches, and their copies. */
-static bool results_make(const struct draft_plus *dp, int64_t n, int64_t micro_batch, int64_t copies,
-                         struct draft_plus_results *r)
-{
-    const int factor = dp->pipeline->vae_info.factor;
-    *r = (struct draft_plus_results){.n = n,
-                                     .parts = (n + micro_batch - 1) / micro_batch,
-                                     .copies = copies,
-                                     .terms = dp->scoring->terms,
-                                     .height = (int)dp->height * factor,
-                                     .width = (int)dp->width * factor};
-    if (draft_score_measured(dp->scoring))
-        r->picture = (int64_t)r->height * r->width * 3;
-    r->values = draft_new(dp->graph, DRAFT_F32, 1, (int64_t[]){layout_of(r).end});
-    /* without a KL or an optimizer theirs stay as they are here */
-    return r->values &&
-           draft_backend_fill(dp->graph->backend, draft_f32(r->values), layout_of(r).reward, 0, &dp->graph->error);
-}
-
-/* `count` numbers of some results, beginning at `offset` of them. */
-static struct draft_tensor numbers_at(const struct draft_plus_results *r, int64_t offset, int64_t count)
-{
-    return (struct draft_tensor){.dtype = DRAFT_F32, .rank = 1, .dim = {count}, .data = draft_f32(r->values) + offset};
-}
-
-/* Into the part's own results. */
-static void keep(const struct part *part, int64_t offset, const struct draft_tensor *value)
-{
-    if (!value || !draft_graph_ok(part->dp->graph))
-        return;
-    struct draft_tensor at = numbers_at(&part->own, offset, draft_tensor_count(value));
-    draft_copy_values(part->dp->graph, &at, value);
-}
-
-static void keep_results(const struct part *part, const struct draft_tensor *loss, const struct draft_tensor *kl,
-                         const struct draft_tensor *rewards, struct draft_tensor *const *term,
-                         const struct draft_tensor *image)
-{
-    const struct layout at = layout_of(&part->own);
-    keep(part, at.loss, loss);
-    keep(part, at.kl, kl);
-    keep(part, at.reward, rewards);
-    for (int t = 0; t < part->own.terms; t++)
-        keep(part, at.term + t * part->own.n, term[t]);
-    if (part->own.picture > 0)
-        keep(part, at.picture, image);
-}
-
-static void file(const struct part *part, int64_t to, int64_t from, int64_t count)
-{
-    struct draft_tensor there = numbers_at(part->results, to, count), here = numbers_at(&part->own, from, count);
-    draft_copy_values(part->dp->graph, &there, &here);
-}
-
-/* From the part's own results to their place in the step's. */
-static bool file_results(const struct part *part)
-{
-    const struct draft_plus_results *r = part->results;
-    const struct layout from = layout_of(&part->own), to = layout_of(r);
-    const int64_t which = part->first / part->dp->micro_batch * r->copies + part->copy;
-    const int64_t picture = part->copy * r->n + part->first;
-    file(part, to.loss + which, from.loss, 1);
-    if (part->dp->kl_coeff > 0)
-        file(part, to.kl + which, from.kl, 1);
-    file(part, to.reward + picture, from.reward, part->n);
-    for (int64_t t = 0; t < r->terms; t++)
-        file(part, to.term + t * r->copies * r->n + picture, from.term + t * part->n, part->n);
-    if (r->picture > 0)
-        file(part, to.picture + picture * r->picture, from.picture, part->n * r->picture);
-    return draft_graph_ok(part->dp->graph);
-}
-
 /* kl NULL: none. */
 static bool score_and_backpropagate(struct part *part, struct draft_tensor *x0, struct draft_tensor *kl)
 {
@@ -200,7 +110,7 @@ static bool score_and_backpropagate(struct part *part, struct draft_tensor *x0, 
     struct draft_tensor *loss = draft_axpby(g, -1, draft_mean(g, rewards), (float)dp->kl_coeff, kl);
     if (!draft_graph_ok(g))
         return false;
-    keep_results(part, loss, kl, rewards, term, image);
+    draft_plus_results_keep(g, &part->own, loss, kl, rewards, term, image);
     if (part->copy == 0) {
         draft_observe(part->observer, x0, "x0");
         draft_observe(part->observer, decoded, "decoded");
@@ -316,6 +226,11 @@ static bool place_steps(struct part *part)
     return draft_graph_ok(g);
 }
 
+static bool file_results(const struct part *part)
+{
+    return draft_plus_results_file(part->dp, &part->own, part->first, part->copy, part->results);
+}
+
 static bool micro_batch(struct part *part)
 {
     const struct draft_plus *dp = part->dp;
@@ -335,7 +250,7 @@ static bool micro_batch(struct part *part)
     if (dp->lv_copies > 0)
         part->stopped = draft_new(g, DRAFT_F32, 4,
                                   (int64_t[]){part->n, dp->height, dp->width, dp->pipeline->unet_info.in_channels});
-    if (!results_make(dp, part->n, part->n, 1, &part->own) || !place_steps(part))
+    if (!draft_plus_results_make(dp, part->n, part->n, 1, &part->own) || !place_steps(part))
         return false;
     struct draft_mark mark = draft_graph_mark(g);
     struct draft_tensor *x = draft_sampler_start(g, dp->plan, take_noise(part, part->batch->noise));
@@ -384,7 +299,7 @@ bool draft_plus_run(const struct draft_plus *dp, const struct draft_plus_batch *
     draft_vae_set_recompute(dp->pipeline->vae, dp->recompute);
 
     draft_graph_reset(g, NULL);
-    bool ok = results_make(dp, batch->n, dp->micro_batch, 1 + dp->lv_copies, results);
+    bool ok = draft_plus_results_make(dp, batch->n, dp->micro_batch, 1 + dp->lv_copies, results);
     const struct draft_mark mark = draft_graph_mark(g);
     int64_t denoised = 0, total = (int64_t)dp->plan->count * results->parts;
     for (int first = 0; ok && first < batch->n; first += dp->micro_batch) {
@@ -404,78 +319,6 @@ bool draft_plus_run(const struct draft_plus *dp, const struct draft_plus_batch *
     if (!ok)
         draft_fail(err, g->error.code, "%s", g->error.message);
     draft_graph_reset(g, ok ? &mark : NULL);
-    return ok;
-}
-
-struct draft_guard draft_plus_guard(const struct draft_plus_results *r)
-{
-    float *values = draft_f32(r->values);
-    return (struct draft_guard){values + layout_of(r).loss, r->parts * r->copies, (double *)(void *)values};
-}
-
-/* Sums over all pictures of a step. */
-struct sums {
-    double reward, reward_squared, kl;
-    double term[DRAFT_MAX_TERMS], measure[DRAFT_MAX_TERMS];
-};
-
-/* One micro-batch's pictures, or one of their copies. */
-static bool add_part(const struct draft_plus *dp, const struct draft_plus_results *r, const float *values, int64_t part,
-                     int64_t copy, struct sums *sums, struct draft_error *err)
-{
-    const struct layout at = layout_of(r);
-    const int64_t first = part * dp->micro_batch, left = r->n - first;
-    const int64_t n = left < dp->micro_batch ? left : dp->micro_batch, picture = copy * r->n + first;
-    for (int64_t i = 0; i < n; i++) {
-        double reward = values[at.reward + picture + i];
-        sums->reward += reward;
-        sums->reward_squared += reward * reward;
-    }
-    for (int64_t t = 0; t < r->terms; t++)
-        for (int64_t i = 0; i < n; i++)
-            sums->term[t] += values[at.term + t * r->copies * r->n + picture + i];
-    sums->kl += (double)n * (double)values[at.kl + part * r->copies + copy];
-    return r->picture == 0 || draft_score_measures(dp->scoring, values + at.picture + picture * r->picture, (int)n,
-                                                   r->height, r->width, sums->measure, err);
-}
-
-static void divide(const struct draft_plus *dp, const struct sums *sums, double pictures,
-                   struct draft_plus_numbers *out)
-{
-    out->reward = sums->reward / pictures;
-    out->kl = sums->kl / pictures;
-    out->loss = -out->reward + dp->kl_coeff * out->kl;
-    double variance = sums->reward_squared / pictures - out->reward * out->reward;
-    out->reward_std = variance < 0 ? 0 : sqrt(variance);
-    for (int t = 0; t < dp->scoring->terms; t++) {
-        out->term[t] = sums->term[t] / pictures;
-        out->measure[t] = sums->measure[t] / pictures;
-    }
-}
-
-bool draft_plus_read(const struct draft_plus *dp, const struct draft_plus_results *r,
-                     struct draft_plus_numbers *numbers, struct draft_error *err)
-{
-    struct draft_graph *g = dp->graph;
-    *numbers = (struct draft_plus_numbers){.sample_seconds = r->sample_seconds,
-                                           .forward_seconds = r->forward_seconds,
-                                           .backward_seconds = r->backward_seconds};
-    const float *values = draft_read(g, r->values);
-    struct sums sums = {0};
-    bool ok = values != NULL;
-    for (int64_t part = 0; ok && part < r->parts; part++)
-        for (int64_t copy = 0; ok && copy < r->copies; copy++)
-            ok = add_part(dp, r, values, part, copy, &sums, &g->error);
-    if (ok) {
-        memcpy(&numbers->grad_norm, values, sizeof numbers->grad_norm);
-        numbers->finite = isfinite(numbers->grad_norm);
-        for (int64_t i = 0; i < r->parts * r->copies; i++)
-            numbers->finite = numbers->finite && isfinite(values[layout_of(r).loss + i]);
-        divide(dp, &sums, (double)(r->n * r->copies), numbers);
-    } else {
-        draft_fail(err, g->error.code, "%s", g->error.message);
-    }
-    draft_graph_reset(g, NULL);
     return ok;
 }
 

@@ -24,7 +24,8 @@ struct draft_plus {
     const char *negative_prompt;
     int64_t height, width; /* of the latents */
     int micro_batch;
-    bool recompute; /* the network's blocks, and each of several calls before them, are run again in the backward pass */
+    bool
+        recompute; /* the network's blocks, and each of several calls before them, are run again in the backward pass */
 
     struct draft_progress *progress;       /* may be NULL */
     const struct draft_observer *observer; /* may be NULL; sees the first micro-batch, which is not replayed then */
