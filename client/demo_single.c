@@ -164,11 +164,11 @@ static void print_next(const struct draft_demo *demo, const char *id)
     draft_shown_path(demo->dir, dir, sizeof dir);
     draft_shown_path(draft_demo_path(demo, "state"), state, sizeof state);
     fprintf(out, "\nLook further at this job (`kill %%1` stops the daemon):\n");
-    fprintf(out, "  %s --state-dir %s --socket %s/draftd.sock &\n", draftd, state, dir);
+    fprintf(out, "  %s --state-dir %s --socket %s/draftd.sock 2>>%s/draftd.log &\n", draftd, state, dir, dir);
     fprintf(out, "  %s show %s --socket %s/draftd.sock\n", draft, id, dir);
     fprintf(out, "  %s preview %s -p \"a bird\" -n 8 --grid birds.png --socket %s/draftd.sock\n", draft, id, dir);
     fprintf(out, "\nThen a model of your own (`%s submit --help` explains every option):\n", draft);
-    fprintf(out, "  %s &\n", draftd);
+    fprintf(out, "  %s 2>draftd.log &\n", draftd);
     fprintf(out,
             "  %s submit --model sd15 --dataset prompts.txt --reward clip:clip-vit-large-patch14 --steps 200 --watch\n",
             draft);

@@ -145,7 +145,7 @@ static const struct argp parser = {
         "own user and root are let in."
         "\v"
         "Examples:\n"
-        "  draftd &                               for yourself, in the usual folders\n"
+        "  draftd 2>draftd.log &                  for yourself, in the usual folders\n"
         "  draft submit --help                    then: what to train\n"
         "  draftd --state-dir /data/draftd --threads 8\n"
         "  draftd --state-dir state --socket d.sock &        a private one; then\n"

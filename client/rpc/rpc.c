@@ -22,6 +22,7 @@
 enum {
     SLICE_MS = 200, /* how often a waiting call looks for Ctrl-C */
     CONNECT_MS = 10000,
+    START_MS = 1000,              /* how long the first call waits for a socket that is not there */
     RECEIVE_LIMIT = 16 * 1 << 20, /* bytes; the server's own limit is 1 MiB a message */
     ATTEMPTS = 4,                 /* AIP-194: 0.1 s, doubling to 1 s, +-20 % */
 };
@@ -30,6 +31,7 @@ struct draft_rpc {
     grpc_channel *channel;
     char *socket;
     int patience_ms;
+    bool looked;     /* for the socket, once */
     unsigned jitter; /* state of rand_r */
 };
 
@@ -145,6 +147,14 @@ static bool pluck(struct draft_stream *s, enum tag tag, int ms, bool *success)
     return true;
 }
 
+/* `draftd & draft jobs`, two lines pasted at once: the socket is there in a moment. */
+static void wait_for_socket(struct draft_rpc *rpc)
+{
+    for (int ms = 0; !rpc->looked && ms < START_MS && access(rpc->socket, F_OK) != 0 && !draft_interrupted(); ms += 20)
+        usleep(20000);
+    rpc->looked = true;
+}
+
 static struct draft_stream *open_stream(struct draft_rpc *rpc, const char *path, const ProtobufCMessage *request,
                                         const ProtobufCMessageDescriptor *reply, int deadline_ms)
 {
@@ -152,6 +162,7 @@ static struct draft_stream *open_stream(struct draft_rpc *rpc, const char *path,
     size_t length = protobuf_c_message_get_packed_size(request);
     if (!s)
         abort();
+    wait_for_socket(rpc);
     s->rpc = rpc;
     s->reply = reply;
     s->cq = grpc_completion_queue_create_for_pluck(NULL);

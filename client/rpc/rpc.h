@@ -25,7 +25,8 @@
 struct draft_rpc;
 struct draft_stream;
 
-/* Nothing is connected before the first call. `socket` is a path (copied). Never fails but for memory (aborts). */
+/* Nothing is connected before the first call, which gives a daemon that is just starting a second. `socket` is a path
+ * (copied). Never fails but for memory (aborts). */
 struct draft_rpc *draft_rpc_open(const char *socket);
 void draft_rpc_close(struct draft_rpc *rpc); /* NULL is fine */
 const char *draft_rpc_socket(const struct draft_rpc *rpc);

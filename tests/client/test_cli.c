@@ -255,6 +255,14 @@ static void test_cli__metrics_come_as_csv_and_json_with_nan(void **state)
     json_decref(json);
 }
 
+/* "draftd &" and the first command, pasted together. */
+static void test_cli__a_daemon_that_is_just_starting_is_waited_for(void **state)
+{
+    (void)state;
+    assert_int_equal(system("{ sleep 0.3; ln -s d.sock late.sock; } & " DRAFT " jobs --socket late.sock >out 2>err"),
+                     0);
+}
+
 static void test_cli__a_misspelt_series_is_no_empty_table(void **state)
 {
     char id[32];
@@ -626,6 +634,7 @@ int main(void)
         cmocka_unit_test(test_cli__a_job_shown_as_json_can_be_submitted_again),
         cmocka_unit_test(test_cli__plain_output_has_no_escape_sequences),
         cmocka_unit_test(test_cli__metrics_come_as_csv_and_json_with_nan),
+        cmocka_unit_test(test_cli__a_daemon_that_is_just_starting_is_waited_for),
         cmocka_unit_test(test_cli__a_misspelt_series_is_no_empty_table),
         cmocka_unit_test(test_cli__what_is_to_be_pasted_names_the_program_there_is),
         cmocka_unit_test(test_cli__watch_as_json_is_one_message_a_line),
