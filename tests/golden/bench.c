@@ -272,10 +272,11 @@ bool golden_load_adapter(struct golden *t, const struct draft_safetensors *file,
         static const char *const NAME[] = {"down", "up"};
         for (int k = 0; k < 2; k++) {
             char key[320];
-            int64_t n;
+            int64_t n = draft_tensor_count(half[k]), given = n;
             snprintf(key, sizeof key, "%s/%s.lora.%s.weight", prefix, entry->module, NAME[k]);
-            float *values = golden_plain(t, file, key, &n);
-            bool ok = values != NULL && n == draft_tensor_count(half[k]);
+            float *values = draft_safetensors_find(file, key) != NULL ? golden_plain(t, file, key, &given)
+                                                                      : calloc((size_t)n, sizeof *values);
+            bool ok = values != NULL && given == n;
             if (ok && moved)
                 ok = draft_backend_upload(t->backend, half[k]->data, values, (size_t)n * sizeof *values, &t->error);
             else if (ok)

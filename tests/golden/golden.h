@@ -71,7 +71,7 @@ void golden_compare(struct golden *t, const struct draft_safetensors *file, cons
 void golden_compare_gradient(struct golden *t, const struct draft_safetensors *file, const char *name,
                              const struct draft_tensor *of);
 /* "<prefix>/<module>.lora.down.weight" and up of the file into every matrix of the adapter, which is where the backend
- * computes when it was `moved` (draft_trained_move), else on the host. */
+ * computes when it was `moved` (draft_trained_move), else on the host. A matrix that the file does not have is 0. */
 bool golden_load_adapter(struct golden *t, const struct draft_safetensors *file, const char *prefix,
                          struct draft_adapter *adapter, bool moved);
 
