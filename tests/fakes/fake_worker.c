@@ -29,93 +29,10 @@
 
 #include "base/atomic_file.h"
 #include "base/checksum.h"
-#include "worker.pb-c.h"
-
-enum { LINE = 3 };
+#include "fake_line.h"
 
 static const char *script = "";
 static int attempt = 1;
-
-static void write_all(const void *data, size_t size)
-{
-    const char *p = data;
-    while (size > 0) {
-        ssize_t n = write(LINE, p, size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            _exit(0); /* the daemon is gone */
-        p += n;
-        size -= (size_t)n;
-    }
-}
-
-static void send_report(const Draftd__Worker__Report *report)
-{
-    size_t size = draftd__worker__report__get_packed_size(report);
-    uint8_t *frame = malloc(size + 4);
-    for (int i = 0; i < 4; i++)
-        frame[i] = (uint8_t)(size >> (8 * i));
-    draftd__worker__report__pack(report, frame + 4);
-    write_all(frame, size + 4);
-    free(frame);
-}
-
-#define SEND(which, CASE, value)                                                                                       \
-    do {                                                                                                               \
-        Draftd__Worker__Report report_ = DRAFTD__WORKER__REPORT__INIT;                                                 \
-        report_.kind_case = DRAFTD__WORKER__REPORT__KIND_##CASE;                                                       \
-        report_.which = (value);                                                                                       \
-        send_report(&report_);                                                                                         \
-    } while (0)
-
-/* The next command; without `wait` NULL when there is none now. The end of the line ends us. */
-static Draftd__Worker__Command *next_command(bool wait)
-{
-    struct pollfd line = {.fd = LINE, .events = POLLIN};
-    if (poll(&line, 1, wait ? -1 : 0) <= 0)
-        return NULL;
-    uint8_t head[4];
-    for (size_t got = 0; got < 4;) {
-        ssize_t n = read(LINE, head + got, 4 - got);
-        if (n <= 0)
-            _exit(0);
-        got += (size_t)n;
-    }
-    size_t size = (size_t)head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24;
-    uint8_t *bytes = malloc(size + 1);
-    for (size_t got = 0; got < size;) {
-        ssize_t n = read(LINE, bytes + got, size - got);
-        if (n <= 0)
-            _exit(0);
-        got += (size_t)n;
-    }
-    Draftd__Worker__Command *command = draftd__worker__command__unpack(NULL, size, bytes);
-    free(bytes);
-    if (command == NULL)
-        _exit(9);
-    return command;
-}
-
-static _Noreturn void finish(enum draft_code code, const char *message, bool stopped)
-{
-    Draftd__Worker__Finished finished = DRAFTD__WORKER__FINISHED__INIT;
-    finished.code = code;
-    finished.message = (char *)message;
-    finished.stopped = stopped;
-    SEND(finished, FINISHED, &finished);
-    exit(0);
-}
-
-static _Noreturn void finish_field(enum draft_code code, const char *message, const char *field)
-{
-    Draftd__Worker__Finished finished = DRAFTD__WORKER__FINISHED__INIT;
-    finished.code = code;
-    finished.message = (char *)message;
-    finished.field = (char *)field;
-    SEND(finished, FINISHED, &finished);
-    exit(0);
-}
 
 static bool says(const char *word)
 {
@@ -363,84 +280,6 @@ static void fingerprint(const Draftd__V1__JobSpec *spec, char hex[DRAFT_CHECKSUM
     snprintf(path, sizeof path, "%s/weights", spec->model);
     if (!draft_checksum_file(path, hex, NULL, &err))
         finish(DRAFT_NOT_FOUND, err.message, false);
-}
-
-/* A report of any kind with numbers and words a hostile worker might choose. */
-static size_t strange_report(uint8_t *out, const Draftd__Worker__Train *task)
-{
-    static const int64_t numbers[] = {0, 1, 5, -1, INT64_MAX, INT64_MIN, 1000000};
-    static char *const words[] = {(char *)"",          (char *)"reward", (char *)"\xff\xfe", (char *)"../../etc/passwd",
-                                  (char *)"preview-1", (char *)"a\nb"};
-    int64_t number = numbers[rand() % 7];
-    char *word = words[rand() % 6];
-    char path[4096];
-    snprintf(path, sizeof path, "%s/checkpoints/%s", task->folder, word);
-    char *names[] = {word, (char *)"kl"};
-    double values[] = {NAN, 1e308};
-    Draftd__Worker__Report report = DRAFTD__WORKER__REPORT__INIT;
-    Draftd__Worker__Progress progress_ = DRAFTD__WORKER__PROGRESS__INIT;
-    Draftd__Worker__Metrics metrics = DRAFTD__WORKER__METRICS__INIT;
-    Draftd__Worker__Saved saved = DRAFTD__WORKER__SAVED__INIT;
-    Draftd__Worker__PreviewReport preview = DRAFTD__WORKER__PREVIEW_REPORT__INIT;
-    Draftd__Worker__Notice notice = DRAFTD__WORKER__NOTICE__INIT;
-    switch (rand() % 6) {
-    case 0:
-        progress_.step = number;
-        progress_.phase = word;
-        progress_.phase_total = numbers[rand() % 7];
-        report.progress = &progress_;
-        report.kind_case = DRAFTD__WORKER__REPORT__KIND_PROGRESS;
-        break;
-    case 1:
-        metrics.step = number;
-        metrics.names = names;
-        metrics.values = values;
-        metrics.n_names = 2;
-        metrics.n_values = rand() % 8 ? 2 : 1;
-        metrics.seconds = NAN;
-        report.metrics = &metrics;
-        report.kind_case = DRAFTD__WORKER__REPORT__KIND_METRICS;
-        break;
-    case 2:
-        saved.step = number;
-        saved.path = path;
-        saved.checksum = word;
-        report.saved = &saved;
-        report.kind_case = DRAFTD__WORKER__REPORT__KIND_SAVED;
-        break;
-    case 3:
-        preview.preview_id = word;
-        preview.step = number;
-        preview.index = (int32_t)number;
-        preview.has_picture = rand() % 2;
-        preview.done = rand() % 2;
-        preview.code = (int32_t)number;
-        report.preview = &preview;
-        report.kind_case = DRAFTD__WORKER__REPORT__KIND_PREVIEW;
-        break;
-    default:
-        notice.step = number;
-        notice.message = word;
-        report.notice = &notice;
-        report.kind_case = DRAFTD__WORKER__REPORT__KIND_NOTICE;
-    }
-    return draftd__worker__report__pack(&report, out);
-}
-
-static void fuzz(unsigned seed, const Draftd__Worker__Train *task)
-{
-    uint8_t frame[8192];
-    srand(seed);
-    for (int i = 0; i < 60; i++) {
-        size_t size = strange_report(frame + 4, task);
-        for (int flips = rand() % 3; flips > 0 && size > 0 && seed % 2; flips--)
-            frame[4 + (size_t)rand() % size] ^= (uint8_t)(1 << rand() % 8);
-        size_t claimed = rand() % 40 == 0 ? (size_t)rand() % 100 : size;
-        for (int b = 0; b < 4; b++)
-            frame[b] = (uint8_t)(claimed >> (8 * b));
-        write_all(frame, size + 4);
-    }
-    exit(0);
 }
 
 static void train(const Draftd__Worker__Train *task)
