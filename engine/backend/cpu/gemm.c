@@ -59,6 +59,15 @@ bool draft_product_reserve(struct draft_backend *backend, const struct draft_pro
     return !product->pairs || draft_scratch_reserve(backend, 0, pairs, err);
 }
 
+/* As many rows for each thread: 1024 in pieces of 96 would be six for one and five for the other. */
+static void even_out(int threads, int64_t m, int64_t others, struct product_tasks *tasks)
+{
+    while (tasks->row_tasks * others % threads != 0 && tasks->row_tasks > 1 && tasks->row_tasks < 16 * threads)
+        tasks->row_tasks++;
+    tasks->rows = (m + tasks->row_tasks - 1) / tasks->row_tasks;
+    tasks->row_tasks = (m + tasks->rows - 1) / tasks->rows;
+}
+
 void draft_product_run(struct draft_backend *backend, const struct draft_product *product)
 {
     const struct draft_block *block = &product->block;
@@ -85,6 +94,7 @@ void draft_product_run(struct draft_backend *backend, const struct draft_product
         tasks.rows = draft_round_up((tasks.rows * have + want - 1) / want, mr);
         tasks.row_tasks = (block->m + tasks.rows - 1) / tasks.rows;
     }
+    even_out(backend->threads, block->m, product->batch * tasks.column_tasks, &tasks);
     draft_parallel(backend, product->batch * tasks.row_tasks * tasks.column_tasks, run_product_task, &tasks);
 }
 

@@ -28,7 +28,7 @@ typedef void (*tile_fn)(int64_t k, const float *restrict a, int64_t lda, const f
         }                                                                                                              \
         _Pragma("GCC unroll 16") for (int i = 0; i < ROWS; i++) _Pragma("GCC unroll 2") for (int j = 0; j < NV; j++)   \
         {                                                                                                              \
-            vf v = alpha * IN_FLOAT(s[i][j]);                                                                          \
+            vf v = rounded(alpha * IN_FLOAT(s[i][j]));                                                                 \
             if (bias)                                                                                                  \
                 v += load(bias + j * VL);                                                                              \
             if (accumulate)                                                                                            \

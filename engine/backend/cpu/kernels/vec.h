@@ -60,6 +60,20 @@ INLINE void store_part(float *p, vf v, int64_t n)
     memcpy(p, &v, (size_t)n * sizeof(float));
 }
 
+/* A product that is not fused with a sum after it: gcc fuses in one copy of a kernel and not in the next, and which of
+ * them computes a number depends on how many threads there are. */
+INLINE vf rounded(vf v)
+{
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#elif defined(__x86_64__)
+    __asm__("" : "+x"(v));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(v));
+#endif
+    return v;
+}
+
 typedef float v4 __attribute__((vector_size(16), may_alias));
 typedef float v4u __attribute__((vector_size(16), aligned(4), may_alias));
 #if defined(__AVX2__)
