@@ -95,31 +95,26 @@ INLINE void output_transform(const vf *m, int step, vf *out, int out_step)
     out[3 * out_step] = A * A * A * q + B * B * B * t + m[5 * step];
 }
 
-/* The patch of a tile at the border, zeros outside the image, for the VL channels from `from`. */
-static void gather_patch(const struct draft_winograd *w, const float *image, int64_t y0, int64_t x0, int64_t from,
-                         float *patch)
+/* Where the 36 pixels of a tile lie. */
+struct patch {
+    const float *pixel[36]; /* `nothing` outside the image */
+    int64_t mask[36];       /* of the channel's number: there it is always 0 */
+};
+
+static const float nothing[VL];
+
+static const struct patch *find_patch(const struct draft_winograd *w, int64_t tile, struct patch *p)
 {
+    int64_t tiles = w->tile_rows * w->tile_columns, inner = tile % tiles;
+    int64_t y0 = inner / w->tile_columns * 4 - w->pad_top, x0 = inner % w->tile_columns * 4 - w->pad_left;
+    const float *image = w->x + tile / tiles * w->h * w->w * w->c;
     for (int64_t i = 0; i < 6; i++)
         for (int64_t j = 0; j < 6; j++) {
             int64_t y = y0 + i, x = x0 + j;
             bool inside = y >= 0 && x >= 0 && y < w->h && x < w->w;
-            store(patch + (i * 6 + j) * VL, inside ? load(image + (y * w->w + x) * w->c + from) : (vf){0});
+            p->pixel[i * 6 + j] = inside ? image + (y * w->w + x) * w->c : nothing;
+            p->mask[i * 6 + j] = inside ? -1 : 0;
         }
-}
-
-struct patch {
-    const float *image;
-    int64_t y0, x0;
-    bool interior;
-};
-
-static struct patch patch_of(const struct draft_winograd *w, int64_t tile)
-{
-    int64_t tiles = w->tile_rows * w->tile_columns, inner = tile % tiles;
-    struct patch p = {.image = w->x + tile / tiles * w->h * w->w * w->c,
-                      .y0 = inner / w->tile_columns * 4 - w->pad_top,
-                      .x0 = inner % w->tile_columns * 4 - w->pad_left};
-    p.interior = p.y0 >= 0 && p.x0 >= 0 && p.y0 + 6 <= w->h && p.x0 + 6 <= w->w;
     return p;
 }
 
@@ -129,27 +124,24 @@ INLINE int64_t vector_at(int64_t step, int64_t channels)
     return step + VL <= channels ? step : channels - VL;
 }
 
-/* The VL channels from c of a patch: 36 vectors, k_step apart. */
-INLINE void transform_patch(const struct draft_winograd *w, const struct patch *p, int64_t c, float *out,
-                            int64_t k_step)
+INLINE const float *pixel_at(const struct patch *p, int k, int64_t c)
 {
-    float patch[36 * VL] __attribute__((aligned(64)));
-    const float *from = patch;
-    int64_t row = 6 * VL, column = VL;
-    if (p->interior) {
-        from = p->image + (p->y0 * w->w + p->x0) * w->c + c;
-        row = w->w * w->c;
-        column = w->c;
-    } else {
-        gather_patch(w, p->image, p->y0, p->x0, c, patch);
-    }
+    return p->pixel[k] + (c & p->mask[k]);
+}
+
+/* The VL channels from c of a patch: 36 vectors, k_step apart. Pixels are read in an order that no hardware foresees:
+ * those of the patch that comes next are asked for meanwhile. */
+INLINE void transform_patch(const struct patch *p, const struct patch *next, int64_t c, float *out, int64_t k_step)
+{
     vf d[36], e[6];
+    for (int k = 0; k < 36; k++)
+        __builtin_prefetch(pixel_at(next, k, c));
 #pragma GCC unroll 6
     for (int j = 0; j < 6; j++) {
         vf in[6];
 #pragma GCC unroll 6
         for (int i = 0; i < 6; i++)
-            in[i] = load(from + i * row + j * column);
+            in[i] = load(pixel_at(p, i * 6 + j, c));
         input_transform(in, 1, d + j, 6);
     }
 #pragma GCC unroll 6
@@ -166,11 +158,15 @@ void ISA(winograd_input)(const struct draft_winograd *w, int64_t first, int64_t 
 {
     (void)scratch;
     int64_t c_step = (w->c + VL - 1) / VL * VL, k_step = DRAFT_WINOGRAD_STEP(c_step);
+    struct patch patch[2];
+    find_patch(w, first, &patch[0]);
     for (int64_t t = 0; t < count; t++) {
-        struct patch p = patch_of(w, first + t);
+        const struct patch *p = &patch[t % 2], *next = p;
+        if (t + 1 < count)
+            next = find_patch(w, first + t + 1, &patch[(t + 1) % 2]);
         for (int64_t step = 0; step < w->c; step += VL) {
             int64_t c = vector_at(step, w->c);
-            transform_patch(w, &p, c, v + (at + t) * c_step + c, k_step);
+            transform_patch(p, next, c, v + (at + t) * c_step + c, k_step);
         }
     }
 }
@@ -288,14 +284,18 @@ void ISA(winograd_input_words)(const struct draft_winograd *w, int64_t first, in
     int64_t c_step = (w->c + VL - 1) / VL * VL, k_step = 2 * DRAFT_WINOGRAD_STEP(c_step / 2);
     float *factor = v + 36 * DRAFT_WINOGRAD_STEP(c_step / 2);
     int16_t *words = (int16_t *)(void *)v;
+    struct patch patch[2];
+    find_patch(w, first, &patch[0]);
     for (int64_t t = at; t < at + count; t++) {
-        struct patch p = patch_of(w, first + t - at);
+        const struct patch *p = &patch[(t - at) % 2], *next = p;
+        if (t + 1 < at + count)
+            next = find_patch(w, first + t + 1 - at, &patch[(t + 1 - at) % 2]);
         vi largest[36];
         for (int k = 0; k < 36; k++)
             largest[k] = (vi){0};
         for (int64_t step = 0; step < w->c; step += VL) {
             float *vectors = scratch + step * 36;
-            transform_patch(w, &p, vector_at(step, w->c), vectors, VL);
+            transform_patch(p, next, vector_at(step, w->c), vectors, VL);
             for (int k = 0; k < 36; k++)
                 largest[k] = larger_magnitude(largest[k], load(vectors + k * VL));
         }
