@@ -26,11 +26,11 @@ static bool load_net(struct draft_loader *loader, struct draft_lpips **lpips)
         return false;
     draft_alexnet_load(loader, &(*lpips)->net);
     for (int i = 0; i < ALEXNET_STAGES; i++)
-        (*lpips)->linear[i] = (struct draft_tensor){
-            .dtype = DRAFT_F32,
-            .rank = 1,
-            .dim = {draft_alexnet_channels[i]},
-            .data = draft_load_alloc(loader, (size_t)draft_alexnet_channels[i] * sizeof(float))};
+        (*lpips)->linear[i] =
+            (struct draft_tensor){.dtype = DRAFT_F32,
+                                  .rank = 1,
+                                  .dim = {draft_alexnet_channels[i]},
+                                  .data = draft_load_alloc(loader, (size_t)draft_alexnet_channels[i] * sizeof(float))};
     return loader->error.code == DRAFT_OK;
 }
 

@@ -12,7 +12,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_cuda_gradient da = draft_gradient(g, call->in[0]);
     if (da.to)
-        draft_cuda_axpby(draft_stream(g), call->out->dtype, draft_tensor_count(call->out), 1, call->out->grad, 0, nullptr, da);
+        draft_cuda_axpby(draft_stream(g), call->out->dtype, draft_tensor_count(call->out), 1, call->out->grad, 0,
+                         nullptr, da);
     return draft_launched(g) && draft_grad_pass(g, call->out, call->in[1]);
 }
 

@@ -35,7 +35,8 @@ struct draft_tensor *draft_add_channels(struct draft_graph *g, struct draft_tens
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL && b != NULL);
-    if (!draft_is_sequence_or_image(x) || b->dtype != x->dtype || b->rank != 2 || b->dim[0] != x->dim[0] || b->dim[1] != draft_last(x))
+    if (!draft_is_sequence_or_image(x) || b->dtype != x->dtype || b->rank != 2 || b->dim[0] != x->dim[0] ||
+        b->dim[1] != draft_last(x))
         return DRAFT_REFUSE(g, "add_channels", "x [n, h, w, c] or [n, s, c] and b [n, c]", x, b);
     struct draft_call call = {.op = &draft_op_add_channels, .in = {x, b}};
     call.out = draft_new(g, x->dtype, x->rank, x->dim);

@@ -15,7 +15,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_tensor *x = call->in[X];
     const struct draft_cuda_gradient db = draft_gradient(g, call->in[B]);
-    if (db.to && !draft_sum_rows(g, x->dim[0], draft_positions(x), draft_last(x), x->dtype, call->out->grad, call->in[B], db))
+    if (db.to &&
+        !draft_sum_rows(g, x->dim[0], draft_positions(x), draft_last(x), x->dtype, call->out->grad, call->in[B], db))
         return false;
     return draft_launched(g) && draft_grad_pass(g, call->out, call->in[X]);
 }

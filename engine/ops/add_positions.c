@@ -41,7 +41,8 @@ struct draft_tensor *draft_add_positions(struct draft_graph *g, struct draft_ten
     if (!draft_graph_ok(g))
         return NULL;
     assert(x != NULL && table != NULL);
-    if (!draft_is_activation(x, 3) || !draft_is_f32(table, 2) || table->dim[1] != x->dim[2] || table->dim[0] < x->dim[1])
+    if (!draft_is_activation(x, 3) || !draft_is_f32(table, 2) || table->dim[1] != x->dim[2] ||
+        table->dim[0] < x->dim[1])
         return DRAFT_REFUSE(g, "add_positions", "x [n, s, c] and a table of at least s rows of c", x, table);
     struct draft_call call = {.op = &draft_op_add_positions, .in = {x, table}};
     call.out = draft_new(g, x->dtype, 3, x->dim);

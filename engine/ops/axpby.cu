@@ -4,9 +4,8 @@
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_axpby_args &args = draft_args<struct draft_axpby_args>(call);
-    draft_cuda_axpby(draft_stream(g), call->out->dtype, draft_tensor_count(call->out), args.alpha,
-                     call->in[0]->data, args.beta, call->in[1] ? call->in[1]->data : nullptr,
-                     draft_overwrite(call->out->data));
+    draft_cuda_axpby(draft_stream(g), call->out->dtype, draft_tensor_count(call->out), args.alpha, call->in[0]->data,
+                     args.beta, call->in[1] ? call->in[1]->data : nullptr, draft_overwrite(call->out->data));
     return draft_launched(g);
 }
 

@@ -4,8 +4,8 @@
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const int64_t *a = call->in[0]->dim;
-    draft_cuda_cosine(draft_stream(g), call->in[0]->dtype, a[0], a[1], call->in[0]->data,
-                      call->in[1]->data, draft_f32(call->out));
+    draft_cuda_cosine(draft_stream(g), call->in[0]->dtype, a[0], a[1], call->in[0]->data, call->in[1]->data,
+                      draft_f32(call->out));
     return draft_launched(g);
 }
 

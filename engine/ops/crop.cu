@@ -10,8 +10,7 @@ static struct draft_cuda_window window_of(const struct draft_call *call)
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_cuda_window window = window_of(call);
-    draft_cuda_cut(draft_stream(g), call->out->dtype, &window, call->in[0]->data,
-                   draft_overwrite(call->out->data));
+    draft_cuda_cut(draft_stream(g), call->out->dtype, &window, call->in[0]->data, draft_overwrite(call->out->data));
     return draft_launched(g);
 }
 

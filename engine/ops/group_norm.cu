@@ -14,8 +14,8 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     void *scratch = stats ? draft_temporary(g, draft_cuda_group_norm_scratch(&s)) : nullptr;
     if (scratch)
         draft_cuda_group_norm(draft_stream(g), call->out->dtype, &s, call->in[X]->data,
-                              draft_floats_on_device(g, call->in[GAMMA]), draft_floats_on_device(g, call->in[BETA]), call->out->data,
-                              draft_f32(stats), scratch);
+                              draft_floats_on_device(g, call->in[GAMMA]), draft_floats_on_device(g, call->in[BETA]),
+                              call->out->data, draft_f32(stats), scratch);
     if (call->out->needs_grad)
         call->saved[STATS] = stats;
     draft_graph_release(g, call->out->needs_grad ? mark : before);
@@ -32,9 +32,9 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     const struct draft_mark mark = draft_graph_mark(g);
     void *scratch = draft_graph_ok(g) ? draft_temporary(g, draft_cuda_group_norm_scratch(&s)) : nullptr;
     if (scratch)
-        draft_cuda_group_norm_backward(draft_stream(g), call->out->dtype, &s, call->in[X]->data,
-                                       draft_floats_on_device(g, call->in[GAMMA]), draft_floats_on_device(g, call->in[BETA]),
-                                       draft_f32(call->saved[STATS]), dy, dx, dgamma, dbeta, scratch);
+        draft_cuda_group_norm_backward(
+            draft_stream(g), call->out->dtype, &s, call->in[X]->data, draft_floats_on_device(g, call->in[GAMMA]),
+            draft_floats_on_device(g, call->in[BETA]), draft_f32(call->saved[STATS]), dy, dx, dgamma, dbeta, scratch);
     draft_graph_release(g, mark);
     return draft_launched(g);
 }

@@ -12,8 +12,8 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     struct draft_tensor *stats = draft_new(g, DRAFT_F32, 2, dim);
     if (stats)
         draft_cuda_layer_norm(draft_stream(g), call->out->dtype, rows, c, args.eps, call->in[X]->data,
-                              draft_floats_on_device(g, call->in[GAMMA]), draft_floats_on_device(g, call->in[BETA]), call->out->data,
-                              c, draft_f32(stats));
+                              draft_floats_on_device(g, call->in[GAMMA]), draft_floats_on_device(g, call->in[BETA]),
+                              call->out->data, c, draft_f32(stats));
     if (call->out->needs_grad)
         call->saved[STATS] = stats;
     else
@@ -35,8 +35,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
         draft_graph_ok(g) ? draft_temporary(g, weights ? draft_cuda_layer_norm_scratch(rows, c) : 0) : nullptr;
     if (scratch)
         draft_cuda_layer_norm_backward(draft_stream(g), call->out->dtype, rows, c, call->in[X]->data,
-                                       draft_floats_on_device(g, call->in[GAMMA]), draft_f32(call->saved[STATS]), dy, dx,
-                                       dgamma, dbeta, scratch);
+                                       draft_floats_on_device(g, call->in[GAMMA]), draft_f32(call->saved[STATS]), dy,
+                                       dx, dgamma, dbeta, scratch);
     draft_graph_release(g, mark);
     return draft_launched(g);
 }

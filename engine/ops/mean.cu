@@ -16,7 +16,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_cuda_gradient dx = draft_gradient(g, call->in[0]);
     if (dx.to)
-        draft_cuda_mean_backward(draft_stream(g), call->in[0]->dtype, draft_tensor_count(call->in[0]), draft_grad_f32(call->out), dx);
+        draft_cuda_mean_backward(draft_stream(g), call->in[0]->dtype, draft_tensor_count(call->in[0]),
+                                 draft_grad_f32(call->out), dx);
     return draft_launched(g);
 }
 

@@ -7,8 +7,8 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     const struct draft_mark mark = draft_graph_mark(g);
     void *scratch = draft_temporary(g, draft_cuda_mean_scratch(n));
     if (scratch)
-        draft_cuda_mean_square_difference(draft_stream(g), call->in[0]->dtype, n, call->in[0]->data,
-                                          call->in[1]->data, draft_f32(call->out), scratch);
+        draft_cuda_mean_square_difference(draft_stream(g), call->in[0]->dtype, n, call->in[0]->data, call->in[1]->data,
+                                          draft_f32(call->out), scratch);
     draft_graph_release(g, mark);
     return draft_launched(g);
 }

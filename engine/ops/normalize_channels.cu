@@ -15,8 +15,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     const void *dy = call->out->grad;
     const struct draft_cuda_gradient dx = draft_gradient_in_place(g, call->out, call->in[0]);
     if (dx.to)
-        draft_cuda_normalize_channels_backward(draft_stream(g), call->out->dtype, draft_rows(call->out), args.c, args.std, dy,
-                                               dx);
+        draft_cuda_normalize_channels_backward(draft_stream(g), call->out->dtype, draft_rows(call->out), args.c,
+                                               args.std, dy, dx);
     return draft_launched(g);
 }
 

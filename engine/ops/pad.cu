@@ -10,8 +10,8 @@ static struct draft_cuda_window window_of(const struct draft_call *call)
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_cuda_window window = window_of(call);
-    draft_cuda_paste(draft_stream(g), call->out->dtype, &window, call->in[0]->data,
-                     draft_overwrite(call->out->data), true);
+    draft_cuda_paste(draft_stream(g), call->out->dtype, &window, call->in[0]->data, draft_overwrite(call->out->data),
+                     true);
     return draft_launched(g);
 }
 

@@ -10,8 +10,8 @@ static struct draft_cuda_clamp clamp_of(const struct draft_call *call)
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_cuda_clamp clamp = clamp_of(call);
-    draft_cuda_scale_clamp(draft_stream(g), call->out->dtype, draft_tensor_count(call->out), clamp,
-                           call->in[0]->data, call->out->data);
+    draft_cuda_scale_clamp(draft_stream(g), call->out->dtype, draft_tensor_count(call->out), clamp, call->in[0]->data,
+                           call->out->data);
     return draft_launched(g);
 }
 

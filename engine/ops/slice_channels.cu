@@ -5,8 +5,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_slice_channels_args &args = draft_args<struct draft_slice_channels_args>(call);
     const struct draft_cuda_window window = draft_columns(call->in[0], args.first, draft_last(call->out));
-    draft_cuda_cut(draft_stream(g), call->out->dtype, &window, call->in[0]->data,
-                   draft_overwrite(call->out->data));
+    draft_cuda_cut(draft_stream(g), call->out->dtype, &window, call->in[0]->data, draft_overwrite(call->out->data));
     return draft_launched(g);
 }
 

@@ -37,7 +37,8 @@ bool draftd_store_add_job(struct draftd_store *store, const Draftd__V1__Job *job
                 " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?, (SELECT ifnull(max(queue_rank), 0) + 1 FROM jobs))",
                 "bnsiinsiiiinns", spec, size, (int)job->state, job->reason, job->create_time_us, job->create_time_us,
                 (int)job->prompt_count, job->fingerprint, job->progress->total_steps, (int64_t)job->trained_parameters,
-                (int64_t)job->memory_bytes, (int64_t)job->gpu_memory_bytes, (int)job->picture_height, (int)job->picture_width, warnings);
+                (int64_t)job->memory_bytes, (int64_t)job->gpu_memory_bytes, (int)job->picture_height,
+                (int)job->picture_width, warnings);
     free(warnings);
     free(spec);
     if (!ok)

@@ -1,8 +1,8 @@
 /*
  * A full disk, made by standing in front of the C library's functions: while `full` is set, regular files refuse to
- * grow with ENOSPC (or EDQUOT), for good or until the daemon has given up its reserve; `room` is what statvfs() says is free. Jobs
- * stop with their checkpoint, requests are refused with a sentence, the daemon lives, and all goes on when there is
- * room again.
+ * grow with ENOSPC (or EDQUOT), for good or until the daemon has given up its reserve; `room` is what statvfs() says is
+ * free. Jobs stop with their checkpoint, requests are refused with a sentence, the daemon lives, and all goes on when
+ * there is room again.
  */
 #include "daemon_fixture.h"
 

@@ -1,6 +1,6 @@
 /*
- * Copies on the device of what the host owns, and the BF16 copies of trained weights: weights are found by the number in
- * tensor->prepared (a tensor may outlive the backend, or die before it), constants by their bytes.
+ * Copies on the device of what the host owns, and the BF16 copies of trained weights: weights are found by the number
+ * in tensor->prepared (a tensor may outlive the backend, or die before it), constants by their bytes.
  */
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -14,7 +14,8 @@
 #include "base/atomic_file.h"
 #include "base/checksum.h"
 
-/* The published value of nothing; the other was printed by libxxhash 0.8.1 and must never change: it is in databases. */
+/* The published value of nothing; the other was printed by libxxhash 0.8.1 and must never change: it is in databases.
+ */
 static void test_checksum__gives_xxh3_128_in_hex(void **state)
 {
     (void)state;

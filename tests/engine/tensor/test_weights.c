@@ -222,7 +222,8 @@ static void test_weights__says_what_to_do_about_pickles_and_empty_folders(void *
     says("has no model.safetensors, model.safetensors.index.json or model.fp16.safetensors");
     write_text("pytorch_model.bin", "x");
     assert_null(draft_weights_open(folder, "model", arena, &err));
-    says("pytorch_model.bin is a pickle, which is not read because it can run code; convert the model where you trust it: python3 -c");
+    says("pytorch_model.bin is a pickle, which is not read because it can run code; convert the model where you trust "
+         "it: python3 -c");
     assert_null(draft_weights_open("/nonexistent", "model", arena, &err));
     assert_int_equal(err.code, DRAFT_NOT_FOUND);
     says("cannot open the model folder /nonexistent");
