@@ -52,11 +52,20 @@ static void explain(struct draftd *d, const struct draftd_worker *worker, char *
         draftd_worker_explain(d, worker, 0, text, size, &code);
 }
 
+/* Whether any GPU is there: by this listing, or by an earlier one where this gave no answer. */
+static bool any_listed(const struct draftd *d)
+{
+    for (int i = 1; i < d->devices.count; i++)
+        if (d->devices.device[i].listed)
+            return true;
+    return false;
+}
+
 static void take_list(struct draftd *d, const struct draftd_worker *worker)
 {
     const Draftd__Worker__Probed *probed = worker->finished && !worker->result.code ? worker->probed : NULL;
     d->devices.no_gpu[0] = '\0';
-    for (int i = 1; i < d->devices.count; i++)
+    for (int i = 1; worker->finished && i < d->devices.count; i++)
         d->devices.device[i].listed = false;
     for (size_t i = 0; probed && i < probed->n_gpus; i++) {
         int known = d->devices.count;
@@ -68,7 +77,7 @@ static void take_list(struct draftd *d, const struct draftd_worker *worker)
             draftd_log(DRAFTD_INFO, gpu->name, "found: %s, compute capability %s, %.1f GiB", gpu->description,
                        gpu->capability, (double)gpu->memory_bytes / (1 << 30));
     }
-    if (probed == NULL || probed->n_gpus == 0)
+    if (!any_listed(d))
         explain(d, worker, d->devices.no_gpu, sizeof d->devices.no_gpu);
     if (d->devices.no_gpu[0])
         draftd_log(DRAFTD_INFO, NULL, "no GPU: %s", d->devices.no_gpu);

@@ -304,6 +304,15 @@ static void test_devices__a_listing_that_crashes_is_made_again(void **state)
     fixture_free(info);
     fixture_write(states, "");
     fixture_free(info_when(f, 1, FREE));
+
+    /* what an earlier one has named stays there, and an automatic job does not fall to the CPU */
+    Draftd__V1__ProbeDevicesResponse *reply = NULL;
+    char id[32];
+    fixture_write(states, "list crash\n");
+    assert_true(draftd_probe_devices(f->d, "", draftd_within(10000), &reply, NULL));
+    assert_string_equal(reply->no_gpu, "");
+    fixture_free(reply);
+    runs_on(f, submit(f, "auto", "ms=20", 1000, id), "cuda:0");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
