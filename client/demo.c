@@ -51,9 +51,11 @@ bool draft_demo_model(const char *given, char *path, size_t size, struct draft_s
 
 static bool make_folder(const char *path, struct draft_status *st)
 {
-    if (mkdir(path, 0755) != 0 && errno != EEXIST)
+    struct stat info;
+    if (mkdir(path, 0755) != 0 && !(errno == EEXIST && stat(path, &info) == 0 && S_ISDIR(info.st_mode)))
         return draft_status_fail(st, DRAFT_STATUS_INTERNAL, "cannot make the folder %s: %s", path, strerror(errno));
-    return true;
+    return access(path, W_OK | X_OK) == 0 ||
+           draft_status_fail(st, DRAFT_STATUS_INTERNAL, "cannot write into %s: %s", path, strerror(errno));
 }
 
 bool draft_demo_open(struct draft_demo *demo, const char *dir, const char *model, struct draft_status *st)

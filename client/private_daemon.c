@@ -69,15 +69,27 @@ static bool answers(struct draft_rpc *rpc)
     return info != NULL;
 }
 
+/* The sentence of a line of the daemon's log, time=... level=... msg="...": its quotation marks are taken back. */
+static void sentence_of(const char *line, char *out, size_t size)
+{
+    const char *message = strstr(line, "msg=\"");
+    size_t n = 0;
+    for (message = message ? message + 5 : line; *message && *message != '"' && *message != '\n' && n + 1 < size;) {
+        message += *message == '\\' && message[1];
+        out[n++] = *message++;
+    }
+    out[n] = 0;
+}
+
 /* The last line of the daemon's log: its own words on why it could not start. */
 static void last_words(const char *log, char *out, size_t size)
 {
     char line[1024];
     FILE *file = fopen(log, "r");
-    snprintf(out, size, "it said nothing");
+    snprintf(out, size, "draftd ended while starting and said nothing");
     while (file && fgets(line, sizeof line, file))
         if (line[0] != '\n')
-            snprintf(out, size, "%.*s", (int)strcspn(line, "\n"), line);
+            sentence_of(line, out, size);
     if (file)
         fclose(file);
 }
@@ -94,8 +106,7 @@ static bool wait_until_ready(struct draft_private_daemon *daemon, struct draft_r
             char words[512];
             daemon->pid = 0;
             last_words(daemon->log, words, sizeof words);
-            return draft_status_fail(st, DRAFT_STATUS_INTERNAL, "draftd ended while starting: %s (log: %s)", words,
-                                     daemon->log);
+            return draft_status_fail(st, DRAFT_STATUS_INTERNAL, "%s (log: %s)", words, daemon->log);
         }
         usleep(50000);
     }

@@ -501,6 +501,26 @@ static void test_cli__bench_runs_the_demo_on_a_daemon_of_its_own(void **state)
     json_decref(json);
 }
 
+static void test_cli__a_demo_without_a_place_says_why(void **state)
+{
+    (void)state;
+    assert_int_equal(system("mkdir -p taken/state && : > file"), 0);
+    assert_int_equal(draft("demo --dir file"), 1);
+    assert_non_null(strstr(errors, "cannot make the folder file: File exists"));
+    pid_t other = fork();
+    if (other == 0) {
+        execl(DRAFTD, DRAFTD, "--state-dir", "taken/state", "--socket", "taken.sock", "--worker", WORKER, (char *)NULL);
+        _exit(127);
+    }
+    for (int i = 0; i < 20 && draft("jobs --socket taken.sock") != 0; i++)
+        continue;
+    assert_int_equal(draft("demo --dir taken"), 1);
+    kill(other, SIGTERM);
+    waitpid(other, NULL, 0);
+    assert_non_null(strstr(errors, "draft: draftd cannot start: another draftd (pid "));
+    assert_null(strstr(errors, "level="));
+}
+
 static void test_cli__every_command_has_help(void **state)
 {
     static const char *const names[] = {"demo",        "bench",  "submit", "jobs",    "show",    "cancel",  "pause",
@@ -646,6 +666,7 @@ int main(void)
         cmocka_unit_test(test_cli__bench_measures_a_job_and_deletes_it),
         cmocka_unit_test(test_cli__a_bench_that_fails_or_is_interrupted_leaves_no_job),
         cmocka_unit_test(test_cli__bench_runs_the_demo_on_a_daemon_of_its_own),
+        cmocka_unit_test(test_cli__a_demo_without_a_place_says_why),
         cmocka_unit_test(test_cli__every_command_has_help),
         cmocka_unit_test(test_cli__bash_completes_commands_options_values_and_jobs),
         cmocka_unit_test(test_cli__the_manual_page_has_every_command_and_no_stray_request),
