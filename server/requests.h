@@ -6,6 +6,9 @@
 
 enum { DRAFTD_HASH_SIZE = 33, DRAFTD_REPLY_BYTES = 900 << 10 };
 
+/* For so long a retry is recognised; older ids are forgotten at the start and every thousand events. */
+#define DRAFTD_REQUESTS_KEPT_US (INT64_C(30) * 24 * 3600 * 1000000)
+
 /* "" or up to 64 printable ASCII characters. */
 bool draftd_check_request_id(const char *request_id, struct draft_error *err);
 /* `salt` goes into it beside the message (a job id, "validate"). */

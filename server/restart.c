@@ -11,14 +11,13 @@
 #include "message.h"
 #include "previews.h"
 #include "process.h"
+#include "requests.h"
 
 #define QUEUED     DRAFTD__V1__JOB__STATE__STATE_QUEUED
 #define PREPARING  DRAFTD__V1__JOB__STATE__STATE_PREPARING
 #define RUNNING    DRAFTD__V1__JOB__STATE__STATE_RUNNING
 #define CANCELLING DRAFTD__V1__JOB__STATE__STATE_CANCELLING
 #define CANCELLED  DRAFTD__V1__JOB__STATE__STATE_CANCELLED
-
-static const int64_t REQUESTS_KEPT_US = 30LL * 24 * 3600 * 1000000;
 
 struct found {
     struct draftd_store_queued *job;
@@ -99,7 +98,7 @@ static bool forget_old_requests(struct draftd *d, struct draft_error *err)
 {
     if (!draftd_begin(d, DRAFTD_DURABLE, err))
         return false;
-    if (draftd_store_prune_requests(d->store, draftd_now_us() - REQUESTS_KEPT_US, err))
+    if (draftd_store_prune_requests(d->store, draftd_now_us() - DRAFTD_REQUESTS_KEPT_US, err))
         return draftd_commit(d, err);
     draftd_rollback(d);
     return false;

@@ -12,6 +12,7 @@
 #include "job.h"
 #include "log.h"
 #include "message.h"
+#include "requests.h"
 
 enum { SNAPSHOT_JOBS = 256, SNAPSHOT_BYTES = 256 << 10 };
 
@@ -57,7 +58,8 @@ bool draftd_event(struct draftd *d, Draftd__V1__JobEvent__Kind kind, int64_t job
         return false;
     if (++d->events_since_prune >= 1000) {
         d->events_since_prune = 0;
-        if (!draftd_store_prune_events(d->store, DRAFTD_EVENTS_KEPT, err))
+        if (!draftd_store_prune_events(d->store, DRAFTD_EVENTS_KEPT, err) ||
+            !draftd_store_prune_requests(d->store, draftd_now_us() - DRAFTD_REQUESTS_KEPT_US, err))
             return false;
     }
     /* Marked before the commit: the daemon's thread cannot wake them before the lock is free, and a watcher woken for
