@@ -21,7 +21,7 @@ static const char begin[] =
 static const char end[] = "    if [ $COMP_CWORD -gt 1 ] && [[ $current == -* ]]; then\n"
                           "        words=$options\n"
                           "    fi\n"
-                          "    [ -z \"$words\" ] || mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$current\")\n"
+                          "    [ -z \"$words\" ] || COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
                           "}\n"
                           "complete -o bashdefault -o default -F _draft draft\n"; /* no words: names of files */
 
