@@ -230,6 +230,7 @@ bool draftd_checkpoint_record(struct draftd *d, struct draftd_live_job *job, con
     if (ok) {
         job->metrics_untold = false;
         job->saves++;
+        job->save_asked = false;
         job->crashes_before = job->crashes;
         draftd_log(DRAFTD_INFO, job->id, "checkpoint of step %lld, %llu bytes", (long long)saved->step,
                    (unsigned long long)saved->bytes);
@@ -325,6 +326,18 @@ static bool newest(struct draftd *d, int64_t job, Draftd__V1__Checkpoint **check
     return *checkpoint || draft_fail(err, DRAFT_NOT_FOUND, "job-%lld has no checkpoint", (long long)job);
 }
 
+static void ask_to_save(struct draftd *d, struct draftd_live_job *job)
+{
+    if (job->save_asked)
+        return;
+    job->save_asked = true;
+    Draftd__Worker__Save save = DRAFTD__WORKER__SAVE__INIT;
+    Draftd__Worker__Command command = DRAFTD__WORKER__COMMAND__INIT;
+    command.kind_case = DRAFTD__WORKER__COMMAND__KIND_SAVE;
+    command.save = &save;
+    draftd_worker_send(d, job->worker, &command);
+}
+
 static bool create(struct draftd *d, int64_t number, struct draftd_patience patience,
                    Draftd__V1__Checkpoint **checkpoint, struct draft_error *err)
 {
@@ -340,11 +353,7 @@ static bool create(struct draftd *d, int64_t number, struct draftd_patience pati
                           (long long)number, state);
     uint64_t saves = job->saves;
     int attempt = job->attempt;
-    Draftd__Worker__Save save = DRAFTD__WORKER__SAVE__INIT;
-    Draftd__Worker__Command command = DRAFTD__WORKER__COMMAND__INIT;
-    command.kind_case = DRAFTD__WORKER__COMMAND__KIND_SAVE;
-    command.save = &save;
-    draftd_worker_send(d, job->worker, &command);
+    ask_to_save(d, job);
     for (;;) {
         job = draftd_live_job(d, number); /* it may end while the lock is released */
         if (job == NULL || job->attempt != attempt || job->worker == NULL)

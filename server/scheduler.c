@@ -61,6 +61,7 @@ static void start(struct draftd *d, struct draftd_live_job *job, int device, con
     job->trouble = (struct draft_error){0};
     job->steps_timed = 0;
     job->notices = 0;
+    job->save_asked = false;
     struct draftd_move move = {.to = DRAFTD__V1__JOB__STATE__STATE_PREPARING, .begins = &worker->process};
     if (!draftd_move(d, job, &move, &err)) {
         draftd_log(DRAFTD_ERROR, job->id, "cannot start: %s", err.message);

@@ -46,6 +46,7 @@ struct draftd_live_job {
     struct draft_error trouble; /* why the daemon stopped it by itself: its progress could not be recorded */
     int notices;                /* of this attempt */
     uint64_t saves;             /* checkpoints recorded by this daemon: CreateCheckpoint waits for the next one */
+    bool save_asked;            /* of the worker, which has not sent any since: one answers all who wait */
     int64_t metrics_step;       /* points were written up to here ... */
     uint64_t metrics_count;     /* ... and the value of draftd.ticks then; 0: none by this daemon */
     bool metrics_untold;        /* no kept event says so yet */

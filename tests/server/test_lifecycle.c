@@ -346,6 +346,27 @@ static void test_lifecycle__a_checkpoint_on_request_is_on_disk_when_named(void *
     free(name);
 }
 
+/* Once a worker left a line that was full of a thousand such wishes. */
+static void test_lifecycle__many_wishes_for_a_checkpoint_are_one(void **state)
+{
+    enum { WISHES = 50 };
+    struct fixture *f = *state;
+    char id[32];
+    fixture_submit(f, "ms=1000", 1000, id);
+    fixture_wait_step(f, id, 1);
+    Draftd__V1__Job *before = fixture_job(f, id);
+    Draftd__V1__Checkpoint *checkpoint = NULL;
+    for (int i = 0; i < WISHES; i++)
+        draftd_create_checkpoint(f->d, id, draftd_within(0), &checkpoint, NULL); /* who does not wait for it */
+    assert_true(draftd_create_checkpoint(f->d, id, draftd_within(10000), &checkpoint, NULL));
+    fixture_free(checkpoint);
+    fixture_wait_step(f, id, before->progress->step + 2);
+    Draftd__V1__Job *after = fixture_job(f, id);
+    assert_in_range(after->revision - before->revision, 1, WISHES / 2); /* events: each checkpoint is one */
+    fixture_free(before);
+    fixture_free(after);
+}
+
 static void test_lifecycle__drain_saves_and_the_next_start_goes_on(void **state)
 {
     struct fixture *f = *state;
@@ -395,6 +416,7 @@ int main(void)
         CASE(a_full_queue_refuses_with_a_sentence),
         CASE(delete_removes_rows_and_files),
         CASE(a_checkpoint_on_request_is_on_disk_when_named),
+        CASE(many_wishes_for_a_checkpoint_are_one),
         CASE(drain_saves_and_the_next_start_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
