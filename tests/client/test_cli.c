@@ -1,114 +1,9 @@
 /* The program itself, against a real draftd with a worker that only pretends to train. */
 #include <jansson.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-#include <cmocka.h>
 
 #include "base/checksum.h"
+#include "cli_program.h"
 #include "tensor/safetensors.h"
-
-#define DRAFT  BUILD "/draft"
-#define DRAFTD BUILD "/draftd"
-#define WORKER BUILD "/tests/fakes/fake_worker"
-
-static char folder[] = "/tmp/test_cli_XXXXXX";
-static pid_t daemon_pid;
-static char out[1 << 20], errors[1 << 16];
-
-static void slurp(const char *name, char *text, size_t size)
-{
-    FILE *file = fopen(name, "r");
-    size_t n = file ? fread(text, 1, size - 1, file) : 0;
-    text[n] = 0;
-    if (file)
-        fclose(file);
-}
-
-/* What the last command printed, kept over the next ones. */
-static char *kept(void)
-{
-    char *copy = strdup(out);
-    assert_non_null(copy);
-    return copy;
-}
-
-/* Runs `draft` with these words (a shell reads them); stdout is in `out`, stderr in `errors`. Returns the exit code. */
-static int draft(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static int draft(const char *format, ...)
-{
-    char words[1024], line[1400];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(words, sizeof words, format, args);
-    va_end(args);
-    snprintf(line, sizeof line, DRAFT " %s >out 2>err </dev/null", words);
-    int how = system(line);
-    slurp("out", out, sizeof out);
-    slurp("err", errors, sizeof errors);
-    return WIFEXITED(how) ? WEXITSTATUS(how) : 200;
-}
-
-/* Submits a job of the fake worker; its name tells the worker what to do. Returns its id. */
-static const char *submit(const char *name, int steps)
-{
-    static char id[32];
-    assert_int_equal(draft("submit -m model -d prompts.txt --reward clip:model --steps %d --name '%s'", steps, name),
-                     0);
-    assert_int_equal(sscanf(out, "%31s", id), 1);
-    return id;
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    if (access(DRAFTD, X_OK) != 0 || access(WORKER, X_OK) != 0 || access(DRAFT, X_OK) != 0) {
-        fprintf(stderr, "draft, draftd or the fake worker are not built: skipped\n");
-        exit(77);
-    }
-    if (!mkdtemp(folder) || chdir(folder) != 0 || mkdir("model", 0755) != 0)
-        return -1;
-    FILE *weights = fopen("model/weights", "w"), *prompts = fopen("prompts.txt", "w");
-    if (!weights || !prompts)
-        return -1;
-    fputs("1", weights);
-    fputs("an owl\na lion\n", prompts);
-    fclose(weights);
-    fclose(prompts);
-    setenv("DRAFTD_SOCKET", "d.sock", 1);
-    setenv("FAKE_GPUS", "1", 1);
-    daemon_pid = fork();
-    if (daemon_pid == 0) {
-        if (!freopen("draftd.log", "w", stderr))
-            _exit(127);
-        execl(DRAFTD, DRAFTD, "--state-dir", "state", "--socket", "d.sock", "--worker", WORKER, (char *)NULL);
-        _exit(127);
-    }
-    for (int i = 0; i < 200; i++) {
-        if (draft("jobs") == 0)
-            return 0;
-        usleep(50000);
-    }
-    return -1;
-}
-
-static int end(void **state)
-{
-    char line[64];
-    (void)state;
-    kill(daemon_pid, SIGTERM);
-    waitpid(daemon_pid, NULL, 0);
-    snprintf(line, sizeof line, "rm -rf %s", folder);
-    return chdir("/") || system(line);
-}
 
 static void test_cli__submit_prints_the_id_alone(void **state)
 {
@@ -255,14 +150,6 @@ static void test_cli__metrics_come_as_csv_and_json_with_nan(void **state)
     json_decref(json);
 }
 
-/* "draftd &" and the first command, pasted together. */
-static void test_cli__a_daemon_that_is_just_starting_is_waited_for(void **state)
-{
-    (void)state;
-    assert_int_equal(system("{ sleep 0.3; ln -s d.sock late.sock; } & " DRAFT " jobs --socket late.sock >out 2>err"),
-                     0);
-}
-
 static void test_cli__a_misspelt_series_is_no_empty_table(void **state)
 {
     char id[32];
@@ -275,19 +162,6 @@ static void test_cli__a_misspelt_series_is_no_empty_table(void **state)
     assert_int_equal(draft("metrics %s --names reward --since 1000", id), 0);
     assert_int_equal(draft("plot %s --y reward --x rewrad -o wrong.png", id), 3);
     assert_int_not_equal(access("wrong.png", F_OK), 0);
-}
-
-static void test_cli__what_is_to_be_pasted_names_the_program_there_is(void **state)
-{
-    (void)state;
-    assert_int_equal(system("export PATH=/usr/bin:/bin; " DRAFT " jobs --socket no 2>err; cd " BUILD
-                            "; ./draft jobs --socket no 2>>$OLDPWD/err; PATH=" BUILD
-                            ":$PATH; draft jobs --socket no 2>>$OLDPWD/err"),
-                     7 << 8);
-    slurp("err", errors, sizeof errors);
-    assert_non_null(strstr(errors, "`" DRAFT "d &`"));
-    assert_non_null(strstr(errors, "`./draftd &`"));
-    assert_non_null(strstr(errors, "`draftd &`"));
 }
 
 static void test_cli__watch_as_json_is_one_message_a_line(void **state)
@@ -501,121 +375,6 @@ static void test_cli__bench_runs_the_demo_on_a_daemon_of_its_own(void **state)
     json_decref(json);
 }
 
-static void test_cli__a_demo_without_a_place_says_why(void **state)
-{
-    (void)state;
-    assert_int_equal(system("mkdir -p taken/state && : > file"), 0);
-    assert_int_equal(draft("demo --dir file"), 1);
-    assert_non_null(strstr(errors, "cannot make the folder file: File exists"));
-    pid_t other = fork();
-    if (other == 0) {
-        execl(DRAFTD, DRAFTD, "--state-dir", "taken/state", "--socket", "taken.sock", "--worker", WORKER, (char *)NULL);
-        _exit(127);
-    }
-    for (int i = 0; i < 20 && draft("jobs --socket taken.sock") != 0; i++)
-        continue;
-    assert_int_equal(draft("demo --dir taken"), 1);
-    kill(other, SIGTERM);
-    waitpid(other, NULL, 0);
-    assert_non_null(strstr(errors, "draft: draftd cannot start: another draftd (pid "));
-    assert_null(strstr(errors, "level="));
-}
-
-static void test_cli__every_command_has_help(void **state)
-{
-    static const char *const names[] = {"demo",        "bench",  "submit", "jobs",    "show",    "cancel",  "pause",
-                                        "resume",      "delete", "watch",  "metrics", "plot",    "preview", "grid",
-                                        "checkpoints", "export", "merge",  "devices", "version", "help"};
-    (void)state;
-    assert_int_equal(draft("--help"), 0);
-    char *overview = kept();
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        assert_non_null(strstr(overview, names[i]));
-        assert_int_equal(draft("%s --help", names[i]), 0);
-        assert_non_null(strstr(out, "Usage: draft"));
-        assert_non_null(strstr(out, "Examples:"));
-    }
-    free(overview);
-    assert_int_equal(draft("help exit-codes"), 0);
-    assert_non_null(strstr(out, "130"));
-}
-
-/* What Tab offers after these words, the last one being typed. */
-static const char *completed(const char *words)
-{
-    char line[1400];
-    snprintf(line, sizeof line,
-             DRAFT " completion bash > draft.bash && bash -c '. ./draft.bash; COMP_WORDS=(%s); "
-                   "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _draft; echo \"${COMPREPLY[*]}\"' > out 2>err",
-             words);
-    assert_int_equal(system(line), 0);
-    slurp("err", errors, sizeof errors);
-    assert_string_equal(errors, "");
-    slurp("out", out, sizeof out);
-    return out;
-}
-
-static void test_cli__bash_completes_commands_options_values_and_jobs(void **state)
-{
-    char id[32];
-    (void)state;
-    snprintf(id, sizeof id, "%s", submit("", 1));
-    assert_string_equal(completed(DRAFT " su"), "submit\n");
-    assert_string_equal(completed(DRAFT " submit --sam"), "--sampling-steps --sampler\n");
-    assert_string_equal(completed(DRAFT " submit --train \"\""), "lora full\n");
-    assert_string_equal(completed(DRAFT " export job-1 -f merged-"), "merged-single\n");
-    assert_string_equal(completed(DRAFT " submit --model \"\""), "\n"); /* files: left to bash */
-    assert_non_null(strstr(completed(DRAFT " show \"\""), id));
-}
-
-static void test_cli__the_manual_page_has_every_command_and_no_stray_request(void **state)
-{
-    char *heading;
-    (void)state;
-    assert_int_equal(draft("help man"), 0);
-    char *page = kept();
-    assert_non_null(strstr(page, ".TH DRAFT 1"));
-    for (const char *const *name = (const char *const[]){"submit", "watch", "export", NULL}; *name; name++) {
-        assert_true(asprintf(&heading, "\n.SS draft %s ", *name) > 0);
-        assert_non_null(strstr(page, heading));
-        free(heading);
-    }
-    assert_non_null(strstr(page, "\\-\\-kl\\-coeff \\fIX\\fR"));
-    for (const char *at = page; (at = strstr(at, "\n.")); at++)
-        if (!strchr("TSPBInf", at[2]))
-            fail_msg("no request of man(7): %.40s", at + 1);
-    free(page);
-}
-
-static void test_cli__a_wrong_command_line_is_answered_with_what_is_right(void **state)
-{
-    (void)state;
-    static const char *const wrong[][2] = {
-        {"sumbit", "did you mean \"submit\"?"},
-        {"rm job-1", "did you mean \"delete\"?"},
-        {"list", "did you mean \"jobs\"?"},
-        {"help exprot", "did you mean \"export\"?"},
-        {"jobs --limit 0", "expected 1 or more"},
-        {"--socket d.sock jobs", "options stand behind the command: draft COMMAND --socket"},
-        {"show", "an argument is missing: draft show JOB..."},
-        {"show job-1 extra --jsn", "unknown option --jsn; did you mean --json?"},
-        {"jobs --state over",
-         "expected queued, preparing, running, paused, cancelling, succeeded, failed or cancelled"},
-        {"jobs --limit many", "expected a whole number"},
-        {"submit", "the model to tune is missing (--model)"},
-        {"submit --model model --dataset prompts.txt --reward beauty:model --steps 2", "use clip, pickscore"},
-        {"submit --model model --dataset prompts.txt --reward clip:model --steps 2 --epochs 1", "give one"},
-        {"plot", "an argument is missing: draft plot JOB... [options]"},
-    };
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        assert_int_equal(draft("%s", wrong[i][0]), 2);
-        if (!strstr(errors, wrong[i][1]))
-            fail_msg("draft %s: expected \"%s\", got: %s", wrong[i][0], wrong[i][1], errors);
-    }
-    assert_int_equal(draft("submit --model nowhere"), 3);
-    assert_non_null(strstr(errors, "(--model)"));
-}
-
 static void test_cli__merge_sums_files_and_says_what_is_wrong(void **state)
 {
     (void)state;
@@ -654,9 +413,7 @@ int main(void)
         cmocka_unit_test(test_cli__a_job_shown_as_json_can_be_submitted_again),
         cmocka_unit_test(test_cli__plain_output_has_no_escape_sequences),
         cmocka_unit_test(test_cli__metrics_come_as_csv_and_json_with_nan),
-        cmocka_unit_test(test_cli__a_daemon_that_is_just_starting_is_waited_for),
         cmocka_unit_test(test_cli__a_misspelt_series_is_no_empty_table),
-        cmocka_unit_test(test_cli__what_is_to_be_pasted_names_the_program_there_is),
         cmocka_unit_test(test_cli__watch_as_json_is_one_message_a_line),
         cmocka_unit_test(test_cli__pictures_and_the_lora_are_saved),
         cmocka_unit_test(test_cli__a_checkpoint_is_fetched_with_its_checksum),
@@ -666,11 +423,6 @@ int main(void)
         cmocka_unit_test(test_cli__bench_measures_a_job_and_deletes_it),
         cmocka_unit_test(test_cli__a_bench_that_fails_or_is_interrupted_leaves_no_job),
         cmocka_unit_test(test_cli__bench_runs_the_demo_on_a_daemon_of_its_own),
-        cmocka_unit_test(test_cli__a_demo_without_a_place_says_why),
-        cmocka_unit_test(test_cli__every_command_has_help),
-        cmocka_unit_test(test_cli__bash_completes_commands_options_values_and_jobs),
-        cmocka_unit_test(test_cli__the_manual_page_has_every_command_and_no_stray_request),
-        cmocka_unit_test(test_cli__a_wrong_command_line_is_answered_with_what_is_right),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
