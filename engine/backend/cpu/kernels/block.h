@@ -98,15 +98,20 @@ INLINE void fetch_rows(const float *a, int64_t rows, int64_t k, int64_t lda)
             __builtin_prefetch(a + i * lda + p);
 }
 
+/* COLUMNS of c stay in the second cache while all of the depth is added to them. */
 void BLOCK(const struct draft_block *g)
 {
     bool transposed = g->a_row == 1 && g->a_col != 1;
     int64_t lda = transposed ? g->a_col : g->a_row;
-    enum { WORTH_FETCHING = 128 };
-    for (int64_t k0 = 0; k0 == 0 || k0 < g->k; k0 += BLOCK_DEPTH) {
+    enum { WORTH_FETCHING = 128, COLUMNS = 8 * NR };
+    int64_t pieces = g->k > BLOCK_DEPTH ? (g->k + BLOCK_DEPTH - 1) / BLOCK_DEPTH : 1;
+    int64_t panels = (g->n + COLUMNS - 1) / COLUMNS * pieces; /* COLUMNS wide and BLOCK_DEPTH deep */
+    for (int64_t panel = 0; panel < panels; panel++) {
+        int64_t k0 = panel % pieces * BLOCK_DEPTH, first = panel / pieces * COLUMNS;
         int64_t k = g->k - k0 < BLOCK_DEPTH ? g->k - k0 : BLOCK_DEPTH;
+        int64_t end = g->n - first < COLUMNS ? g->n : first + COLUMNS;
         bool accumulate = g->accumulate || k0 > 0;
-        for (int64_t j = 0; j < g->n; j += NR) {
+        for (int64_t j = first; j < end; j += NR) {
             int64_t columns = g->n - j < NR ? g->n - j : NR;
             const float *b = g->b + j / NR * g->b_panel + k0 * g->b_row;
             const float *bias = g->bias && k0 == 0 ? g->bias + j : NULL;
