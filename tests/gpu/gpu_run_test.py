@@ -6,7 +6,7 @@ that the programs need nothing beyond the C library.
 import json, os, pathlib, subprocess, sys, tempfile
 
 TOP, PROGRAMS, PLUGIN = (pathlib.Path(p).resolve() for p in sys.argv[1:4])
-NAMES = ("gpu_run", "gpu_ops", "gpu_golden", "gpu_job", "gpu_bench", "random_model")
+NAMES = ("gpu_run", "gpu_check", "random_model")
 
 
 def run(*options, fakes=True, environment=None):

@@ -1,13 +1,13 @@
 /*
  * What a job on a device must keep to, shown on the built-in demo model; run from the top of the tree.
  *
- *   gpu_job device  --device NAME         says which GPU it is; moves numbers there and back, multiplies some
- *   gpu_job same    --device NAME         two runs give the same checkpoint, to the bit
- *   gpu_job resume  --device NAME         stopped half-way and gone on from the checkpoint: the same, to the bit
- *   gpu_job eager   --device NAME         with CUDA graphs and without (DRAFT_CUDA_EAGER=1): the same, to the bit
- *   gpu_job flat    --device NAME         memory after --steps steps is what it was after a few
- *   gpu_job full    --device NAME         on a GPU that others have filled a job fails clearly, and the next one runs
- *   gpu_job refused --device NAME         a job that no GPU holds is refused at submit
+ *   gpu_check job device  --device NAME  says which GPU it is; moves numbers there and back, multiplies some
+ *   gpu_check job same    --device NAME  two runs give the same checkpoint, to the bit
+ *   gpu_check job resume  --device NAME  stopped half-way and gone on from the checkpoint: the same, to the bit
+ *   gpu_check job eager   --device NAME  with CUDA graphs and without (DRAFT_CUDA_EAGER=1): the same, to the bit
+ *   gpu_check job flat    --device NAME  memory after --steps steps is what it was after a few
+ *   gpu_check job full    --device NAME  on a GPU that others have filled a job fails clearly, and the next one runs
+ *   gpu_check job refused --device NAME  a job that no GPU holds is refused at submit
  *
  *   options: --steps N (6; flat: 1000)  --T N (4)  --size PIXELS (64)  --batch N (2)  --precision fp32|bf16
  *            --reward KIND[:FOLDER] (the demo's CLIP)
@@ -364,6 +364,6 @@ int main(int argc, char **argv)
                 job.steps = commands[i].run == flat ? 1000 : 6;
             return commands[i].run(&job);
         }
-    fprintf(stderr, "usage: gpu_job COMMAND [--device NAME] ... (see the head of its source)\n");
+    fprintf(stderr, "usage: gpu_check job COMMAND [--device NAME] ... (see the head of its source)\n");
     return 2;
 }

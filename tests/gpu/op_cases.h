@@ -1,7 +1,7 @@
 /*
- * What `gpu_ops` compares: calls of every op of ops.def, on inputs that are a function of the call alone. Small calls
- * have odd sizes and edges; large ones are those of Stable Diffusion 1.5 and CLIP-H, where other kernels, tiles and
- * plans are taken.
+ * What `gpu_check ops` compares: calls of every op of ops.def, on inputs that are a function of the call alone. Small
+ * calls have odd sizes and edges; large ones are those of Stable Diffusion 1.5 and CLIP-H, where other kernels, tiles
+ * and plans are taken.
  */
 #ifndef TESTS_GPU_OP_CASES_H
 #define TESTS_GPU_OP_CASES_H

@@ -3,7 +3,7 @@
  * the same bits. Unlike the ops' own tests it moves values by the backend's functions alone, so it runs on a real GPU,
  * and at the sizes of full models.
  *
- *   gpu_ops --device NAME [--precision fp32|bf16] [--large] [--after OP] [--spoil OP] [--threads N]
+ *   gpu_check ops --device NAME [--precision fp32|bf16] [--large] [--after OP] [--spoil OP] [--threads N]
  *
  * Says what it does in the lines that gpu_run reads (runner.h); --after goes on behind an op that ended the process,
  * --spoil changes one op's result, to see that this is seen. Exit status: 0 all within their bounds, else 1.
@@ -299,12 +299,13 @@ int main(int argc, char **argv)
     struct draft_error err = {0};
     bool good = true, begun;
     if (!parse(argc, argv, &options)) {
-        fprintf(stderr, "usage: gpu_ops --device NAME [--precision fp32|bf16] [--large] [--after OP] [--spoil OP]\n");
+        fprintf(stderr,
+                "usage: gpu_check ops --device NAME [--precision fp32|bf16] [--large] [--after OP] [--spoil OP]\n");
         return 2;
     }
     begun = options.after == NULL;
     if (!machine_open(&device, options.device, &options, &err) || !machine_open(&cpu, "cpu", &options, &err)) {
-        fprintf(stderr, "gpu_ops: %s\n", err.message);
+        fprintf(stderr, "gpu_check ops: %s\n", err.message);
         return 1;
     }
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {

@@ -1,5 +1,5 @@
 """The DRaFT+ step of tests/gpu/run in PyTorch on the same GPU: draft_plus.py's bench in bf16 autocast and channels_last, told
-with the keys of gpu_bench.
+with the keys of `gpu_check bench`.
 
     python gpu_step.py PIPELINE REWARD [--batch N] [--steps N] [--T N] [--compile]
 

@@ -18,7 +18,7 @@ size = model.config.vision_config.image_size
 prompts = ["a lion", "A small Owl on a BLUE background!"]
 gen = torch.Generator().manual_seed(3)
 case = {}
-for name, (h, w) in dict(wide=(48, 85), tall=(101, 70), same=(64, 64), half=(64, 96)).items():
+for name, (h, w) in dict(wide=(36, 64), tall=(75, 52), same=(64, 64), half=(64, 96)).items():
     # smooth pictures: coarse noise made larger
     x = F.interpolate(torch.rand(2, 3, 6, 6, generator=gen).double(), size=(h, w), mode="bilinear").float().double().requires_grad_()
     to = (size, int(size * w / h)) if h <= w else (int(size * h / w), size)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/demo_pictures.rgb: 200 pictures of the demo model, 64 x 64, 8-bit RGB, one after the other.
+"""Makes tests/fixtures/demo_pictures.tar.xz: 200 pictures of the demo model, 64 x 64, 8-bit RGB, one after the other.
 
-    python tests/tools/demo_pictures.py deploy/demo tests/fixtures/demo_pictures.rgb
+    python tests/tools/demo_pictures.py deploy/demo demo_pictures.rgb && tar cJf tests/fixtures/demo_pictures.tar.xz demo_pictures.rgb
 
 Needs PyTorch and diffusers. Prompts are every file's, in turn; seed = index + 7000; 20 DDIM steps, guidance 5.
 """

@@ -21,7 +21,7 @@ from make import grads, scatter
 CROSS_DOWN, CROSS_UP = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
 
 UNET = dict(_class_name="UNet2DConditionModel", _diffusers_version="0.6.0", act_fn="silu", attention_head_dim=8,
-            block_out_channels=[16, 32, 32, 32], center_input_sample=False, cross_attention_dim=24, down_block_types=CROSS_DOWN,
+            block_out_channels=[16, 16, 16, 24], center_input_sample=False, cross_attention_dim=24, down_block_types=CROSS_DOWN,
             downsample_padding=1, flip_sin_to_cos=True, freq_shift=0, in_channels=4, layers_per_block=1, mid_block_scale_factor=1,
             norm_eps=1e-05, norm_num_groups=8, out_channels=4, sample_size=16, up_block_types=CROSS_UP)
 

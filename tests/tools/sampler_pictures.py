@@ -3,7 +3,7 @@
 
     python tests/tools/sampler_pictures.py deploy/demo/emoji-sd tests/fixtures/sampler_pictures
 
-PyTorch and diffusers, fp32; 2 prompts, 2 seeds, 12 steps, guidance 7.5. Each is the class's from_config of the model's own scheduler file.
+PyTorch and diffusers, fp32; 2 prompts, one seed, 12 steps, guidance 7.5. Each is the class's from_config of the model's own scheduler file.
 """
 import json, os, sys
 import torch
@@ -19,7 +19,7 @@ samplers = {
     "euler_a": (EulerAncestralDiscreteScheduler, {}),
     "dpmpp_2m_karras": (DPMSolverMultistepScheduler, dict(use_karras_sigmas=True)),
 }
-prompts, seeds, steps, guidance = ["a lion", "a small banana on a red background"], (3, 4), 12, 7.5
+prompts, seeds, steps, guidance = ["a lion", "a small banana on a red background"], (3,), 12, 7.5
 os.makedirs(target, exist_ok=True)
 torch.set_grad_enabled(False)
 pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, torch_dtype=torch.float32)

@@ -7,7 +7,7 @@ static float *demo_pictures(void)
 {
     unsigned char *bytes = malloc(PICTURES * NUMBERS);
     float *pixels = malloc(PICTURES * NUMBERS * sizeof *pixels);
-    FILE *file = fopen(FIXTURES "/demo_pictures.rgb", "rb");
+    FILE *file = fopen(BUILD "/tests/demo_pictures.rgb", "rb");
     assert_non_null(file);
     assert_int_equal(fread(bytes, NUMBERS, PICTURES, file), PICTURES);
     fclose(file);
