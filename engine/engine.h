@@ -1,9 +1,9 @@
 /*
  * The narrow door of libdraft: what the worker program needs and nothing else.
  *
- * An engine owns one base model, one adapter (or the frozen base beside a UNet that is trained itself), one optimizer and
- * one set of rewards. Everything that can fail returns
- * false with a sentence. One engine belongs to one thread; `watch` is called on that thread from inside long work.
+ * An engine owns one base model, one adapter (or the frozen base beside a UNet that is trained itself), one optimizer
+ * and one set of rewards. Everything that can fail returns false with a sentence. One engine belongs to one thread;
+ * `watch` is called on that thread from inside long work.
  */
 #ifndef DRAFT_ENGINE_H
 #define DRAFT_ENGINE_H
@@ -122,9 +122,9 @@ struct draft_inspection {
     uint64_t trained_parameters, base_parameters;
     uint64_t memory_bytes;     /* estimate of the peak; 0: the job is for a GPU ... */
     uint64_t gpu_memory_bytes; /* ... and takes so much of its memory; 0: it is for the CPU */
-    int height, width;     /* resolved picture size, pixels */
-    int truncated_prompts; /* prompts longer than the tokenizer's limit */
-    char warnings[1024];   /* sentences, one a line */
+    int height, width;         /* resolved picture size, pixels */
+    int truncated_prompts;     /* prompts longer than the tokenizer's limit */
+    char warnings[1024];       /* sentences, one a line */
 };
 bool draft_inspect(const struct draft_job_config *config, const struct draft_watch *watch,
                    struct draft_inspection *inspection, struct draft_error *err);
@@ -140,8 +140,8 @@ struct draft_export_options {
     const char *job, *reward; /* for the metadata */
     double kl_coeff;
 };
-/* A checkpoint file -> a LoRA file. Needs no base model. Refuses non-finite weights, and a checkpoint of a UNet that was
- * trained itself. */
+/* A checkpoint file -> a LoRA file. Needs no base model. Refuses non-finite weights, and a checkpoint of a UNet that
+ * was trained itself. */
 bool draft_export_lora(const char *checkpoint, const char *path, const struct draft_export_options *options,
                        struct draft_error *err);
 

@@ -55,8 +55,8 @@ struct draft_engine {
 /* Bytes that this process may use at most: physical memory, or less where a control group says so. */
 size_t draft_memory_limit(void);
 
-/* What a process takes of a GPU beside what it allocates: the driver's context, the code of kernels, cuBLAS and cuDNN. By
- * what is known of an H100; never measured by this program. */
+/* What a process takes of a GPU beside what it allocates: the driver's context, the code of kernels, cuBLAS and cuDNN.
+ * By what is known of an H100; never measured by this program. */
 #define DRAFT_GPU_CONTEXT ((size_t)600 << 20)
 
 /* Decides how memory is spent (config.memory, config.recompute, what the backend keeps) and estimates the job's peak of

@@ -50,12 +50,12 @@ struct draft_graph {
      * what is no network (latents, losses, statistics) are F32 whatever it is. */
     enum draft_dtype activations;
     struct draft_replays *replays; /* NULL: there are none yet */
-    bool recording; /* false: no-gradient mode */
+    bool recording;                /* false: no-gradient mode */
     /* Not 0: a run of calls without gradient in which adapters do not change. Their LoRAs may be added to the weights,
      * once for all calls with this number (draft_merge_begin). */
     uint64_t merged_run;
     struct draft_profile *profile; /* lent; times each op that runs. NULL: nobody asks */
-    struct draft_error error; /* the first failure */
+    struct draft_error error;      /* the first failure */
     /* Asked between ops of a model at natural points (a block, a denoising step): false means stop. NULL: never asked.
      */
     bool (*keep_going)(void *context);

@@ -27,8 +27,8 @@ struct draft_backend *draft_backend_open(const char *device, const char *librari
 /* The GPUs of this machine, the first `room` of them; returns how many there are. -1: none can be used, and why.
  * Nothing is put on them, and without a driver nothing large is loaded. */
 int draft_devices(const char *libraries, struct draft_device *list, int room, struct draft_error *err);
-/* Takes a GPU, moves numbers to it and back, and gives it back: whether it works, and what is free. It may crash or hang
- * where the GPU is sick: for a process that may. */
+/* Takes a GPU, moves numbers to it and back, and gives it back: whether it works, and what is free. It may crash or
+ * hang where the GPU is sick: for a process that may. */
 bool draft_device_probe(const char *libraries, int number, const struct draft_services *services,
                         struct draft_device *device, struct draft_error *err);
 /* Of a backend whose values do not live on the host: bytes of its device that it takes now, and took at most. */

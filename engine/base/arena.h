@@ -1,7 +1,7 @@
 /*
  * Arenas: memory with a named lifetime. An arena reserves address space once (huge pages advised, nothing committed
- * until touched), hands out 64-byte aligned blocks (256 in a region) by bumping an offset, and gives them back all at once or down to a
- * mark. The same sequence of requests gives the same addresses in every step.
+ * until touched), hands out 64-byte aligned blocks (256 in a region) by bumping an offset, and gives them back all at
+ * once or down to a mark. The same sequence of requests gives the same addresses in every step.
  *
  * Ownership: the creator destroys; blocks die with the arena or when released below their mark.
  * Thread: one thread allocates at a time.
@@ -26,7 +26,7 @@ struct draft_arena_region {
     /* Makes the first `bytes` usable; never asked for less than before. False: there is no more. */
     bool (*commit)(void *context, size_t bytes);
     void (*move)(void *context, void *to, const void *from, size_t bytes); /* as memmove, to <= from */
-    void (*release)(void *context);                                      /* at draft_arena_destroy() */
+    void (*release)(void *context);                                        /* at draft_arena_destroy() */
     void *context;
 };
 /* Takes the region over: it is released when this fails, too. */
@@ -50,8 +50,8 @@ void *draft_arena_slide(struct draft_arena *arena, size_t mark, const void *from
 size_t draft_arena_live(const struct draft_arena *arena);       /* bytes */
 size_t draft_arena_high_water(const struct draft_arena *arena); /* bytes, since creation */
 
-/* Something that the arena's blocks need and that dies with them: release(object) is called when the arena is destroyed,
- * or released below where it stands now. The latest is released first. False: no memory, and not owned. */
+/* Something that the arena's blocks need and that dies with them: release(object) is called when the arena is
+ * destroyed, or released below where it stands now. The latest is released first. False: no memory, and not owned. */
 bool draft_arena_own(struct draft_arena *arena, void (*release)(void *object), void *object);
 
 char *draft_arena_strdup(struct draft_arena *arena, const char *s);

@@ -15,20 +15,20 @@
 
 enum draft_code {
     DRAFT_OK = 0,
-    DRAFT_INVALID_ARGUMENT,    /* the request or a file it names is wrong; the same call can never succeed */
-    DRAFT_NOT_FOUND,           /* a file, job, checkpoint that is not there */
+    DRAFT_INVALID_ARGUMENT, /* the request or a file it names is wrong; the same call can never succeed */
+    DRAFT_NOT_FOUND,        /* a file, job, checkpoint that is not there */
     DRAFT_ALREADY_EXISTS,
     DRAFT_FAILED_PRECONDITION, /* right in itself, wrong in this state */
     DRAFT_RESOURCE_EXHAUSTED,  /* queue full, limit reached */
     DRAFT_OUT_OF_MEMORY,
     DRAFT_DISK_FULL,
-    DRAFT_IO,                  /* any other failed read or write */
-    DRAFT_NON_FINITE,          /* NaN or infinity where a number was needed */
-    DRAFT_DATA_LOSS,           /* a checksum that does not match, a corrupt database */
-    DRAFT_CANCELLED,           /* stopped on request */
-    DRAFT_UNAVAILABLE,         /* not now; the same call may succeed later */
-    DRAFT_INTERNAL,            /* our own mistake */
-    DRAFT_DEVICE_LOST,         /* a GPU's work in this process is lost; another process may go on */
+    DRAFT_IO,          /* any other failed read or write */
+    DRAFT_NON_FINITE,  /* NaN or infinity where a number was needed */
+    DRAFT_DATA_LOSS,   /* a checksum that does not match, a corrupt database */
+    DRAFT_CANCELLED,   /* stopped on request */
+    DRAFT_UNAVAILABLE, /* not now; the same call may succeed later */
+    DRAFT_INTERNAL,    /* our own mistake */
+    DRAFT_DEVICE_LOST, /* a GPU's work in this process is lost; another process may go on */
 };
 
 struct draft_error {

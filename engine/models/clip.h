@@ -30,7 +30,8 @@ struct draft_clip *draft_clip_open(const char *folder, struct draft_arena *arena
 struct draft_clip *draft_clip_open_image(const char *folder, struct draft_arena *arena, struct draft_error *err);
 const struct draft_clip_text *draft_clip_text_tower(const struct draft_clip *clip);
 /* ids [n, s] -> text_embeds before normalisation [n, projection] */
-struct draft_tensor *draft_clip_text_embed(struct draft_graph *g, const struct draft_clip *clip, struct draft_tensor *ids);
+struct draft_tensor *draft_clip_text_embed(struct draft_graph *g, const struct draft_clip *clip,
+                                           struct draft_tensor *ids);
 /* pixels, normalised, [n, size, size, 3] -> image_embeds before normalisation [n, projection]. *hidden (may be NULL)
  * receives vision_model's last_hidden_state. */
 struct draft_tensor *draft_clip_image_embed(struct draft_graph *g, const struct draft_clip *clip,

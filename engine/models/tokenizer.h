@@ -19,11 +19,12 @@ void draft_tokenizer_close(struct draft_tokenizer *tokenizer);
 int draft_tokenizer_max_length(const struct draft_tokenizer *tokenizer);
 int draft_tokenizer_vocabulary(const struct draft_tokenizer *tokenizer);
 int draft_tokenizer_end_token(const struct draft_tokenizer *tokenizer);
-/* Pads with another token of the vocabulary, for a vocabulary without a configuration; before the first draft_tokenize. */
+/* Pads with another token of the vocabulary, for a vocabulary without a configuration; before the first draft_tokenize.
+ */
 bool draft_tokenizer_pad_with(struct draft_tokenizer *tokenizer, const char *token, struct draft_error *err);
-/* Writes `length` ids: begin token, text, end token, padding. `text` is valid UTF-8. Optionally says how many tokens the
- * text had before truncation (begin and end included). */
-bool draft_tokenize(const struct draft_tokenizer *tokenizer, const char *text, int length, int32_t *ids, int *full_length,
-                    struct draft_error *err);
+/* Writes `length` ids: begin token, text, end token, padding. `text` is valid UTF-8. Optionally says how many tokens
+ * the text had before truncation (begin and end included). */
+bool draft_tokenize(const struct draft_tokenizer *tokenizer, const char *text, int length, int32_t *ids,
+                    int *full_length, struct draft_error *err);
 
 #endif

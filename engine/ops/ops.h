@@ -63,11 +63,12 @@ struct draft_tensor *draft_add_positions(struct draft_graph *g, struct draft_ten
 /* alpha * a + beta * b, b may be NULL: DDIM steps, guidance, scalings */
 struct draft_tensor *draft_axpby(struct draft_graph *g, float alpha, struct draft_tensor *a, float beta,
                                  struct draft_tensor *b);
-/* x's numbers as F32 or BF16; x itself where they are that already. A network converts to g->activations at its entrance
- * and to F32 at its exit. Every other op computes in the type of its activations and gives out that, losses and means
- * F32; weights are F32 for the caller whatever the activations are. */
+/* x's numbers as F32 or BF16; x itself where they are that already. A network converts to g->activations at its
+ * entrance and to F32 at its exit. Every other op computes in the type of its activations and gives out that, losses
+ * and means F32; weights are F32 for the caller whatever the activations are. */
 struct draft_tensor *draft_convert(struct draft_graph *g, struct draft_tensor *x, enum draft_dtype dtype);
-/* c[i] * a + c[j] * b, b may be NULL; c F32 [numbers], no gradient: axpby whose numbers are read when it is run again */
+/* c[i] * a + c[j] * b, b may be NULL; c F32 [numbers], no gradient: axpby whose numbers are read when it is run again
+ */
 struct draft_tensor *draft_combine(struct draft_graph *g, struct draft_tensor *c, int i, struct draft_tensor *a, int j,
                                    struct draft_tensor *b);
 /* clip(scale * x + shift, lo, hi); gradient zero outside [lo, hi] (torch.clamp passes it at the bounds themselves) */

@@ -1,7 +1,7 @@
 /*
- * Tensors: a shape over memory that somebody else owns. Activations are F32, or BF16 where a backend computes in it, and
- * live in the step arena; weights and parameters are F32, live in the engine's arena and carry their checkpoint key as
- * name.
+ * Tensors: a shape over memory that somebody else owns. Activations are F32, or BF16 where a backend computes in it,
+ * and live in the step arena; weights and parameters are F32, live in the engine's arena and carry their checkpoint key
+ * as name.
  *
  * Layout: images are NHWC [n, h, w, c], so the same memory is a token sequence [n, h*w, c]. Linear weights are
  * [out, in], convolution weights [out, kh, kw, in] (re-laid once, at load, from the checkpoint's [out, in, kh, kw]).
@@ -22,10 +22,10 @@ struct draft_tensor {
     enum draft_dtype dtype;
     int rank;
     int64_t dim[DRAFT_MAX_RANK];
-    void *data;        /* NULL: a weight that keeps no values (weight_source.h) */
-    const char *name;  /* checkpoint key of a weight or parameter; NULL for an activation */
-    bool needs_grad;   /* a trained parameter, or an activation that depends on one */
-    void *grad;        /* same shape, same dtype; NULL until first written (parameters: until the trainer provides it) */
+    void *data;       /* NULL: a weight that keeps no values (weight_source.h) */
+    const char *name; /* checkpoint key of a weight or parameter; NULL for an activation */
+    bool needs_grad;  /* a trained parameter, or an activation that depends on one */
+    void *grad;       /* same shape, same dtype; NULL until first written (parameters: until the trainer provides it) */
     bool grad_written; /* false: the next backward writes (overwrites); true: it adds */
     void *prepared;    /* the backend's own form of a frozen weight (packed panels); owned by the backend */
     const struct draft_weight_source *source; /* of a weight without data */

@@ -73,13 +73,13 @@ struct draft_job_config {
 
     /* Of products, and on a GPU of what networks keep; sums, trained weights and optimizer are fp32. */
     enum draft_precision precision;
-    bool sample_only;               /* pictures alone: no gradients, no optimizer */
-    size_t memory_limit;            /* bytes the engine may count on; 0: what the machine, or its control group, has */
+    bool sample_only;    /* pictures alone: no gradients, no optimizer */
+    size_t memory_limit; /* bytes the engine may count on; 0: what the machine, or its control group, has */
     /* Above 0: the job is for a GPU of so many bytes, which is not touched and need not be there; only for planning */
     size_t gpu_memory;
-    const char *device;             /* NULL: "auto"; names as in backend/open.h */
-    int threads;                    /* 0: all */
-    const char *isa;                /* NULL: best */
+    const char *device; /* NULL: "auto"; names as in backend/open.h */
+    int threads;        /* 0: all */
+    const char *isa;    /* NULL: best */
 };
 
 /* Fills defaults in place and refuses absurd numbers, naming the JobSpec field at fault. */

@@ -21,7 +21,7 @@ struct draft_backend {
     struct draft_scratch shared, each; /* each: `threads` pieces of each_step bytes */
     size_t each_step;
     struct draft_prepared_table *prepared;
-    size_t keep; /* draft_backend_keep() */
+    size_t keep;               /* draft_backend_keep() */
     double marks[DRAFT_MARKS]; /* the clock's seconds */
 };
 

@@ -130,7 +130,8 @@ void draft_cuda_paste(draft_cuda_stream stream, enum draft_dtype type, const str
 /* y [n, s + 1, c] = token [c], x [n, s, c]. Its gradients: draft_cuda_cut and draft_cuda_sum_rows. */
 void draft_cuda_prepend_token(draft_cuda_stream stream, enum draft_dtype type, int64_t n, int64_t s, int64_t c,
                               const void *token, const void *x, void *y);
-/* y[i] = x[i, index[i]], x [n, s, c]; index NULL: x[i, 0]; dx is written whole: dy at those rows, zero (or itself) elsewhere. */
+/* y[i] = x[i, index[i]], x [n, s, c]; index NULL: x[i, 0]; dx is written whole: dy at those rows, zero (or itself)
+ * elsewhere. */
 void draft_cuda_select_token(draft_cuda_stream stream, enum draft_dtype type, int64_t n, int64_t s, int64_t c,
                              const int32_t *index, const void *x, void *y);
 void draft_cuda_select_token_backward(draft_cuda_stream stream, enum draft_dtype type, int64_t n, int64_t s, int64_t c,
