@@ -157,8 +157,8 @@ static void test_unet__refuses_weights_that_do_not_fit(void **state)
     (void)state;
     static const char KEY[] = "down_blocks.1.resnets.0.conv1.weight";
     static const char FILE_NAME[] = "diffusion_pytorch_model.safetensors";
-    model_refuses_weights(&ERA, MODEL_DROP, KEY, WORDS(FILE_NAME, KEY, "[32, 16, 3, 3]"));
-    model_refuses_weights(&ERA, MODEL_RESHAPE, KEY, WORDS(FILE_NAME, KEY, "[1, 4608]", "[32, 16, 3, 3]"));
+    model_refuses_weights(&ERA, MODEL_DROP, KEY, WORDS(FILE_NAME, KEY, "[16, 16, 3, 3]"));
+    model_refuses_weights(&ERA, MODEL_RESHAPE, KEY, WORDS(FILE_NAME, KEY, "[1, 2304]", "[16, 16, 3, 3]"));
     model_refuses_weights(&ERA, MODEL_ADD, "class_embedding.weight", WORDS(FILE_NAME, "class_embedding.weight", "[3]"));
     model_refuses_weights(&ERA, MODEL_NAN, KEY, WORDS(FILE_NAME, KEY, "NaN"));
     /* A config that asks for other shapes than the file has */
