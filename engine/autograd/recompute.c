@@ -44,12 +44,15 @@ static bool recompute_backward(struct draft_graph *g, struct draft_call *call)
     struct draft_mark mark = draft_graph_mark(g);
     struct draft_tape_node *outer = g->tape->last;
     bool was = g->recording;
+    size_t floor = g->tape->floor;
+    g->tape->floor = draft_tape_gradient_mark(g, mark);
     g->tape->last = NULL;
     g->tape->level++;
     g->recording = true;
     bool done = walk_block(g, call);
     g->recording = was;
     g->tape->level--;
+    g->tape->floor = floor;
     g->tape->last = outer;
     draft_tape_drop_buffers(g, mark);
     draft_graph_release(g, mark);

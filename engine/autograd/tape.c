@@ -48,7 +48,38 @@ static struct draft_gradient_block *new_block(struct draft_graph *g, size_t byte
         draft_arena_fail(gradient_arena(g), bytes, &g->error);
         return NULL;
     }
+    block->end = draft_arena_mark(gradient_arena(g));
     return block;
+}
+
+/* The smallest spare block of at least `bytes`, off the list; NULL: there is none. */
+static struct draft_gradient_block *take_spare(struct draft_tape *tape, size_t bytes)
+{
+    struct draft_gradient_block **best = NULL;
+    for (struct draft_gradient_block **link = &tape->spare; *link != NULL; link = &(*link)->next)
+        if ((*link)->bytes >= bytes && (best == NULL || (*link)->bytes < (*best)->bytes))
+            best = link;
+    if (best == NULL)
+        return NULL;
+    struct draft_gradient_block *block = *best;
+    *best = block->next;
+    return block;
+}
+
+/* Gives the spare blocks at the end of the arena back to it. */
+static void shrink(struct draft_graph *g)
+{
+    struct draft_gradient_block **link = &g->tape->spare;
+    while (*link != NULL) {
+        struct draft_gradient_block *block = *link;
+        if (block->end != draft_arena_mark(gradient_arena(g)) || block->offset < g->tape->floor) {
+            link = &block->next;
+            continue;
+        }
+        *link = block->next;
+        draft_arena_release(gradient_arena(g), block->offset);
+        link = &g->tape->spare;
+    }
 }
 
 bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x)
@@ -63,13 +94,12 @@ bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x)
                           "a recomputed block reads an activation that is not among its inputs; its gradient would "
                           "be lost");
     size_t bytes = gradient_bytes(x);
-    struct draft_gradient_block **link = &g->tape->spare;
-    while (*link != NULL && (*link)->bytes != bytes)
-        link = &(*link)->next;
-    struct draft_gradient_block *block = *link;
-    if (block != NULL)
-        *link = block->next;
-    else if ((block = new_block(g, bytes)) == NULL)
+    struct draft_gradient_block *block = take_spare(g->tape, bytes);
+    if (block == NULL) {
+        shrink(g);
+        block = new_block(g, bytes);
+    }
+    if (block == NULL)
         return false;
     block->next = g->tape->used;
     g->tape->used = block;
@@ -138,9 +168,14 @@ static void drop_above(struct draft_gradient_block **link, size_t offset)
     }
 }
 
+size_t draft_tape_gradient_mark(const struct draft_graph *g, struct draft_mark mark)
+{
+    return g->gradients != NULL ? mark.gradients : mark.step;
+}
+
 void draft_tape_drop_buffers(struct draft_graph *g, struct draft_mark mark)
 {
-    size_t offset = g->gradients != NULL ? mark.gradients : mark.step;
+    size_t offset = draft_tape_gradient_mark(g, mark);
     drop_above(&g->tape->spare, offset);
     drop_above(&g->tape->used, offset);
 }
@@ -204,6 +239,7 @@ bool draft_graph_backward(struct draft_graph *g, struct draft_tensor *root, cons
                           "backward: the result depends on nothing that is trained (or was not recorded)");
     struct draft_mark mark = draft_graph_mark(g);
     bool was = g->recording;
+    g->tape->floor = draft_tape_gradient_mark(g, mark);
     bool done = seed_root(g, root, seed) && draft_tape_walk(g);
     g->recording = was;
     g->tape->last = NULL;

@@ -14,11 +14,12 @@ struct draft_tape_node {
 };
 
 /* The gradient of an activation lives from its first consumer's backward to its producer's. Its buffer then goes on a
- * list and serves the next activation of exactly that size: a backward pass holds a few gradients at a time. */
+ * list and serves the next activation that is no larger; where none is large enough, those at the arena's end make room
+ * first. So a backward pass holds a few gradients at a time. */
 struct draft_gradient_block {
     void *values;
     size_t bytes;
-    size_t offset; /* of its arena when it was made: blocks above a mark go with it */
+    size_t offset, end; /* in its arena; blocks above a mark go with it */
     struct draft_gradient_block *next;
 };
 
@@ -35,6 +36,7 @@ struct draft_tape {
     int level;                                 /* 0, or how many recomputed blocks we are inside of */
     bool touched;                              /* an op has read something that needs a gradient (recompute.c asks) */
     struct draft_gradient_block *spare, *used; /* free; holding a gradient */
+    size_t floor;                              /* below it the gradients' arena may not shrink: a mark is there */
     struct draft_leaf *leaves;
 };
 
@@ -46,6 +48,8 @@ bool draft_tape_record(struct draft_graph *g, const struct draft_call *call);
 bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x);
 /* Walks back the nodes of the tape's present piece, the last first, and empties it. */
 bool draft_tape_walk(struct draft_graph *g);
+/* The mark's place in the arena that gradients are in. */
+size_t draft_tape_gradient_mark(const struct draft_graph *g, struct draft_mark mark);
 /* Forgets the buffers above `mark`, which is about to be released. */
 void draft_tape_drop_buffers(struct draft_graph *g, struct draft_mark mark);
 /* False, and the graph fails with DRAFT_CANCELLED, when keep_going says so. */
