@@ -185,22 +185,36 @@ static void test_tape__gives_activations_back_where_gradients_have_an_arena(void
     draft_arena_destroy(gradients);
 }
 
-static void test_tape__a_spare_gradient_serves_a_smaller_one(void **state)
+enum { ROWS = 16, ROOT = 64 /* bytes of the first gradient, which then is spare, and too small for all others */ };
+
+/* Of the gradients' arena, after activations of these widths, one linear after the other; backward begins at the last.
+ */
+static size_t high_water(struct op_test *t, const int64_t *width, int count)
 {
-    struct op_test *t = *state;
     struct draft_graph *g = &t->g;
-    static const int64_t width[] = {8, 32, 64, 512}; /* of activations; backward comes from the widest */
-    const int64_t rows = 16;
     struct draft_arena *gradients = draft_arena_create("gradients", 1 << 20, NULL);
     g->gradients = gradients;
-    struct draft_tensor *h = GIVEN(t, rows, width[0]);
-    for (int j = 1; j < 4; j++)
+    struct draft_tensor *h = GIVEN(t, ROWS, width[0]);
+    for (int j = 1; j < count; j++)
         h = draft_linear(g, h, GIVEN(t, width[j], width[j - 1]), NULL, NULL);
     assert_true(draft_graph_backward(g, draft_mean(g, h), NULL));
-    size_t root = 64; /* bytes; the first that is spare, and too small for all others */
-    assert_int_equal(draft_arena_high_water(gradients), root + (size_t)(rows * (512 + 64)) * sizeof(float));
+    size_t most = draft_arena_high_water(gradients);
     g->gradients = NULL;
     draft_arena_destroy(gradients);
+    return most;
+}
+
+static void test_tape__a_spare_gradient_serves_a_smaller_one(void **state)
+{
+    static const int64_t width[] = {8, 32, 64, 512};
+    assert_int_equal(high_water(*state, width, 4), ROOT + ROWS * (512 + 64) * sizeof(float));
+}
+
+/* The third of 16 takes the first one's place; the second, spare and last in the arena, gives its own to the 512. */
+static void test_tape__spare_gradients_at_the_end_make_room_for_a_larger_one(void **state)
+{
+    static const int64_t width[] = {8, 512, 16, 16, 16};
+    assert_int_equal(high_water(*state, width, 5), ROOT + ROWS * (16 + 512) * sizeof(float));
 }
 
 static void test_tape__keeps_the_first_error_and_takes_null_after_it(void **state)
@@ -324,6 +338,7 @@ int main(void)
         op_test_case(test_tape__has_flat_memory_and_repeats_its_addresses),
         op_test_case(test_tape__gives_activations_back_where_gradients_have_an_arena),
         op_test_case(test_tape__a_spare_gradient_serves_a_smaller_one),
+        op_test_case(test_tape__spare_gradients_at_the_end_make_room_for_a_larger_one),
         op_test_case(test_tape__keeps_the_first_error_and_takes_null_after_it),
         op_test_case(test_tape__refuses_to_record_an_op_without_gradient_before_it_runs),
         op_test_case(test_tape__says_which_op_ran_out_of_memory),
