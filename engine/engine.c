@@ -1,28 +1,17 @@
-#include "engine.h"
-
-#include <math.h>
+/* An engine is opened, file by file, and closed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "autograd/profile.h"
-#include "state.h"
+#include "backend/open.h"
+#include "base/memory_limit.h"
+#include "fingerprint.h"
+#include "memory_plan.h"
 #include "train/base_lora.h"
-#include "train/sample.h"
-
-/* --- Opening ------------------------------------------------------------------------------------------------------ */
+#include "training.h"
 
 enum { DEFAULT_EVALUATION_PROMPTS = 8 };
-
-/* Says which field of the request is at fault, where the layer below did not. */
-static bool blame(struct draft_error *err, const char *field)
-{
-    bool theirs = err && (err->code == DRAFT_INVALID_ARGUMENT || err->code == DRAFT_NOT_FOUND ||
-                          err->code == DRAFT_FAILED_PRECONDITION);
-    if (theirs && !err->field[0])
-        snprintf(err->field, sizeof err->field, "%s", field);
-    return false;
-}
 
 static bool loading(struct draft_engine *e, int done, struct draft_error *err)
 {
@@ -60,7 +49,7 @@ static bool open_machine(struct draft_engine *e, struct draft_error *err)
 {
     size_t limit = draft_memory_limit();
     if (!(e->backend = open_backend(&e->config, err)))
-        return blame(err, field_at_fault(&e->config));
+        return draft_error_blame(err, field_at_fault(&e->config));
     bool gpu = !draft_backend_on_host(e->backend);
     if (gpu && !(e->parameters = draft_backend_arena(e->backend, "parameter", SIZE_MAX / 4, err)))
         return false;
@@ -85,10 +74,10 @@ static bool begin_from_files(struct draft_engine *e, struct draft_error *err)
         char field[64];
         snprintf(field, sizeof field, "spec.base_loras[%d].path", i);
         if (!draft_lora_merge(c->base_lora[i].path, c->base_lora[i].weight, e->pipeline.unet, e->pipeline.text, err))
-            return blame(err, field);
+            return draft_error_blame(err, field);
     }
     if (c->continue_from && c->continue_from[0] && !draft_lora_continue(c->continue_from, e->adapter, err))
-        return blame(err, "spec.lora.continue_from");
+        return draft_error_blame(err, "spec.lora.continue_from");
     return true;
 }
 
@@ -103,7 +92,7 @@ static bool open_models(struct draft_engine *e, struct draft_error *err)
     if (!loading(e, 1, err))
         return false;
     if (!draft_pipeline_open(&e->pipeline, c->model, e->weights, e->adapter, err))
-        return blame(err, "spec.model");
+        return draft_error_blame(err, "spec.model");
     if (!begin_from_files(e, err))
         return false;
     if (e->adapter && e->adapter->count == 0)
@@ -113,35 +102,13 @@ static bool open_models(struct draft_engine *e, struct draft_error *err)
         !loading(e, 3, err))
         return false;
     if (c->evaluation.lpips && !(e->lpips = draft_lpips_open(c->evaluation.lpips, e->weights, err)))
-        return blame(err, "spec.evaluation.lpips");
+        return draft_error_blame(err, "spec.evaluation.lpips");
     return loading(e, 4, err);
 }
 
 static void count_weight(void *context, struct draft_tensor *weight)
 {
     *(uint64_t *)context += (uint64_t)draft_tensor_count(weight);
-}
-
-/* Pixels a side must be a multiple of: the VAE's factor times what the UNet halves. */
-static bool side_fits(int pixels, int multiple, const char *field, struct draft_error *err)
-{
-    if (pixels % multiple == 0)
-        return true;
-    int nearest = (pixels + multiple / 2) / multiple * multiple;
-    return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, field,
-                            "%s is %d pixels; this model needs a multiple of %d, the nearest is %d",
-                            strrchr(field, '.') + 1, pixels, multiple, nearest > 0 ? nearest : multiple);
-}
-
-static bool check_size(const struct draft_engine *e, int height, int width, const char *prefix, struct draft_error *err)
-{
-    int multiple = e->pipeline.vae_info.factor * e->pipeline.unet_info.side_multiple;
-    char field[64];
-    snprintf(field, sizeof field, "%s.height", prefix);
-    if (!side_fits(height, multiple, field, err))
-        return false;
-    snprintf(field, sizeof field, "%s.width", prefix);
-    return side_fits(width, multiple, field, err);
 }
 
 static bool set_size(struct draft_engine *e, struct draft_error *err)
@@ -152,7 +119,7 @@ static bool set_size(struct draft_engine *e, struct draft_error *err)
         c->height = (int)e->pipeline.unet_info.sample_height * factor;
     if (c->width == 0)
         c->width = (int)e->pipeline.unet_info.sample_width * factor;
-    if (!check_size(e, c->height, c->width, "spec.sampling", err))
+    if (!draft_engine_check_size(e, c->height, c->width, "spec.sampling", err))
         return false;
     e->latent_height = c->height / factor;
     e->latent_width = c->width / factor;
@@ -187,12 +154,12 @@ static bool plan_sampling(struct draft_engine *e, struct draft_error *err)
     const struct draft_job_config *c = &e->config;
     const struct draft_sampler *sampler = draft_sampler_find(c->sampler, err);
     if (!sampler)
-        return blame(err, "spec.sampling.sampler");
+        return draft_error_blame(err, "spec.sampling.sampler");
     if (!draft_sampler_plan_make(&e->plan, sampler, &e->pipeline.scheduler, c->sampling_steps, err))
-        return blame(err, "spec.sampling.steps");
+        return draft_error_blame(err, "spec.sampling.steps");
     if (!draft_sampler_plan_make(&e->evaluation_plan, sampler, &e->pipeline.scheduler, c->evaluation.sampling_steps,
                                  err))
-        return blame(err, "spec.evaluation.sampling_steps");
+        return draft_error_blame(err, "spec.evaluation.sampling_steps");
     return true;
 }
 
@@ -246,121 +213,4 @@ void draft_engine_close(struct draft_engine *e)
     draft_sampler_plan_free(&e->evaluation_plan);
     draft_sampler_plan_free(&e->plan);
     free(e);
-}
-
-/* --- What is known of it ------------------------------------------------------------------------------------------ */
-
-const char *draft_engine_fingerprint(const struct draft_engine *e)
-{
-    return e->fingerprint;
-}
-
-const struct draft_job_config *draft_engine_config(const struct draft_engine *e)
-{
-    return &e->config;
-}
-
-int draft_engine_evaluation_prompts(const struct draft_engine *e, const char *const **prompts)
-{
-    *prompts = e->evaluation_prompts;
-    return e->evaluation_prompt_count;
-}
-
-int64_t draft_engine_step_count(const struct draft_engine *e)
-{
-    return e->step_count;
-}
-
-int64_t draft_engine_total_steps(const struct draft_engine *e)
-{
-    return draft_job_config_total_steps(&e->config);
-}
-
-bool draft_engine_evaluation_due(const struct draft_engine *e)
-{
-    int every = e->config.evaluation.every;
-    if (every < 0)
-        return false;
-    return e->step_count == 0 || e->step_count >= draft_engine_total_steps(e) ||
-           (every > 0 && e->step_count % every == 0);
-}
-
-/* --- Pictures ----------------------------------------------------------------------------------------------------- */
-
-/* Sampler and steps, the job's where the request says none, and the calls of the network that they take. */
-static bool resolve_sampling(const struct draft_engine *e, struct draft_sample_request *request, int *calls,
-                             struct draft_error *err)
-{
-    const struct draft_job_config *c = &e->config;
-    struct draft_sampler_plan plan;
-    if (!request->sampler || !request->sampler[0])
-        request->sampler = c->sampler;
-    if (request->steps == 0)
-        request->steps = c->sampling_steps;
-    const struct draft_sampler *sampler = draft_sampler_find(request->sampler, err);
-    if (!sampler)
-        return blame(err, "spec.sampler");
-    if (request->steps < 1 || request->steps > 1000)
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.steps", "steps is %d; it must be from 1 to 1000",
-                                request->steps);
-    if (!draft_sampler_plan_make(&plan, sampler, &e->pipeline.scheduler, request->steps, err))
-        return blame(err, "spec.steps");
-    *calls = plan.count;
-    draft_sampler_plan_free(&plan);
-    return true;
-}
-
-bool draft_engine_sample_calls(const struct draft_engine *e, const struct draft_sample_request *asked, int *calls,
-                               struct draft_error *err)
-{
-    struct draft_sample_request request = *asked;
-    return resolve_sampling(e, &request, calls, err);
-}
-
-bool draft_engine_sample(struct draft_engine *e, const struct draft_sample_request *asked,
-                         struct draft_picture *picture, struct draft_error *err)
-{
-    const struct draft_job_config *c = &e->config;
-    struct draft_sample_request request = *asked;
-    *picture = (struct draft_picture){0};
-    if (!request.negative)
-        request.negative = c->negative_prompt;
-    int calls;
-    if (!resolve_sampling(e, &request, &calls, err))
-        return false;
-    if (request.guidance < 0)
-        request.guidance = c->guidance;
-    if (request.height == 0)
-        request.height = c->height;
-    if (request.width == 0)
-        request.width = c->width;
-    if (!(request.guidance <= 100))
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.guidance", "guidance is %g; it must be at most 100",
-                                request.guidance);
-    if (!(fabs(request.lora_scale) <= 100))
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.lora_scale",
-                                "lora_scale is %g; it must be a number of at most 100", request.lora_scale);
-    if (!e->adapter && request.lora_scale != 0 && request.lora_scale != 1)
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.lora_scale",
-                                "lora_scale is %g, but this job trained the UNet's own weights and has no LoRA to "
-                                "scale; use 1 (tuned), 0 (base), or annealing (aig) between them",
-                                request.lora_scale);
-    if (request.ema && !e->ema)
-        return draft_fail_field(err, DRAFT_INVALID_ARGUMENT, "spec.ema",
-                                "this job keeps no average of its weights; submit it with ema_decay to have one");
-    if (request.height < 1 || request.height > 4096 || request.width < 1 || request.width > 4096)
-        return draft_fail_field(
-            err, DRAFT_INVALID_ARGUMENT, request.height < 1 || request.height > 4096 ? "spec.height" : "spec.width",
-            "a picture of %d x %d pixels is not possible; sides must be from 1 to 4096", request.width, request.height);
-    if (!check_size(e, request.height, request.width, "spec", err))
-        return false;
-    if (!draft_progress_set(&e->progress, DRAFT_PHASE_PREVIEW, 0, calls))
-        return draft_fail(err, DRAFT_CANCELLED, "the preview was stopped on request");
-    bool frozen = request.lora_scale == 0 || request.aig != DRAFT_AIG_DRAFT;
-    if (frozen && !e->adapter && !draft_engine_open_base(e, err))
-        return false;
-    if (request.ema && !draft_ema_swap(e->ema, e->backend, err))
-        return false;
-    bool ok = draft_sample_picture(&e->graph, &e->pipeline, &e->scoring, &request, &e->progress, picture, err);
-    return (!request.ema || draft_ema_swap(e->ema, e->backend, err)) && ok;
 }

@@ -1,5 +1,5 @@
 /* Fingerprints: of the files a job was opened with, and of the settings that decide its numbers. */
-#include "state.h"
+#include "fingerprint.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -94,11 +94,7 @@ static bool add_path(struct draft_checksum *sum, const char *path, struct draft_
 static bool add_named(struct draft_checksum *sum, const char *path, const char *field, struct draft_progress *progress,
                       struct draft_error *err)
 {
-    if (add_path(sum, path, progress, err))
-        return true;
-    if (err && !err->field[0])
-        snprintf(err->field, sizeof err->field, "%s", field);
-    return false;
+    return add_path(sum, path, progress, err) || draft_error_blame(err, field);
 }
 
 /* A single-file checkpoint and what belongs to it beside it: never the other models of the same folder. */

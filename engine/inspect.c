@@ -1,9 +1,9 @@
 /* What a submit wants to know before a job is kept: does everything open, how big is it, what is odd about it. */
-#include "state.h"
-
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "memory_plan.h"
 
 static void warn(struct draft_inspection *inspection, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void warn(struct draft_inspection *inspection, const char *format, ...)

@@ -1,8 +1,17 @@
-/* Inside the engine: what engine.c and inspect.c share. Tests may look. */
+/*
+ * Inside the engine: what it holds, and what can be said from that alone (state.c). Tests may look.
+ *
+ * Who knows whom, from the bottom; nobody knows a file above or beside it:
+ *
+ *   state, fingerprint    the struct; files and settings as hashes
+ *   training, memory      what is trained, on disk too; what the job will need
+ *   step, pictures        a training step or an evaluation; a picture
+ *   engine                opens all of it, and closes it
+ *   inspect, profiling    opens one to look at it; looks at one that is open
+ */
 #ifndef DRAFT_STATE_H
 #define DRAFT_STATE_H
 
-#include "backend/open.h"
 #include "base/checksum.h"
 #include "engine.h"
 #include "models/lpips.h"
@@ -52,34 +61,11 @@ struct draft_engine {
     char config_digest[DRAFT_CHECKSUM_SIZE];
 };
 
-/* Bytes that this process may use at most: physical memory, or less where a control group says so. */
-size_t draft_memory_limit(void);
-
-/* What a process takes of a GPU beside what it allocates: the driver's context, the code of kernels, cuBLAS and cuDNN.
- * By what is known of an H100; never measured by this program. */
-#define DRAFT_GPU_CONTEXT ((size_t)600 << 20)
-
-/* Decides how memory is spent (config.memory, config.recompute, what the backend keeps) and estimates the job's peak of
- * anonymous memory into engine->memory_bytes, by a step on a dry backend: an op without a gradient or a shape that does
- * not fit is found now as well. Takes milliseconds, changes nothing else. */
-bool draft_memory_plan(struct draft_engine *engine, struct draft_error *err);
-/* Refuses a job that cannot fit into this machine's memory, or its GPU's, with what would. */
-bool draft_memory_check(struct draft_engine *engine, struct draft_error *err);
-/* The list of what is trained, its average and optimizer, and the frozen copy where the KL needs one. */
-bool draft_engine_open_trained(struct draft_engine *engine, struct draft_error *err);
-/* After a change of trained values: the backend's forms of them are of the old ones. */
-void draft_engine_forget_packed(struct draft_engine *engine);
-/* pipeline.base, opened if it is not there, with the job's base LoRAs; for jobs that train the UNet's own weights. */
-bool draft_engine_open_base(struct draft_engine *engine, struct draft_error *err);
-void draft_engine_close_base(struct draft_engine *engine);
 /* The algorithm on this engine, as its config says. */
 struct draft_plus draft_engine_algorithm(struct draft_engine *engine);
-
-/* One hash over names and contents of every weight and configuration file of the model, the rewards and LPIPS. */
-bool draft_fingerprint(const struct draft_job_config *config, struct draft_progress *progress,
-                       char hex[DRAFT_CHECKSUM_SIZE], struct draft_error *err);
-
-/* A hash of everything in the config that decides the numbers of training. */
-bool draft_config_digest(const struct draft_engine *engine, char hex[DRAFT_CHECKSUM_SIZE], struct draft_error *err);
+/* Refuses pictures of a size (pixels) that the model's levels do not divide; `prefix` is that of the request's fields:
+ * "spec.sampling". */
+bool draft_engine_check_size(const struct draft_engine *engine, int height, int width, const char *prefix,
+                             struct draft_error *err);
 
 #endif

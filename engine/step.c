@@ -1,6 +1,4 @@
 /* A training step and an evaluation, and what is reported of them. */
-#include "state.h"
-
 #include <assert.h>
 #include <inttypes.h>
 #include <math.h>
@@ -11,6 +9,7 @@
 
 #include "autograd/replay.h"
 #include "train/evaluate.h"
+#include "training.h"
 
 /* --- A training step ---------------------------------------------------------------------------------------------- */
 
@@ -49,28 +48,6 @@ static void put_memory(struct draft_report *report, struct draft_engine *e)
     put(report, (double)draft_backend_prepared_bytes(e->backend), "memory/prepared_bytes");
     put(report, (double)draft_progress_peak_memory(&e->progress), "memory/peak_bytes");
     put(report, (double)usage.ru_maxrss * 1024, "memory/peak_rss_bytes");
-}
-
-struct draft_plus draft_engine_algorithm(struct draft_engine *e)
-{
-    const struct draft_job_config *c = &e->config;
-    return (struct draft_plus){
-        .graph = &e->graph,
-        .pipeline = &e->pipeline,
-        .scoring = &e->scoring,
-        .plan = &e->plan,
-        /* K = T is full DRaFT, whatever the number of calls that T steps take */
-        .truncation_steps = c->truncation_steps == c->sampling_steps ? e->plan.count : c->truncation_steps,
-        .lv_copies = c->lv_copies,
-        .guidance = c->guidance,
-        .kl_coeff = c->kl_coeff,
-        .negative_prompt = c->negative_prompt,
-        .height = e->latent_height,
-        .width = e->latent_width,
-        .micro_batch = c->micro_batch,
-        .recompute = c->recompute,
-        .progress = &e->progress,
-    };
 }
 
 static bool skip(struct draft_engine *e, const struct draft_plus_numbers *numbers, double norm,

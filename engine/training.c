@@ -1,10 +1,11 @@
 /* What a job trains, the frozen copy beside it, and both on disk. */
-#include "state.h"
+#include "training.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/memory_limit.h"
 #include "train/base_lora.h"
 #include "train/checkpoint.h"
 

@@ -98,6 +98,23 @@ void draft_error_prefix(struct draft_error *err, const char *format, ...)
     memcpy(err->message, joined, sizeof joined);
 }
 
+bool draft_error_blame(struct draft_error *err, const char *field)
+{
+    if (err == NULL || err->field[0] != '\0')
+        return false;
+    switch (err->code) {
+    case DRAFT_INVALID_ARGUMENT:
+    case DRAFT_NOT_FOUND:
+    case DRAFT_FAILED_PRECONDITION:
+    case DRAFT_IO:
+    case DRAFT_DATA_LOSS:
+        snprintf(err->field, sizeof err->field, "%s", field);
+        return false;
+    default: /* the machine's fault, or nobody's */
+        return false;
+    }
+}
+
 const char *draft_code_name(enum draft_code code)
 {
     static const char *const names[] = {

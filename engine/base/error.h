@@ -51,6 +51,10 @@ bool draft_fail_errno(struct draft_error *err, const char *format, ...) __attrib
 /* Puts words before the message of a set error. Nothing happens when err is NULL or not set. */
 void draft_error_prefix(struct draft_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Names the request's field at fault where the layer below, which knows files and not requests, did not; not where
+ * memory, a cancellation or the like is the reason. Always returns false. */
+bool draft_error_blame(struct draft_error *err, const char *field);
+
 /* "invalid argument", "disk full" ... for logs and reasons. */
 const char *draft_code_name(enum draft_code code);
 

@@ -33,10 +33,8 @@ bool draft_scoring_open(struct draft_scoring *s, const struct draft_reward_spec 
         }
         struct draft_reward *term = kind->open(&specs[i], arena, err);
         if (!term) {
-            if (err && !err->field[0])
-                snprintf(err->field, sizeof err->field, "%s", field);
             draft_scoring_close(s);
-            return false;
+            return draft_error_blame(err, field);
         }
         s->term[i] = term;
         s->weight[i] = specs[i].weight;

@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "backend/open.h"
 #include "state.h"
 
 static const char *const prompts[] = {"a lion", "a cat on a blue background", "a small pineapple",

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend/open.h"
 #include "ops/ops.h"
 #include "state.h"
 

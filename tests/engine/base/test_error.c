@@ -83,6 +83,22 @@ static void test_error__cuts_a_long_message_between_characters(void **state)
     }
 }
 
+static void test_error__blames_the_field_that_nobody_named_yet(void **state)
+{
+    (void)state;
+    struct draft_error err = {0};
+    draft_fail(&err, DRAFT_NOT_FOUND, "no such file");
+    assert_false(draft_error_blame(&err, "spec.model"));
+    assert_false(draft_error_blame(&err, "spec.unet"));
+    assert_string_equal(err.field, "spec.model");
+
+    struct draft_error machine = {0};
+    draft_fail(&machine, DRAFT_OUT_OF_MEMORY, "no memory");
+    draft_error_blame(&machine, "spec.model");
+    draft_error_blame(NULL, "spec.model");
+    assert_string_equal(machine.field, "");
+}
+
 static void test_error__has_a_name_for_every_code(void **state)
 {
     (void)state;
@@ -97,6 +113,7 @@ int main(void)
         cmocka_unit_test(test_error__keeps_the_first_failure),
         cmocka_unit_test(test_error__names_the_field),
         cmocka_unit_test(test_error__takes_no_error_value_too),
+        cmocka_unit_test(test_error__blames_the_field_that_nobody_named_yet),
         cmocka_unit_test(test_error__prefixes_only_what_is_set),
         cmocka_unit_test(test_error__tells_a_full_disk_from_other_failures),
         cmocka_unit_test(test_error__cuts_a_long_message_between_characters),

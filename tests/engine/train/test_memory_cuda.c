@@ -3,7 +3,8 @@
 
 #include <dlfcn.h>
 
-#include "state.h"
+#include "backend/open.h"
+#include "memory_plan.h"
 
 static struct draft_job_config gpu_job(void)
 {
