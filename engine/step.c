@@ -50,15 +50,15 @@ static void put_memory(struct draft_report *report, struct draft_engine *e)
     put(report, (double)usage.ru_maxrss * 1024, "memory/peak_rss_bytes");
 }
 
-static bool skip(struct draft_engine *e, const struct draft_plus_numbers *numbers, double norm,
-                 struct draft_report *report, struct draft_error *err)
+static bool skip(struct draft_engine *e, const struct draft_plus_numbers *numbers, struct draft_report *report,
+                 struct draft_error *err)
 {
     e->bad_steps++;
     report->skipped = true;
     snprintf(report->note, sizeof report->note,
              "step %" PRId64 " was skipped: the %s is not finite (loss %g, reward %g, kl %g, gradient norm %g)",
              e->step_count, isfinite(numbers->loss) ? "gradient" : "loss", numbers->loss, numbers->reward, numbers->kl,
-             norm);
+             numbers->grad_norm);
     if (e->bad_steps < e->config.max_bad_steps)
         return true;
     return draft_fail(err, DRAFT_NON_FINITE,
@@ -78,11 +78,60 @@ static void tell_refusal(struct draft_engine *e, struct draft_report *report)
              refusal);
 }
 
+/* 7. of the algorithm: clip, AdamW, average. The step is done from here on, whatever it gave: a loss or gradient that
+ * is not finite leaves the weights as they are, which is decided where they live and known here once `numbers` are
+ * read. */
+static bool update(struct draft_engine *e, const struct draft_plus *dp, struct draft_plus_results *results,
+                   double learning_rate, struct draft_plus_numbers *numbers, struct draft_error *err)
+{
+    const struct draft_job_config *c = &e->config;
+    const struct draft_adamw_options options = {.learning_rate = learning_rate,
+                                                .beta1 = c->beta1,
+                                                .beta2 = c->beta2,
+                                                .epsilon = c->epsilon,
+                                                .weight_decay = c->weight_decay};
+    const struct draft_guard guard = draft_plus_guard(results);
+    e->step_count++;
+    if (!draft_adamw_update(e->opt, &e->graph, &options, c->max_grad_norm, &guard))
+        return draft_fail(err, e->graph.error.code, "optimizer: %s", e->graph.error.message);
+    if (!draft_plus_read(dp, results, numbers, err))
+        return false;
+    draft_adamw_settle(e->opt, numbers->finite);
+    if (!numbers->finite)
+        return true;
+    e->bad_steps = 0;
+    draft_engine_forget_packed(e);
+    if (e->ema && !draft_ema_update(e->ema, err)) {
+        draft_error_prefix(err, "the average: ");
+        return false;
+    }
+    return true;
+}
+
+static void put_step(struct draft_report *report, struct draft_engine *e, const struct draft_plus_numbers *numbers,
+                     double learning_rate, double optimizer_seconds)
+{
+    put(report, numbers->reward, "reward");
+    put(report, numbers->reward_std, "reward_std");
+    put_terms(report, &e->scoring, numbers->term, numbers->measure, "");
+    if (e->config.kl_coeff > 0)
+        put(report, numbers->kl, "kl");
+    put(report, numbers->loss, "loss");
+    put(report, numbers->grad_norm, "grad_norm");
+    put(report, learning_rate, "learning_rate");
+    put(report, numbers->sample_seconds, "seconds/sample");
+    put(report, numbers->forward_seconds, "seconds/forward");
+    put(report, numbers->backward_seconds, "seconds/backward");
+    put(report, optimizer_seconds, "seconds/optimizer");
+    put_memory(report, e);
+}
+
 bool draft_engine_step(struct draft_engine *e, struct draft_report *report, struct draft_error *err)
 {
     const struct draft_job_config *c = &e->config;
-    *report = (struct draft_report){.step = e->step_count + 1};
-    double start = draft_clock_seconds();
+    const int64_t step = e->step_count + 1;
+    const double start = draft_clock_seconds(), rate = draft_warmup(c->learning_rate, c->warmup_steps, e->step_count);
+    *report = (struct draft_report){.step = step};
     assert(e->opt && "an engine opened for pictures alone does not train");
     if (c->kl_coeff == 0)
         draft_engine_close_base(e); /* a preview may have needed it */
@@ -91,60 +140,21 @@ bool draft_engine_step(struct draft_engine *e, struct draft_report *report, stru
     struct draft_plus_results results;
     struct draft_plus_numbers numbers;
     draft_adamw_zero_grad(e->opt);
-    if (!draft_plus_run(&dp, draft_batches_take(e->batches, e->step_count), &results, err)) {
-        draft_error_prefix(err, "step %" PRId64 ": ", e->step_count + 1);
-        return false;
-    }
+    bool ok = draft_plus_run(&dp, draft_batches_take(e->batches, e->step_count), &results, err);
     double optimizer_start = draft_clock_seconds();
-    if (!draft_progress_set(&e->progress, DRAFT_PHASE_OPTIMIZER, 0, 1))
-        return draft_fail(err, DRAFT_CANCELLED, "step %" PRId64 " was stopped on request", e->step_count + 1);
-
-    /* 7. of the algorithm. From here on the step is done, whatever it gave. */
-    double rate = draft_warmup(c->learning_rate, c->warmup_steps, e->step_count);
-    const struct draft_adamw_options options = {.learning_rate = rate,
-                                                .beta1 = c->beta1,
-                                                .beta2 = c->beta2,
-                                                .epsilon = c->epsilon,
-                                                .weight_decay = c->weight_decay};
-    const struct draft_guard guard = draft_plus_guard(&results);
-    e->step_count++;
-    if (!draft_adamw_update(e->opt, &e->graph, &options, c->max_grad_norm, &guard)) {
-        draft_fail(err, e->graph.error.code, "step %" PRId64 ": optimizer: %s", e->step_count, e->graph.error.message);
+    if (ok && !draft_progress_set(&e->progress, DRAFT_PHASE_OPTIMIZER, 0, 1))
+        return draft_fail(err, DRAFT_CANCELLED, "step %" PRId64 " was stopped on request", step);
+    if (!ok || !update(e, &dp, &results, rate, &numbers, err)) {
+        draft_error_prefix(err, "step %" PRId64 ": ", step);
         return false;
-    }
-    if (!draft_plus_read(&dp, &results, &numbers, err)) {
-        draft_error_prefix(err, "step %" PRId64 ": ", e->step_count);
-        return false;
-    }
-    bool good = numbers.finite;
-    double norm = numbers.grad_norm;
-    draft_adamw_settle(e->opt, good);
-    if (good) {
-        draft_engine_forget_packed(e);
-        if (e->ema && !draft_ema_update(e->ema, err)) {
-            draft_error_prefix(err, "step %" PRId64 ": the average: ", e->step_count);
-            return false;
-        }
-        e->bad_steps = 0;
     }
     double end = draft_clock_seconds();
     report->seconds = end - start;
-    put(report, numbers.reward, "reward");
-    put(report, numbers.reward_std, "reward_std");
-    put_terms(report, &e->scoring, numbers.term, numbers.measure, "");
-    if (c->kl_coeff > 0)
-        put(report, numbers.kl, "kl");
-    put(report, numbers.loss, "loss");
-    put(report, norm, "grad_norm");
-    put(report, rate, "learning_rate");
-    put(report, numbers.sample_seconds, "seconds/sample");
-    put(report, numbers.forward_seconds, "seconds/forward");
-    put(report, numbers.backward_seconds, "seconds/backward");
-    put(report, end - optimizer_start, "seconds/optimizer");
-    put_memory(report, e);
-    if (good)
-        tell_refusal(e, report);
-    return good || skip(e, &numbers, norm, report, err);
+    put_step(report, e, &numbers, rate, end - optimizer_start);
+    if (!numbers.finite)
+        return skip(e, &numbers, report, err);
+    tell_refusal(e, report);
+    return true;
 }
 
 /* --- An evaluation ------------------------------------------------------------------------------------------------ */
