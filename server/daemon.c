@@ -103,7 +103,7 @@ static void *run(void *argument)
     int64_t due = draftd_now_ms();
     while (!d->quit) {
         int64_t now = draftd_now_ms();
-        if (now - due > AWAY_MS) /* frozen, or busy with a large checkpoint: who was not heard may have spoken */
+        if (now - due > AWAY_MS) /* frozen: who was not heard may have spoken */
             draftd_workers_excuse(d, now, now - due);
         int64_t next = draftd_workers_check(d, now), retry = retry_moves(d, now);
         next = retry < next ? retry : next;
@@ -249,6 +249,7 @@ void draftd_destroy(struct draftd *d)
     pthread_mutex_unlock(&d->lock);
     if (d->thread_runs)
         pthread_join(d->thread, NULL);
+    draftd_schedule_end(d);
     while (d->workers) { /* what was not drained is ended here; the next start goes on from its checkpoint */
         struct draftd_worker *worker = d->workers;
         if (!worker->exited) {

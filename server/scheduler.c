@@ -1,5 +1,7 @@
 /* One job on each device: the one that waits longest of those that may have it, except those that wait after a crash.
- */
+ * One is started at a time: its checkpoint is read, then its worker spawned. */
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,11 +83,96 @@ static int device_for(const struct draftd *d, const struct draftd_live_job *job)
     return draftd_device_choose(d, job->spec->device, job->gpu_memory_bytes, why, sizeof why);
 }
 
-void draftd_schedule(struct draftd *d, int64_t now_ms, int64_t *next_ms)
+/* --- Reading its checkpoint first, on a thread of its own: full training's has 10 GB, and the daemon's thread has no
+ * seconds to spare --- */
+
+struct draftd_start {
+    struct draftd *d;
+    pthread_t thread;
+    int64_t job;
+    bool over; /* what follows is there */
+    bool chosen;
+    struct draftd_checkpoint checkpoint;
+    struct draft_error err; /* when not chosen */
+};
+
+static void *choose(void *argument)
+{
+    struct draftd_start *coming = argument;
+    struct draftd *d = coming->d;
+    pthread_mutex_lock(&d->lock);
+    coming->chosen = draftd_checkpoint_choose(d, coming->job, -1, true, &coming->checkpoint, &coming->err);
+    coming->over = true;
+    draftd_kick(d);
+    pthread_mutex_unlock(&d->lock);
+    return NULL;
+}
+
+static void later(struct draftd_live_job *job, int64_t now_ms, const struct draft_error *why)
+{
+    draftd_log(DRAFTD_ERROR, job->id, "cannot start: %s", why->message);
+    job->not_before_ms = now_ms + 5000;
+}
+
+static void prepare(struct draftd *d, struct draftd_live_job *job, int64_t now_ms)
+{
+    draftd_checkpoint_sweep(d, job->number); /* what an earlier worker was writing when it died */
+    struct draftd_start *coming = draftd_new(sizeof *coming);
+    coming->d = d;
+    coming->job = job->number;
+    errno = pthread_create(&coming->thread, NULL, choose, coming); /* signals are blocked, as in this thread */
+    if (errno == 0) {
+        d->coming = coming;
+        return;
+    }
+    draft_fail_errno(&coming->err, "cannot start a thread that reads its checkpoint");
+    later(job, now_ms, &coming->err);
+    free(coming);
+    draftd_kick(d); /* others can start meanwhile */
+}
+
+/* The job may be cancelled, paused, deleted by now, and its device be taken. */
+static void start_prepared(struct draftd *d, struct draftd_start *coming, int64_t now_ms)
+{
+    struct draftd_live_job *job = draftd_live_job(d, coming->job);
+    if (job == NULL || job->state != DRAFTD__V1__JOB__STATE__STATE_QUEUED || job->unsaved)
+        return;
+    if (!coming->chosen) {
+        later(job, now_ms, &coming->err);
+        return;
+    }
+    int device = device_for(d, job);
+    if (device == DRAFTD_NO_DEVICE)
+        return;
+    struct draft_error err = {0};
+    if (draftd_space_check(d, job->spec, job->trained_parameters, draftd_checkpoint_count(d, job->number), &err)) {
+        start(d, job, device, &coming->checkpoint);
+    } else {
+        struct draftd_move move = {
+            .to = DRAFTD__V1__JOB__STATE__STATE_PAUSED, .reason = err.message, .reason_code = "DISK_FULL"};
+        draftd_move_for_sure(d, job, &move);
+    }
+}
+
+static void forget(struct draftd_start *coming)
+{
+    pthread_join(coming->thread, NULL);
+    free(coming->checkpoint.path);
+    free(coming);
+}
+
+void draftd_schedule_end(struct draftd *d)
+{
+    if (d->coming)
+        forget(d->coming);
+    d->coming = NULL;
+}
+
+/* --- Which one --- */
+
+static struct draftd_live_job *next_job(struct draftd *d, int64_t now_ms, int64_t *next_ms)
 {
     struct draftd_live_job *next = NULL;
-    if (d->draining || d->quit)
-        return;
     for (struct draftd_live_job *job = d->jobs; job; job = job->next) {
         if (job->worker || job->state != DRAFTD__V1__JOB__STATE__STATE_QUEUED || job->unsaved)
             continue;
@@ -97,29 +184,20 @@ void draftd_schedule(struct draftd *d, int64_t now_ms, int64_t *next_ms)
         if (next == NULL && device_for(d, job) != DRAFTD_NO_DEVICE)
             next = job;
     }
-    if (next == NULL)
+    return next;
+}
+
+void draftd_schedule(struct draftd *d, int64_t now_ms, int64_t *next_ms)
+{
+    if (d->draining || d->quit || (d->coming && !d->coming->over))
         return;
-    int64_t number = next->number;
-    struct draftd_checkpoint checkpoint;
-    struct draft_error err = {0};
-    draftd_checkpoint_sweep(d, number); /* what an earlier worker was writing when it died */
-    if (draftd_checkpoint_choose(d, number, -1, true, &checkpoint, &err)) {
-        next = draftd_live_job(d, number); /* the lock was free: it may be cancelled, paused, deleted by now */
-        bool waits = next && next->state == DRAFTD__V1__JOB__STATE__STATE_QUEUED && !d->draining && !next->unsaved;
-        int device = waits ? device_for(d, next) : DRAFTD_NO_DEVICE;
-        waits &= device != DRAFTD_NO_DEVICE;
-        if (waits &&
-            draftd_space_check(d, next->spec, next->trained_parameters, draftd_checkpoint_count(d, number), &err)) {
-            start(d, next, device, &checkpoint);
-        } else if (waits) {
-            struct draftd_move move = {
-                .to = DRAFTD__V1__JOB__STATE__STATE_PAUSED, .reason = err.message, .reason_code = "DISK_FULL"};
-            draftd_move_for_sure(d, next, &move);
-        }
-        free(checkpoint.path);
-    } else {
-        draftd_log(DRAFTD_ERROR, next->id, "cannot start: %s", err.message);
-        next->not_before_ms = now_ms + 5000;
+    struct draftd_start *coming = d->coming;
+    if (coming) {
+        d->coming = NULL;
+        start_prepared(d, coming, now_ms);
+        forget(coming);
     }
-    draftd_kick(d);
+    struct draftd_live_job *next = next_job(d, now_ms, next_ms);
+    if (next)
+        prepare(d, next, now_ms);
 }

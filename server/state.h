@@ -22,6 +22,7 @@
 enum { DRAFTD_INSPECTORS = 2, DRAFTD_SAMPLERS = 1, DRAFTD_STEP_TIMES = 10, DRAFTD_SLOTS = 4096 };
 
 struct draftd_worker;
+struct draftd_start;
 
 /* Why a training worker was told to stop. The strongest asked for wins: cancel over pause over drain. */
 enum draftd_stop { DRAFTD_STOP_NONE, DRAFTD_STOP_DRAIN, DRAFTD_STOP_PAUSE, DRAFTD_STOP_DISK_FULL, DRAFTD_STOP_CANCEL };
@@ -104,6 +105,7 @@ struct draftd {
     struct draftd_deletion *deletions;
     struct draftd_live_preview *previews;
     struct draftd_worker *workers;
+    struct draftd_start *coming; /* the job that starts next, its checkpoint being read (scheduler.c); NULL: none */
     struct draftd_devices devices;
     uint64_t next_worker; /* id; never used again */
     int inspectors, samplers, exporters;

@@ -4,9 +4,11 @@
 
 #include "worker.h"
 
-/* Starts the next job that a device is free for. Only the daemon's thread: it may release the lock on the way. */
-void draftd_schedule(struct draftd *d, int64_t now_ms,
-                     int64_t *next_ms); /* scheduler.c; lowers *next_ms to its next time */
+/* scheduler.c: starts the next job that a device is free for; lowers *next_ms to its next time. Only the daemon's
+ * thread. */
+void draftd_schedule(struct draftd *d, int64_t now_ms, int64_t *next_ms);
+/* Waits for the thread that reads a checkpoint before a start, if there is one. Without the lock, which it takes. */
+void draftd_schedule_end(struct draftd *d);
 
 /* worker->report and worker->end of a training worker. */
 bool draftd_training_report(struct draftd *d, struct draftd_worker *worker, const Draftd__Worker__Report *report,

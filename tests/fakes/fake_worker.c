@@ -12,6 +12,7 @@
  *   deaf          does not obey Stop; noisy: writes 3 MB to stderr; early: metrics before Started
  *
  *   sticky@S      at step S: as a worker does whose GPU is lost; cpuonly: no GPU can do it
+ *   large@S       the checkpoint of step S is 1 GiB (a hole), its checksum another's
  *
  * The fingerprint is the checksum of <model>/weights. FAKE_GPUS (a number) are there, of 80 GiB; each line of the file
  * FAKE_GPU_STATE is what a probe of one meets: "cuda:1 sick", "cuda:1 crash" or "cuda:1 hang" ("list crash": the
@@ -165,8 +166,10 @@ static void save(const struct model *model, const char *folder)
     Draftd__Worker__Saved saved = DRAFTD__WORKER__SAVED__INIT;
     saved.step = model->step;
     saved.path = path;
-    saved.bytes = (uint64_t)length;
+    saved.bytes = due("large", model->step) ? 1ull << 30 : (uint64_t)length;
     saved.checksum = hex;
+    if (truncate(path, (off_t)saved.bytes) < 0)
+        finish(DRAFT_IO, "making the checkpoint larger", false);
     SEND(saved, SAVED, &saved);
 }
 

@@ -270,6 +270,24 @@ static void test_lifecycle__a_damaged_checkpoint_is_passed_over(void **state)
     fixture_free(points);
 }
 
+/* Reading 1 GiB takes longer than a submit, which needs the daemon's thread: that hears the inspecting worker. */
+static void test_lifecycle__the_daemon_answers_while_a_large_checkpoint_is_read(void **state)
+{
+    struct fixture *f = *state;
+    char id[32], other[32];
+    fixture_submit(f, "large@10 nonfinite@13", 20, id);
+    fixture_free(fixture_wait(f, id, FAILED));
+    Draftd__V1__Job *job = NULL;
+    assert_true(draftd_resume_job(f->d, id, draftd_within(10000), &job, NULL));
+    fixture_free(job);
+    fixture_submit(f, "", 5, other);
+    assert_true(draftd_get_job(f->d, id, &job, NULL));
+    assert_int_equal(job->state, QUEUED); /* still being read */
+    fixture_free(job);
+    fixture_free(fixture_wait(f, id, SUCCEEDED)); /* from step 5: the large one is damaged */
+    fixture_free(fixture_wait(f, other, SUCCEEDED));
+}
+
 static void test_lifecycle__a_full_queue_refuses_with_a_sentence(void **state)
 {
     struct fixture *f = *state;
@@ -413,6 +431,7 @@ int main(void)
         CASE(pause_and_cancel_reach_a_job_that_still_loads),
         CASE(a_pause_that_cannot_be_waited_for_still_happens),
         CASE(a_damaged_checkpoint_is_passed_over),
+        CASE(the_daemon_answers_while_a_large_checkpoint_is_read),
         CASE(a_full_queue_refuses_with_a_sentence),
         CASE(delete_removes_rows_and_files),
         CASE(a_checkpoint_on_request_is_on_disk_when_named),
