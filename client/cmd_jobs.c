@@ -15,7 +15,12 @@ static const struct draft_option options[] = {
      .words = "queued preparing running paused cancelling succeeded failed cancelled",
      .help = "only jobs in this state: queued, preparing, running, paused, cancelling, succeeded, failed, cancelled",
      .repeat = true},
-    {.name = "limit", .letter = 'n', .value = DRAFT_VALUE_INT, .metavar = "N", .help = "the newest N (default: all)"},
+    {.name = "limit",
+     .letter = 'n',
+     .value = DRAFT_VALUE_INT,
+     .metavar = "N",
+     .help = "the newest N (default: 20 in a terminal's table, else all)"},
+    {.name = "all", .letter = 'a', .help = "all of them"},
     {.name = "quiet", .letter = 'q', .help = "ids only, one a line"},
     {.name = NULL},
 };
@@ -97,7 +102,8 @@ static bool read_states(const struct draft_arguments *arguments, Draftd__V1__Job
 struct output {
     struct draft_table *table; /* one of the two, or neither: ids only */
     json_t *list;
-    int64_t left; /* how many more are wanted */
+    int64_t left;  /* how many more are wanted */
+    int64_t older; /* how many there are beside those */
 };
 
 static void take_page(struct output *out, const Draftd__V1__ListJobsResponse *reply)
@@ -116,6 +122,7 @@ static int list(struct draft_context *cx, Draftd__V1__ListJobsRequest *request, 
 {
     Draftd__V1__ListJobsResponse *reply = NULL;
     struct draft_status st = {0};
+    int64_t wanted = out->left;
     do {
         Draftd__V1__ListJobsResponse *next = draft_rpc_list_jobs(draft_connect(cx), request, &st);
         draft_free_message(reply);
@@ -124,8 +131,22 @@ static int list(struct draft_context *cx, Draftd__V1__ListJobsRequest *request, 
         take_page(out, reply);
         request->page_token = reply->next_page_token;
     } while (*reply->next_page_token && out->left > 0);
+    out->older = reply->total_size > wanted ? reply->total_size - wanted : 0;
     draft_free_message(reply);
     return DRAFT_EXIT_OK;
+}
+
+/* In a terminal the newest are what is asked for; what another program reads is never cut. */
+static bool read_limit(const struct draft_context *cx, const struct draft_arguments *arguments, int64_t *limit,
+                       struct draft_error *err)
+{
+    enum { ON_A_TERMINAL = 20 };
+    bool table = !cx->json && !draft_arguments_has(arguments, "quiet"), all = draft_arguments_has(arguments, "all");
+    if (all && draft_arguments_has(arguments, "limit"))
+        return draft_fail(err, DRAFT_INVALID_ARGUMENT, "--all and --limit exclude each other");
+    *limit = draft_arguments_int(arguments, "limit", table && cx->out.tty && !all ? ON_A_TERMINAL : INT64_MAX);
+    return *limit >= 1 ||
+           draft_fail(err, DRAFT_INVALID_ARGUMENT, "--limit %lld: expected 1 or more", (long long)*limit);
 }
 
 static int run(struct draft_context *cx, const struct draft_arguments *arguments)
@@ -133,15 +154,13 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     Draftd__V1__Job__State states[16];
     Draftd__V1__ListJobsRequest request = DRAFTD__V1__LIST_JOBS_REQUEST__INIT;
     struct draft_error err = {0};
-    struct output out = {.left = draft_arguments_int(arguments, "limit", INT64_MAX)};
+    struct output out = {0};
     bool quiet = draft_arguments_has(arguments, "quiet");
     int rows, width;
-    if (out.left < 1)
-        draft_fail(&err, DRAFT_INVALID_ARGUMENT, "--limit %lld: expected 1 or more", (long long)out.left);
-    if (out.left < 1 || !read_states(arguments, states, &request.n_states, &err))
+    if (!read_limit(cx, arguments, &out.left, &err) || !read_states(arguments, states, &request.n_states, &err))
         return draft_report_error(cx, &err);
     request.states = states;
-    request.page_size = out.left > 0 && out.left < 200 ? (int32_t)out.left : 200;
+    request.page_size = out.left < 200 ? (int32_t)out.left : 200;
     if (cx->json)
         out.list = json_array();
     else if (!quiet)
@@ -155,6 +174,9 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
         draft_terminal_size(&cx->out, &rows, &width);
         draft_table_print(out.table, cx->out.tty ? width : 0, draft_ink(&cx->out, DRAFT_BOLD),
                           draft_ink(&cx->out, DRAFT_PLAIN), stdout);
+        fflush(stdout); /* the table first, where both are one terminal */
+        if (out.older > 0)
+            fprintf(cx->err.out, "%lld older: draft jobs --all\n", (long long)out.older);
     }
     json_decref(out.list);
     draft_table_free(out.table);
@@ -167,10 +189,12 @@ const struct draft_command draft_command_jobs = {
     .summary = "list jobs with state, progress and reason, newest first",
     .words = "list ls ps queue status",
     .usage = "[options]",
-    .about = "One line a job. REASON says why a job waits or why it failed. A narrow terminal gets shorter names and "
-             "fewer columns; a pipe gets everything.",
+    .about =
+        "One line a job. REASON says why a job waits or why it failed. A terminal gets the newest 20, a narrow one "
+        "shorter names and fewer columns; a pipe gets everything.",
     .examples = "  draft jobs\n"
                 "  draft jobs --state running --state queued\n"
+                "  draft jobs --all | less -S\n"
                 "  draft jobs -q --state succeeded | xargs draft delete\n"
                 "  draft jobs --json | jq -r '.[] | [.id, .progress.reward] | @tsv'\n",
     .options = tables,

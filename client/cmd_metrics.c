@@ -10,11 +10,7 @@
 #include "text.h"
 
 static const struct draft_option options[] = {
-    {.name = "names",
-     .value = DRAFT_VALUE_STRING,
-     .metavar = "A,B,...",
-     .help = "series to show, such as reward,kl,eval/lpips, or all (default: a table shows the main ones, csv and "
-             "json show all)"},
+    {.name = "names", .value = DRAFT_VALUE_STRING, .metavar = "A,B,...", .help = "the same as SERIES, with commas"},
     {.name = "since", .value = DRAFT_VALUE_INT, .metavar = "STEP", .help = "points from this step on"},
     {.name = "max-points",
      .value = DRAFT_VALUE_INT,
@@ -79,6 +75,23 @@ static int split(char *text, const char *names[64])
     return count;
 }
 
+/* Operands and --names, with commas between; malloc'd. */
+static char *names_asked_for(const struct draft_arguments *arguments)
+{
+    char *text;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        abort();
+    for (int i = 1; i < arguments->operand_count; i++)
+        fprintf(out, "%s,", arguments->operands[i]);
+    fputs(draft_arguments_string(arguments, "names", ""), out);
+    fclose(out);
+    if (size && text[size - 1] == ',')
+        text[size - 1] = '\0';
+    return text;
+}
+
 static bool all_have_points(const struct draft_series_set *set, const char *const *names, int count)
 {
     for (int i = 0; i < count; i++) {
@@ -102,9 +115,7 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     }
     if (draft_arguments_has(arguments, "list"))
         return list_series(cx, id);
-    char *text = strdup(draft_arguments_string(arguments, "names", ""));
-    if (!text)
-        abort();
+    char *text = names_asked_for(arguments);
     int count = strcmp(text, "all") ? split(text, names) : 0, code = DRAFT_EXIT_OK;
     bool narrow = !*text && !strcmp(format, "table");
     if (!draft_series_fetch(draft_connect(cx), id,
@@ -135,18 +146,20 @@ const struct draft_command draft_command_metrics = {
     .group = DRAFT_GROUP_WATCH,
     .summary = "a job's numbers as a table, csv or json",
     .words = "stats numbers",
-    .usage = "JOB [options]",
+    .usage = "JOB [SERIES...] [options]",
     .about =
-        "One row a step, one column a series. Rows where a series has no point stay empty there; NaN is kept. "
+        "One row a step, one column a series. Without SERIES a table shows the main ones, csv and json show all, which "
+        "`all` asks for. Rows where a series has no point stay empty there; NaN is kept. "
         "reward, kl, loss and grad_norm are of training; eval/... of the fixed evaluation set, whose step 0 is the "
         "base model.",
     .examples = "  draft metrics job-3\n"
                 "  draft metrics job-3 --list\n"
-                "  draft metrics job-3 --names eval/reward,eval/lpips --format csv > curve.csv\n"
+                "  draft metrics job-3 reward kl\n"
+                "  draft metrics job-3 eval/reward eval/lpips --format csv > curve.csv\n"
                 "  draft metrics job-3 --since 100 --format json | jq .series.reward\n",
     .options = tables,
     .least = 1,
-    .most = 1,
+    .most = -1,
     .json = true,
     .run = run,
 };

@@ -190,8 +190,9 @@ static int run(struct draft_context *cx, const struct draft_command *command, in
         return usage_error(cx, command->name, text);
     }
     if (command->most >= 0 && arguments.operand_count > command->most) {
-        char text[160];
-        snprintf(text, sizeof text, "unexpected argument \"%.80s\"", arguments.operands[command->most]);
+        char text[240];
+        snprintf(text, sizeof text, "unexpected argument \"%.80s\": draft %s %s", arguments.operands[command->most],
+                 command->name, command->usage);
         return usage_error(cx, command->name, text);
     }
     draft_rpc_default_socket(cx->socket, sizeof cx->socket);

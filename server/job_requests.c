@@ -54,7 +54,8 @@ bool draftd_list_jobs(struct draftd *d, const Draftd__V1__ListJobsRequest *reque
         return false;
     Draftd__V1__ListJobsResponse *list = draftd_message_new(&draftd__v1__list_jobs_response__descriptor);
     pthread_mutex_lock(&d->lock);
-    bool ok = draftd_store_jobs(d->store, states, before, size + 1, &list->jobs, &list->n_jobs, err);
+    bool ok = draftd_store_jobs(d->store, states, before, size + 1, &list->jobs, &list->n_jobs, err) &&
+              draftd_store_count_jobs(d->store, states, &list->total_size, err);
     for (size_t i = 0; ok && i < list->n_jobs; i++)
         draftd_job_overlay(d, list->jobs[i]);
     pthread_mutex_unlock(&d->lock);

@@ -131,6 +131,19 @@ bool draftd_store_jobs(struct draftd_store *store, unsigned states, int64_t befo
     return rc == 0;
 }
 
+bool draftd_store_count_jobs(struct draftd_store *store, unsigned states, int32_t *count, struct draft_error *err)
+{
+    struct sql *sql = &store->writer;
+    sqlite3_stmt *s = sql_bind(sql, err, "SELECT count(*) FROM jobs WHERE (1 << state) & ?", "i", (int64_t)states);
+    if (s == NULL)
+        return false;
+    int rc = sql_step(sql, s, err);
+    if (rc == 1)
+        *count = (int32_t)sql_int(s, 0);
+    sql_done(s);
+    return rc == 1;
+}
+
 bool draftd_store_queue(struct draftd_store *store, unsigned states, void *context,
                         void (*each)(void *context, const struct draftd_store_queued *job), struct draft_error *err)
 {

@@ -43,6 +43,8 @@ Draftd__V1__Job *draftd_store_job(struct draftd_store *store, int64_t number, st
  * array of draftd_message_append(). */
 bool draftd_store_jobs(struct draftd_store *store, unsigned states, int64_t before, int limit, Draftd__V1__Job ***jobs,
                        size_t *count, struct draft_error *err);
+/* How many jobs are in these states. */
+bool draftd_store_count_jobs(struct draftd_store *store, unsigned states, int32_t *count, struct draft_error *err);
 
 /* What the scheduler needs of a job that is not over. */
 struct draftd_store_queued {

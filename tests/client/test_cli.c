@@ -38,6 +38,7 @@ static void test_cli__documented_exit_codes(void **state)
     assert_int_equal(draft("frobnicate"), 2);
     assert_int_equal(draft("show"), 2);
     assert_int_equal(draft("jobs extra"), 2);
+    assert_non_null(strstr(errors, "unexpected argument \"extra\": draft jobs [options]"));
     assert_int_equal(draft("submit --steps x"), 2);
     assert_int_equal(draft("submit -m model -d prompts.txt --reward clip:model"), 2); /* no length */
     assert_int_equal(draft("submit -m nowhere -d prompts.txt --reward clip:model --steps 1"), 3);
@@ -82,6 +83,27 @@ static void test_cli__validate_only_queues_nothing(void **state)
     assert_int_equal(draft("jobs -q"), 0);
     assert_string_equal(out, before);
     free(before);
+}
+
+static void test_cli__a_cut_list_of_jobs_says_how_many_are_older(void **state)
+{
+    (void)state;
+    char id[32];
+    int all = 0;
+    submit("", 1);
+    snprintf(id, sizeof id, "%s", submit("", 1));
+    assert_int_equal(draft("watch %s", id), 0); /* both are over: their number stays as it is */
+    assert_int_equal(draft("jobs -q --all"), 0);
+    for (const char *c = out; *c; c++)
+        all += *c == '\n';
+    assert_int_equal(draft("jobs -n 1"), 0);
+    assert_non_null(strstr(out, id));
+    char expected[64];
+    snprintf(expected, sizeof expected, "%d older: draft jobs --all\n", all - 1);
+    assert_string_equal(errors, expected);
+    assert_int_equal(draft("jobs"), 0); /* no terminal: everything */
+    assert_string_equal(errors, "");
+    assert_int_equal(draft("jobs --all -n 1"), 2);
 }
 
 static void test_cli__a_job_shown_as_json_can_be_submitted_again(void **state)
@@ -160,6 +182,9 @@ static void test_cli__a_misspelt_series_is_no_empty_table(void **state)
     assert_string_equal(out, "");
     assert_non_null(strstr(errors, "did you mean \"reward\"?"));
     assert_int_equal(draft("metrics %s --names reward --since 1000", id), 0);
+    assert_int_equal(draft("metrics %s reward,kl loss -f csv", id), 0);
+    assert_int_equal(strncmp(out, "step,reward,kl,loss\n", 20), 0);
+    assert_int_equal(draft("metrics %s reward rewrad", id), 3);
     assert_int_equal(draft("plot %s --y reward --x rewrad -o wrong.png", id), 3);
     assert_int_not_equal(access("wrong.png", F_OK), 0);
 }
@@ -410,6 +435,7 @@ int main(void)
         cmocka_unit_test(test_cli__a_refused_field_names_its_flag),
         cmocka_unit_test(test_cli__one_request_id_makes_one_job),
         cmocka_unit_test(test_cli__validate_only_queues_nothing),
+        cmocka_unit_test(test_cli__a_cut_list_of_jobs_says_how_many_are_older),
         cmocka_unit_test(test_cli__a_job_shown_as_json_can_be_submitted_again),
         cmocka_unit_test(test_cli__plain_output_has_no_escape_sequences),
         cmocka_unit_test(test_cli__metrics_come_as_csv_and_json_with_nan),

@@ -387,6 +387,7 @@ class Queue(Case):
         while True:
             page = d.jobs.ListJobs(pb.jobs.ListJobsRequest(page_size=3, page_token=token), timeout=SECONDS)
             self.assertLessEqual(len(page.jobs), 3)
+            self.assertEqual(page.total_size, len(ids))
             found += [job.id for job in page.jobs]
             pages += 1
             token = page.next_page_token
@@ -395,6 +396,7 @@ class Queue(Case):
         self.assertEqual((found, pages), (ids[::-1], 2))
         queued = d.jobs.ListJobs(pb.jobs.ListJobsRequest(states=[Job.STATE_QUEUED], page_size=1), timeout=SECONDS)
         self.assertEqual([job.id for job in queued.jobs], [waiting[2].id])
+        self.assertEqual(queued.total_size, 2)
         self.fails(lambda: d.jobs.ListJobs(pb.jobs.ListJobsRequest(page_size=1, page_token=queued.next_page_token),
                                            timeout=SECONDS), Code.INVALID_ARGUMENT, "page_token")
         self.fails(lambda: d.jobs.ListJobs(pb.jobs.ListJobsRequest(page_size=-1), timeout=SECONDS),
