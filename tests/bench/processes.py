@@ -53,6 +53,16 @@ def family(pid):
     return found
 
 
+def end(process):
+    """With all it started: torch.compile's helpers have sessions of their own."""
+    for pid in family(process.pid):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    process.wait()
+
+
 def first_to_die():
     """Should the machine run out all the same, the kernel is to choose this process."""
     with open("/proc/self/oom_score_adj", "w") as file:
@@ -74,25 +84,26 @@ def last_json(text):
     return None
 
 
-def run(command, environment=None):
-    """Runs it to its end, watching its memory. Failed: with what it said last."""
+def run(command, environment=None, limit=float("inf")):
+    """Runs it to its end, watching its memory. Failed: with what it said last, or that `limit` seconds were not enough."""
     command = [str(word) for word in command]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=out, stderr=errors, stdin=subprocess.DEVNULL, preexec_fn=first_to_die,
                                    start_new_session=True, env=os.environ | (environment or {}))
-        peak, spent, most = 0, False, field("/proc/meminfo", "MemTotal") / 2
+        peak, spent, most, began = 0, False, field("/proc/meminfo", "MemTotal") / 2, time.monotonic()
         try:
             while process.poll() is None:
                 held = sum(field(f"/proc/{pid}/status", "RssAnon") for pid in family(process.pid))
                 peak = max(peak, held)
                 if held > most and field("/proc/meminfo", "MemAvailable") < SPARE_BYTES:
                     spent = True
-                    os.killpg(process.pid, signal.SIGKILL)
+                    end(process)
+                elif time.monotonic() - began > limit:
+                    raise Failed(f"not done after {limit:.0f} s, ended")
                 time.sleep(EVERY_SECONDS)
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                end(process)
         out.seek(0)
         errors.seek(0)
         said, words = out.read(), errors.read()

@@ -61,6 +61,6 @@ def print_table(rows, machine, failures):
 
 def print_list(rows):
     print(f"{'row':<24}{'fp32':>8}{'best':>8}{'minutes':>9}  work")
-    print("(finding PyTorch's fastest variant comes on top, once: some twelve minutes for the UNet, as many for the demo)")
+    print("(finding PyTorch's fastest variant comes on top, once: at most 20 minutes for the UNet, as many for the demo)")
     for name, row in rows.items():
         print(f"{name:<24}" + "".join(f"{g:>8g}" if g else f"{'':>8}" for g in row.goals) + f"{row.minutes:>9g}  {row.work}")

@@ -3,13 +3,14 @@ import itertools
 import json
 import os
 import sys
+import time
 
 import processes
 
 FLAGS = {"bf16": "--autocast", "channels_last": "--channels-last", "compile": "--compile"}
 PLAIN = "fp32"
-ALL = [" ".join([precision, *layout, *compiled]) for precision, layout, compiled in
-       itertools.product(("fp32", "bf16"), ((), ("channels_last",)), ((), ("compile",)))]
+ALL = [" ".join([precision, *layout, *compiled]) for compiled, precision, layout in  # those that compile last: they may take long
+       itertools.product(((), ("compile",)), ("fp32", "bf16"), ((), ("channels_last",)))]
 
 
 def flags(variant):
@@ -29,7 +30,7 @@ def processor():
 
 
 class Memory:
-    """best-variant.json beside the models."""
+    """best-variant.json beside the models: of each work its "seconds" and, of variants that gave none, why ("failed")."""
 
     def __init__(self, path, machine):
         self.path, self.machine = path, machine
@@ -38,26 +39,41 @@ class Memory:
         except FileNotFoundError:
             self.known = {}
 
-    def fastest(self, work, command, seconds_of, again, say):
-        """The fastest variant of `command(variant)`. Compiling, or memory, may fail a variant: then it is left out."""
+    def keep(self):
+        partial = self.path.with_suffix(".new")
+        partial.write_text(json.dumps(self.known, indent=1) + "\n")
+        os.replace(partial, self.path)
+
+    def fastest(self, work, command, seconds_of, again, minutes, say):
+        """The fastest variant of `command(variant)`. A search takes `minutes` at most: each variant may take its share of
+        what the ones before it left. Compiling, memory or the time may fail a variant: then it is left out. What is found
+        is kept at once, so a search that was stopped goes on where it was."""
         key = f"{work}; {self.machine}"
-        if key not in self.known or again:
-            times = {}
-            for variant in ALL:
+        found = self.known.setdefault(key, {})
+        if again:
+            found.clear()
+        seconds, failed = found.setdefault("seconds", {}), found.setdefault("failed", {})
+        left = [v for v in ALL if v not in seconds and v not in failed]
+        if "best" not in found and left:
+            say(f"{work}: searching for PyTorch's fastest of {len(ALL)} variants, {len(left)} of them not tried yet, at most {minutes:g} minutes")
+            end = time.monotonic() + 60 * minutes
+            for i, variant in enumerate(left):
+                limit = max(0, end - time.monotonic()) / (len(left) - i)
+                say(f"{work}, PyTorch {variant} ({i + 1} of {len(left)}, at most {limit:.0f} s) ...")
                 try:
-                    outcome = processes.run(command(variant), processes.TUNED_MALLOC)
+                    outcome = processes.run(command(variant), processes.TUNED_MALLOC, limit)
+                    if outcome.out_of_memory:
+                        failed[variant] = "out of memory"
+                    else:
+                        seconds[variant] = seconds_of(outcome.result)
                 except processes.Failed as failure:
-                    say(f"{work}, PyTorch {variant}: failed: {str(failure).splitlines()[-1][:160]}")
-                    continue
-                if outcome.out_of_memory:
-                    say(f"{work}, PyTorch {variant}: out of memory")
-                    continue
-                times[variant] = seconds_of(outcome.result)
-                say(f"{work}, PyTorch {variant}: {times[variant]:.3f} s")
-            if not times:
-                sys.exit(f"no variant of PyTorch ran {work}")
-            self.known[key] = {"best": min(times, key=times.get), "seconds": times}
-            partial = self.path.with_suffix(".new")
-            partial.write_text(json.dumps(self.known, indent=1) + "\n")
-            os.replace(partial, self.path)
-        return self.known[key]["best"]
+                    failed[variant] = f"failed: {str(failure).splitlines()[-1][:160]}"
+                say(f"{work}, PyTorch {variant}: {failed.get(variant) or f'{seconds[variant]:.3f} s'}")
+                self.keep()
+        if not seconds:
+            sys.exit(f"no variant of PyTorch ran {work}")
+        if "best" not in found:
+            found["best"] = min(seconds, key=seconds.get)
+            say(f"{work}: PyTorch is fastest as {found['best']}")
+            self.keep()
+        return found["best"]
