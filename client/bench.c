@@ -67,12 +67,15 @@ struct following {
     struct draft_live *live;
     int64_t preparing_us, running_us; /* when it began to load, and to train; 0: not seen */
     int64_t calls;                    /* of the network in one step's sampling; 0: not seen */
+    char device[64];                  /* that it ran on */
 };
 
 static bool update(void *context, const draft_job *job, const Draftd__V1__JobEvent *event)
 {
     struct following *f = context;
     const Draftd__V1__Progress *p = job->progress;
+    if (*job->device)
+        snprintf(f->device, sizeof f->device, "%s", job->device);
     if (event && !f->preparing_us && job->state == DRAFTD__V1__JOB__STATE__STATE_PREPARING)
         f->preparing_us = event->time_us;
     if (event && !f->running_us && job->state == DRAFTD__V1__JOB__STATE__STATE_RUNNING)
@@ -140,6 +143,24 @@ static double between_steps(const struct draft_series *series)
     return (double)(series->times_us[last] - series->times_us[0]) * 1e-6 / (double)last;
 }
 
+/* A job that was over before it was seen to run was on the CPU: no GPU's opens so fast. */
+static bool where(struct draft_bench *bench, const char *device, const Draftd__V1__JobSpec *spec,
+                  struct draft_bench_numbers *n, struct draft_status *st)
+{
+    Draftd__V1__GetServerInfoRequest request = DRAFTD__V1__GET_SERVER_INFO_REQUEST__INIT;
+    Draftd__V1__GetServerInfoResponse *info = draft_rpc_get_server_info(bench->rpc, &request, st);
+    snprintf(n->device, sizeof n->device, "%s", *device ? device : "cpu");
+    for (size_t i = 0; info && i < info->n_devices; i++)
+        if (!strcmp(info->devices[i]->name, n->device))
+            snprintf(n->description, sizeof n->description, "%s", info->devices[i]->description);
+    draft_free_message(info);
+    if (*spec->precision && strcmp(spec->precision, "auto") != 0)
+        n->precision = spec->precision;
+    else
+        n->precision = strcmp(n->device, "cpu") == 0 ? "fp32" : "bf16";
+    return info != NULL;
+}
+
 static bool measure(struct draft_bench *bench, const draft_job *job, const struct following *f,
                     struct draft_bench_numbers *n, struct draft_status *st)
 {
@@ -165,12 +186,7 @@ static bool measure(struct draft_bench *bench, const draft_job *job, const struc
     n->estimated_bytes = job->memory_bytes ? (double)job->memory_bytes : NAN;
     draft_series_clear(&set);
 
-    Draftd__V1__GetServerInfoRequest request = DRAFTD__V1__GET_SERVER_INFO_REQUEST__INIT;
-    Draftd__V1__GetServerInfoResponse *info = draft_rpc_get_server_info(bench->rpc, &request, st);
-    if (info && info->n_devices)
-        snprintf(n->machine, sizeof n->machine, "%s", info->devices[0]->description);
-    draft_free_message(info);
-    return info != NULL;
+    return where(bench, f->device, spec, n, st);
 }
 
 bool draft_bench_run(struct draft_bench *bench, const Draftd__V1__JobSpec *spec, draft_job **job,

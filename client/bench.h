@@ -23,8 +23,10 @@ struct draft_bench {
 
 /* Means over the measured steps; NaN where the worker did not say. Seconds are of one update. */
 struct draft_bench_numbers {
-    char machine[256]; /* processor, instruction set, threads */
-    double step;       /* all phases and what is between them */
+    char device[64];       /* that the job ran on: "cpu", "cuda:0" */
+    char description[256]; /* of it: processor, instruction set, threads; a GPU's name */
+    const char *precision; /* that it computed in */
+    double step;           /* all phases and what is between them */
     double sample, forward, backward, optimizer;
     double first_step;    /* prepares weights; not among the measured ones */
     double opening;       /* from the worker's start to its first step */

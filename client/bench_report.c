@@ -24,17 +24,12 @@ static void describe(const draft_job *job, char *out, size_t size)
              draft_job_kl_coeff(job) > 0 ? "on" : "off", reward);
 }
 
-static const char *precision_of(const draft_job *job)
-{
-    return *job->spec->precision ? job->spec->precision : "auto";
-}
-
 static void phase(struct draft_table *table, const char *name, double seconds, double step, const char *about)
 {
     char text[32];
     draft_table_row(table);
     draft_table_cell(table, "%s", name);
-    draft_table_cell(table, "%s", draft_format_number(seconds, text, sizeof text));
+    draft_table_cell(table, "%s", draft_format_fixed(seconds, step < 1 ? 4 : step < 100 ? 2 : 1, text, sizeof text));
     if (isnan(seconds) || isnan(step))
         draft_table_cell(table, "-");
     else
@@ -60,8 +55,8 @@ void draft_bench_print(const struct draft_bench_numbers *n, const draft_job *job
     line(out, "model", slash ? slash + 1 : job->spec->model);
     describe(job, text, sizeof text);
     line(out, "job", text);
-    snprintf(text, sizeof text, "%s; precision %s", n->machine, precision_of(job));
-    line(out, "machine", text);
+    snprintf(text, sizeof text, "%s: %s; precision %s", n->device, n->description, n->precision);
+    line(out, "device", text);
     fputc('\n', out);
 
     struct draft_table *table = draft_table_create(columns, sizeof columns / sizeof columns[0]);
@@ -109,8 +104,9 @@ bool draft_bench_write_json(const struct draft_bench_numbers *n, const draft_job
     json_object_set_new(seconds, "optimizer", number(n->optimizer));
     json_object_set_new(seconds, "opening", number(n->opening));
     json_object_set_new(seconds, "first_step", number(n->first_step));
-    json_object_set_new(root, "machine", json_string(n->machine));
-    json_object_set_new(root, "precision", json_string(precision_of(job)));
+    json_object_set_new(root, "device", json_string(n->device));
+    json_object_set_new(root, "machine", json_string(n->description));
+    json_object_set_new(root, "precision", json_string(n->precision));
     json_object_set_new(root, "steps", json_integer(n->steps));
     json_object_set_new(root, "seconds", seconds);
     json_object_set_new(root, "it_per_second", number(n->it_per_second));

@@ -349,9 +349,11 @@ static void assert_no_bench_job(void)
 static void test_cli__bench_measures_a_job_and_deletes_it(void **state)
 {
     (void)state;
-    assert_int_equal(draft("bench model --server --reward clip:model --name 'bench job' --steps 4 --json fake.json"),
-                     0);
-    assert_non_null(strstr(out, "machine"));
+    assert_int_equal(
+        draft("bench model --server --reward clip:model --device cpu --name 'bench job' --steps 4 --json fake.json"),
+        0);
+    assert_non_null(strstr(out, "device     cpu: "));
+    assert_non_null(strstr(out, "; precision fp32\n"));
     assert_non_null(strstr(out, "mean of 4 steps"));
     assert_non_null(strstr(out, "batch 1 (1 at a time), T = 10, K = 1"));
     assert_null(strchr(out, '\033'));
