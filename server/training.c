@@ -265,6 +265,12 @@ static void ended_by_error(struct draftd *d, struct draftd_live_job *job, const 
     }
 }
 
+/* Trouble that somebody else can end, after which the job goes on where it was. */
+static bool passes(const struct draft_error *trouble)
+{
+    return trouble->code == DRAFT_DISK_FULL || trouble->code == DRAFT_UNAVAILABLE;
+}
+
 static void ended_by_stop(struct draftd *d, struct draftd_live_job *job, const char *crash)
 {
     char reason[1024];
@@ -279,8 +285,7 @@ static void ended_by_stop(struct draftd *d, struct draftd_live_job *job, const c
         break;
     default:
         snprintf(reason, sizeof reason, "its progress could not be recorded: %.900s", job->trouble.message);
-        finish(d, job, job->trouble.code == DRAFT_DISK_FULL ? PAUSED : FAILED, draftd_reason_code(&job->trouble),
-               reason);
+        finish(d, job, passes(&job->trouble) ? PAUSED : FAILED, draftd_reason_code(&job->trouble), reason);
     }
 }
 

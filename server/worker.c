@@ -406,6 +406,8 @@ const char *draftd_reason_code(const struct draft_error *err)
         return "IO";
     case DRAFT_DEVICE_LOST:
         return "DEVICE_LOST";
+    case DRAFT_UNAVAILABLE:
+        return "UNAVAILABLE";
     default:
         return "INTERNAL";
     }

@@ -10,13 +10,32 @@
 
 enum { APPLICATION_ID = 0x44524654 }; /* "DRFT" */
 
+/* The writer waits under the daemon's lock, and everybody for that: once for all that meet the same foreign lock. The
+ * next transaction that begins resets it. */
+static int keep_waiting(void *context, int tries)
+{
+    enum { PATIENCE_MS = 2000, PAUSE_US = 10000 };
+    struct sql *sql = context;
+    (void)tries;
+    const int64_t now = draftd_now_ms();
+    if (sql->patience_ms == 0)
+        sql->patience_ms = now + PATIENCE_MS;
+    if (now >= sql->patience_ms)
+        return 0;
+    usleep(PAUSE_US);
+    return 1;
+}
+
 static bool open_connection(struct sql *sql, const char *folder, int flags, struct draft_error *err)
 {
     char *path = draftd_format("%s/draftd.db", folder);
     int rc = sqlite3_open_v2(path, &sql->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc == SQLITE_OK) {
         sqlite3_extended_result_codes(sql->db, 0);
-        sqlite3_busy_timeout(sql->db, 5000);
+        if (flags & SQLITE_OPEN_READWRITE)
+            sqlite3_busy_handler(sql->db, keep_waiting, sql);
+        else
+            sqlite3_busy_timeout(sql->db, 5000);
     } else if (sql->db == NULL) {
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the database %s", path);
     } else {
@@ -47,6 +66,35 @@ static bool check_owner(struct draftd_store *store, struct draft_error *err)
     return sql_script(sql, "PRAGMA application_id = 0x44524654", err);
 }
 
+static bool stat_database(const char *folder, struct stat *st)
+{
+    char *path = draftd_format("%s/draftd.db", folder);
+    bool there = stat(path, st) == 0;
+    free(path);
+    return there;
+}
+
+static bool remember_file(struct draftd_store *store, struct draft_error *err)
+{
+    struct stat st;
+    if (!stat_database(store->folder, &st))
+        return draft_fail_errno(err, "%s/draftd.db", store->folder);
+    store->device = st.st_dev;
+    store->inode = st.st_ino;
+    return true;
+}
+
+/* SQLite goes on writing into a file that has no name any more: what it took would be gone at the next start. */
+static bool still_there(const struct draftd_store *store, struct draft_error *err)
+{
+    struct stat st;
+    if (stat_database(store->folder, &st) && st.st_dev == store->device && st.st_ino == store->inode)
+        return true;
+    return draft_fail(err, DRAFT_DATA_LOSS,
+                      "%s/draftd.db was removed or replaced while draftd runs; stop draftd and put a copy of it there",
+                      store->folder);
+}
+
 struct draftd_store *draftd_store_open(const char *folder, struct draft_error *err)
 {
     int lock = draftd_store_lock(folder, err);
@@ -64,7 +112,7 @@ struct draftd_store *draftd_store_open(const char *folder, struct draft_error *e
                    "PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 1000;"
                    "PRAGMA journal_size_limit = 67108864; PRAGMA recursive_triggers = OFF",
                    err) &&
-        check_owner(store, err) && draftd_store_migrate(store, err))
+        check_owner(store, err) && draftd_store_migrate(store, err) && remember_file(store, err))
         return store;
     draftd_store_close(store);
     return NULL;
@@ -89,12 +137,17 @@ void draftd_store_close(struct draftd_store *store)
 bool draftd_store_begin(struct draftd_store *store, enum draftd_durability durability, struct draft_error *err)
 {
     bool durable = durability == DRAFTD_DURABLE;
+    if (durable && !still_there(store, err))
+        return false;
     if (store->durable != durable) { /* `synchronous` can only change between transactions */
         if (!sql_script(&store->writer, durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", err))
             return false;
         store->durable = durable;
     }
-    return sql_run(&store->writer, err, "BEGIN IMMEDIATE", "");
+    bool begun = sql_run(&store->writer, err, "BEGIN IMMEDIATE", "");
+    if (begun)
+        store->writer.patience_ms = 0;
+    return begun;
 }
 
 bool draftd_store_commit(struct draftd_store *store, struct draft_error *err)

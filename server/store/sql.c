@@ -15,6 +15,9 @@ bool sql_fail(struct sql *sql, struct draft_error *err)
         return draft_fail(err, DRAFT_DATA_LOSS,
                           "the database draftd.db in the state folder is damaged (%s); restore a copy of it",
                           sqlite3_errmsg(sql->db));
+    if (code == SQLITE_BUSY)
+        return draft_fail(err, DRAFT_UNAVAILABLE,
+                          "another program holds the database draftd.db in the state folder; close it there");
     if (code == SQLITE_NOMEM)
         return draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the database");
     bool refused = code == SQLITE_IOERR || code == SQLITE_CANTOPEN;

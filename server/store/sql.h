@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/error.h"
 
@@ -21,11 +22,14 @@ struct sql {
         sqlite3_stmt *statement;
     } cache[DRAFTD_STATEMENTS];
     int cached;
+    int64_t patience_ms; /* the writer's: when it gives up waiting for another program's lock; 0: it does not wait */
 };
 
 struct draftd_store {
     char *folder;
     int lock_fd;
+    dev_t device; /* of draftd.db, as it was opened */
+    ino_t inode;
     struct sql writer;
     int durable; /* what `synchronous` was last set to; -1: not yet */
 

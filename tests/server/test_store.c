@@ -182,6 +182,45 @@ static void test_store__a_damaged_database_is_said_to_be_damaged(void **state)
     expect_refusal(DRAFT_DATA_LOSS, "damaged");
 }
 
+static void test_store__a_lock_of_another_program_is_waited_for_once(void **state)
+{
+    (void)state;
+    char path[96];
+    sqlite3 *theirs = NULL;
+    struct draftd_store *store = open_good();
+    snprintf(path, sizeof path, "%s/draftd.db", folder);
+    assert_int_equal(sqlite3_open(path, &theirs), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(theirs, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    const int64_t start = draftd_now_ms();
+    for (int i = 0; i < 20; i++) {
+        struct draft_error err = {0};
+        assert_false(draftd_store_begin(store, DRAFTD_DURABLE, &err));
+        assert_int_equal(err.code, DRAFT_UNAVAILABLE);
+        assert_non_null(strstr(err.message, "another program"));
+    }
+    /* Once, not twenty times: the daemon's lock is held meanwhile, and everybody waits for that. */
+    assert_true(draftd_now_ms() - start < 15000);
+    assert_int_equal(sqlite3_exec(theirs, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(theirs);
+    assert_true(draftd_store_begin(store, DRAFTD_DURABLE, NULL));
+    assert_true(draftd_store_commit(store, NULL));
+    draftd_store_close(store);
+}
+
+static void test_store__what_would_go_into_a_removed_file_is_not_acknowledged(void **state)
+{
+    (void)state;
+    char path[96];
+    struct draft_error err = {0};
+    struct draftd_store *store = open_good();
+    snprintf(path, sizeof path, "%s/draftd.db", folder);
+    assert_int_equal(unlink(path), 0);
+    assert_false(draftd_store_begin(store, DRAFTD_DURABLE, &err));
+    assert_int_equal(err.code, DRAFT_DATA_LOSS);
+    assert_non_null(strstr(err.message, "removed or replaced"));
+    draftd_store_close(store);
+}
+
 static void test_store__rules_of_durability_hold(void **state)
 {
     (void)state;
@@ -252,6 +291,8 @@ int main(void)
         CASE(a_migration_that_fails_leaves_the_version_before),
         CASE(files_of_others_are_left_alone),
         CASE(a_damaged_database_is_said_to_be_damaged),
+        CASE(a_lock_of_another_program_is_waited_for_once),
+        CASE(what_would_go_into_a_removed_file_is_not_acknowledged),
         CASE(rules_of_durability_hold),
         CASE(numbers_that_are_none_survive),
         CASE(a_deleted_job_takes_its_rows_along_and_its_number),
