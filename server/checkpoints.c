@@ -407,8 +407,10 @@ static bool choose_whole(struct draftd *d, int64_t job, int64_t step, struct dra
         if (!draftd_checkpoint_choose(d, job, -1, false, &newest_there, err))
             return false;
         if (newest_there.path == NULL)
-            return draft_fail(err, DRAFT_FAILED_PRECONDITION,
-                              "job-%lld has no checkpoint yet; a running job saves one on request", (long long)job);
+            return draft_fail(
+                err, DRAFT_FAILED_PRECONDITION,
+                "job-%lld has no checkpoint yet; while it runs, draft checkpoints job-%lld --save makes one",
+                (long long)job, (long long)job);
         free(newest_there.path);
         step = newest_there.step;
     }

@@ -103,7 +103,8 @@ static bool export_step(struct draftd *d, int64_t number, const Draftd__V1__Expo
     Draftd__V1__Job *job = draftd_store_job(d->store, number, err);
     bool ok = job && draftd_checkpoint_choose(d, number, step, false, &checkpoint, err);
     if (ok && checkpoint.path == NULL)
-        ok = draft_fail(err, DRAFT_FAILED_PRECONDITION, "%s has no checkpoint yet; a running job saves one on request",
+        ok = draft_fail(err, DRAFT_FAILED_PRECONDITION,
+                        "%s has no checkpoint yet; while it runs, draft checkpoints %s --save makes one", job->id,
                         job->id);
     if (ok) {
         d->exporters++;
