@@ -203,11 +203,12 @@ struct draft_weights *draft_part_open(const char *path, const struct draft_part 
 
 char *draft_single_file_scheduler(const struct draft_safetensors *file)
 {
-    json_t *config =
-        json_pack("{s:s, s:f, s:f, s:s, s:i, s:b, s:i, s:b, s:s, s:s}", "_class_name", "DDIMScheduler", "beta_start",
-                  0.00085, "beta_end", 0.012, "beta_schedule", "scaled_linear", "num_train_timesteps", 1000,
-                  "set_alpha_to_one", 0, "steps_offset", 1, "clip_sample", 0, "timestep_spacing", "leading",
-                  "prediction_type", draft_ldm_predicts_v(file) ? "v_prediction" : "epsilon");
+    bool zero_snr = draft_ldm_zero_snr(file); /* such a model is sampled from its last timestep on: trailing */
+    json_t *config = json_pack("{s:s, s:f, s:f, s:s, s:i, s:b, s:i, s:b, s:s, s:s, s:b}", "_class_name",
+                               "DDIMScheduler", "beta_start", 0.00085, "beta_end", 0.012, "beta_schedule",
+                               "scaled_linear", "num_train_timesteps", 1000, "set_alpha_to_one", 0, "steps_offset", 1,
+                               "clip_sample", 0, "timestep_spacing", zero_snr ? "trailing" : "leading",
+                               "prediction_type", draft_ldm_prediction(file), "rescale_betas_zero_snr", (int)zero_snr);
     char *text = config != NULL ? json_dumps(config, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
     json_decref(config);
     return text;

@@ -293,15 +293,14 @@ struct draft_ldm_shape draft_ldm_shape_of(const struct draft_safetensors *file)
     return s;
 }
 
-/* As diffusers' from_single_file decides, after what the file says of itself (modelspec). */
-bool draft_ldm_predicts_v(const struct draft_safetensors *file)
+/* As diffusers' from_single_file decides, after what the file says of itself: modelspec, or the empty tensor "v_pred".
+ */
+const char *draft_ldm_prediction(const struct draft_safetensors *file)
 {
     enum { BASE_STEPS = 875000 }; /* Stability's 512-base, the one SD 2.0 checkpoint that predicts epsilon */
     const char *told = draft_safetensors_metadata(file, "modelspec.prediction_type");
-    if (told != NULL && strcmp(told, "epsilon") == 0)
-        return false;
-    if (told != NULL && (strcmp(told, "v") == 0 || strcmp(told, "v_prediction") == 0))
-        return true;
+    if (told != NULL)
+        return strcmp(told, "v") == 0 ? "v_prediction" : told;
     const struct draft_safetensors_entry *step = draft_safetensors_find(file, "global_step");
     float steps = 0;
     if (step != NULL && step->bytes == sizeof(int64_t) && step->dtype == DRAFT_I64) {
@@ -311,7 +310,13 @@ bool draft_ldm_predicts_v(const struct draft_safetensors *file)
     } else if (step != NULL && step->bytes == sizeof steps && step->dtype == DRAFT_F32) {
         memcpy(&steps, step->data, sizeof steps);
     }
-    return draft_ldm_shape_of(file).open_clip && steps != BASE_STEPS;
+    bool v = has(file, "v_pred") || (draft_ldm_shape_of(file).open_clip && steps != BASE_STEPS);
+    return v ? "v_prediction" : "epsilon";
+}
+
+bool draft_ldm_zero_snr(const struct draft_safetensors *file)
+{
+    return has(file, "ztsnr");
 }
 
 int draft_ldm_resolution(const struct draft_safetensors *file)
@@ -321,7 +326,7 @@ int draft_ldm_resolution(const struct draft_safetensors *file)
     if (told != NULL && sscanf(told, "%5dx%5d%n", &width, &height, &end) == 2 && told[end] == '\0' && width > 0 &&
         width == height && width % 8 == 0)
         return width;
-    return draft_ldm_predicts_v(file) ? 768 : 512;
+    return draft_ldm_shape_of(file).open_clip && strcmp(draft_ldm_prediction(file), "v_prediction") == 0 ? 768 : 512;
 }
 
 /* --- Entries ------------------------------------------------------------------------------------------------------ */

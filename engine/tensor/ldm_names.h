@@ -39,8 +39,12 @@ bool draft_ldm_from_diffusers(const struct draft_ldm_map *map, const char *name,
 bool draft_ldm_is(const struct draft_safetensors *file);
 struct draft_ldm_shape draft_ldm_shape_of(const struct draft_safetensors *file);
 
-/* What no shape says. Pixels a side: modelspec.resolution; else 768 for v-prediction, 512. */
-bool draft_ldm_predicts_v(const struct draft_safetensors *file);
+/* What no shape says. A scheduler's "prediction_type", for its reader to judge: what modelspec says may be anything.
+ * Borrowed from `file`. */
+const char *draft_ldm_prediction(const struct draft_safetensors *file);
+/* Whether it was trained on noise levels that end without signal (Lin et al. 2024), which the tensor "ztsnr" says. */
+bool draft_ldm_zero_snr(const struct draft_safetensors *file);
+/* Pixels a side: modelspec.resolution; else 768 for SD 2.x with v-prediction, 512. */
 int draft_ldm_resolution(const struct draft_safetensors *file);
 
 /* One part of a file as entries with diffusers' names, sorted; fused matrices as their slices, 1x1 convolutions as the

@@ -134,8 +134,11 @@ static bool refuse_name(const struct draft_safetensors_entry *entry, struct draf
 /* PEFT's configuration; keys begin with `prefix` ("unet."). */
 static bool peft_alpha(struct draft_json *json, const char *prefix, double *alpha, struct draft_error *err)
 {
-    static const char *const off[][2] = {
-        {"alpha_pattern", "{}"}, {"rank_pattern", "{}"}, {"use_rslora", "false"}, {"use_dora", "false"}};
+    static const char *const off[][2] = {{"peft_type", "\"LORA\""},
+                                         {"alpha_pattern", "{}"},
+                                         {"rank_pattern", "{}"},
+                                         {"use_rslora", "false"},
+                                         {"use_dora", "false"}};
     char key[64];
     for (size_t i = 0; i < sizeof off / sizeof *off; i++) {
         snprintf(key, sizeof key, "%s%s", prefix, off[i][0]);
@@ -240,6 +243,14 @@ static int take_pair(struct draft_lora_file *file, const struct piece *piece, in
     double alpha = isnan(file->alpha[piece->text]) ? (double)pair->rank : file->alpha[piece->text];
     if (found[ALPHA] != NULL && !read_alpha(found[ALPHA], &alpha, err))
         return 0;
+    if (alpha == 0) {
+        draft_fail(
+            err, DRAFT_INVALID_ARGUMENT,
+            "%s: the alpha of %.200s is 0: some tools take that for no effect, others for the rank (%lld); write "
+            "the number that is meant",
+            draft_safetensors_path(file->file), pair->down->name, (long long)pair->rank);
+        return 0;
+    }
     pair->scale = alpha / (double)pair->rank;
     file->count++;
     return n;

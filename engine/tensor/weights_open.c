@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -22,7 +23,8 @@ static char *join(const char *folder, const char *name)
     return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
 }
 
-/* A file that is there: *path malloc'd. NULL without failure when it is not. */
+/* A file that is there: *path malloc'd. NULL without failure when it is not. A link to nothing is there: opening it
+ * says what is wrong. */
 static bool probe(const char *folder, const char *stem, const char *ending, char **path, struct draft_error *err)
 {
     char *name;
@@ -33,7 +35,8 @@ static bool probe(const char *folder, const char *stem, const char *ending, char
     free(name);
     if (*path == NULL)
         return no_memory(folder, err);
-    if (access(*path, F_OK) == 0)
+    struct stat status;
+    if (lstat(*path, &status) == 0)
         return true;
     free(*path);
     *path = NULL;

@@ -1,5 +1,6 @@
 #include "train/base_lora.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,6 +73,7 @@ static bool add(const struct draft_lora_pair *pair, double weight, struct draft_
     bool conv = to->rank == 4;
     int64_t out = to->dim[0], taps = conv ? to->dim[1] * to->dim[2] : 1, in = conv ? to->dim[3] : to->dim[1];
     double *row = malloc((size_t)(in * taps) * sizeof *row); /* in the file's order, [in, kh, kw] */
+    bool finite = true;
     for (int64_t o = 0; row && o < out; o++) {
         memset(row, 0, (size_t)(in * taps) * sizeof *row);
         for (int64_t r = 0; r < pair->rank; r++) {
@@ -83,9 +85,14 @@ static bool add(const struct draft_lora_pair *pair, double weight, struct draft_
         float *w = draft_f32(to) + o * in * taps;
         for (int64_t i = 0; i < in; i++)
             for (int64_t tap = 0; tap < taps; tap++)
-                w[tap * in + i] = (float)(w[tap * in + i] + row[i * taps + tap]);
+                finite &= isfinite(w[tap * in + i] = (float)(w[tap * in + i] + row[i * taps + tap]));
     }
     bool ok = row || draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory to merge %s", pair->module);
+    if (ok && !finite)
+        ok = draft_fail(err, DRAFT_NON_FINITE,
+                        "%s: merged with scale %g, %s would hold numbers too large for 32-bit floats; is the file "
+                        "damaged, or its weight meant to be smaller",
+                        draft_safetensors_path(pair->down->file), weight * pair->scale, pair->module);
     free(row);
     free(down);
     free(up);

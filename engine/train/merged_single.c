@@ -150,6 +150,26 @@ static bool can_be_single(const struct draft_merged *m, const struct draft_ldm_s
     return ok;
 }
 
+/* Programs give a single file the noise levels that Stable Diffusion was trained on, and read of it what it predicts.
+ */
+static bool same_noise(const struct draft_merged *m, struct draft_error *err)
+{
+    static const char taken[] = "{\"beta_start\": 0.00085, \"beta_end\": 0.012, \"beta_schedule\": \"scaled_linear\"}";
+    struct draft_scheduler ours = {0}, read = {0};
+    bool ok = draft_model_scheduler(&m->files, &ours, err) && draft_scheduler_parse(&read, taken, err);
+    bool same = ok && ours.train_timesteps == read.train_timesteps && ours.prediction != DRAFT_PREDICT_SAMPLE;
+    for (int i = 0; same && i < read.train_timesteps; i++)
+        same = fabs(ours.alphas_cumprod[i] - read.alphas_cumprod[i]) <= 1e-6;
+    draft_scheduler_close(&ours);
+    draft_scheduler_close(&read);
+    return same ||
+           (ok && draft_fail(err, DRAFT_FAILED_PRECONDITION,
+                             "the scheduler of %s has other noise levels than programs take for a single file "
+                             "(betas from 0.00085 to 0.012, scaled_linear, 1000 of them), or predicts the sample; "
+                             "export the model as a folder instead (format merged)",
+                             m->options->config->model));
+}
+
 /* --- Tensors ------------------------------------------------------------------------------------------------------ */
 
 /* diffusers' name of today: transformers 5 leaves "text_model." away, diffusers before 0.15 had other names in the
@@ -282,7 +302,8 @@ bool draft_export_merged_single(const char *path, const struct draft_merged_opti
     struct draft_ldm_shape shape;
     struct draft_merged_outputs o;
     bool ok = draft_merged_outputs_make(&o, &m, capacity, err) && shape_of(&m, &shape, err) &&
-              can_be_single(&m, &shape, err) && add_parts(&o, &m, &shape, err) && write_file(&o, &m, path, &shape, err);
+              can_be_single(&m, &shape, err) && same_noise(&m, err) && add_parts(&o, &m, &shape, err) &&
+              write_file(&o, &m, path, &shape, err);
     draft_merged_outputs_free(&o);
     draft_merged_close(&m);
     return ok;

@@ -198,3 +198,21 @@ bool draft_model_locate(struct draft_model_files *files, const char *model, stru
            put(files->unet, model, "unet", err) && put(files->vae, model, "vae", err) &&
            put(files->scheduler, model, "scheduler/scheduler_config.json", err);
 }
+
+bool draft_model_scheduler(const struct draft_model_files *files, struct draft_scheduler *scheduler,
+                           struct draft_error *err)
+{
+    if (files->scheduler[0] != '\0')
+        return draft_scheduler_open(scheduler, files->scheduler, err);
+    struct draft_safetensors *file = draft_safetensors_open(files->unet, err);
+    if (file == NULL)
+        return false;
+    char *text = draft_single_file_scheduler(file);
+    bool ok = text != NULL ? draft_scheduler_parse(scheduler, text, err)
+                           : draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a scheduler");
+    if (!ok)
+        draft_error_prefix(err, "%s: ", files->unet);
+    free(text);
+    draft_safetensors_close(file);
+    return ok;
+}

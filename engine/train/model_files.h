@@ -6,6 +6,7 @@
 #define DRAFT_TRAIN_MODEL_FILES_H
 
 #include "base/error.h"
+#include "sampler/scheduler.h"
 
 enum { DRAFT_MODEL_PATH = 4096 };
 
@@ -20,5 +21,9 @@ struct draft_model_files {
 /* Refuses pickles, files that hold no whole model, a single file without a vocabulary, folders of other pipelines
  * (model_index.json), each in its own words. */
 bool draft_model_locate(struct draft_model_files *files, const char *model, struct draft_error *err);
+
+/* Its noise schedule: of scheduler/, or of what a single file says of itself. The caller closes it after success. */
+bool draft_model_scheduler(const struct draft_model_files *files, struct draft_scheduler *scheduler,
+                           struct draft_error *err);
 
 #endif

@@ -3,28 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "models/part.h"
 #include "ops/ops.h"
 #include "rewards/prompt_memory.h"
 #include "train/model_files.h"
 
 /* --- Opening ------------------------------------------------------------------------------------------------------ */
-
-static bool open_scheduler(struct draft_scheduler *scheduler, const struct draft_model_files *files,
-                           struct draft_error *err)
-{
-    if (files->scheduler[0])
-        return draft_scheduler_open(scheduler, files->scheduler, err);
-    struct draft_safetensors *file = draft_safetensors_open(files->unet, err);
-    if (!file)
-        return false;
-    char *text = draft_single_file_scheduler(file);
-    draft_safetensors_close(file);
-    bool ok = text ? draft_scheduler_parse(scheduler, text, err)
-                   : draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for a scheduler");
-    free(text);
-    return ok;
-}
 
 static bool open_tokenizer(struct draft_pipeline *p, const struct draft_model_files *files, struct draft_error *err)
 {
@@ -43,11 +26,15 @@ static bool parts_fit(const struct draft_pipeline *p, const char *folder, struct
                           folder, width, (long long)p->unet_info.context_width);
     if (p->unet_info.in_channels != p->vae_info.latent_channels ||
         p->unet_info.out_channels != p->vae_info.latent_channels)
-        return draft_fail(err, DRAFT_INVALID_ARGUMENT,
-                          "%s: the VAE's latents have %lld channels but the UNet takes %lld and gives %lld; only plain "
-                          "text-to-image models can be trained",
-                          folder, (long long)p->vae_info.latent_channels, (long long)p->unet_info.in_channels,
-                          (long long)p->unet_info.out_channels);
+        return draft_fail(
+            err, DRAFT_INVALID_ARGUMENT,
+            "%s: the VAE's latents have %lld channels but the UNet takes %lld and gives %lld%s; only plain "
+            "text-to-image models can be trained",
+            folder, (long long)p->vae_info.latent_channels, (long long)p->unet_info.in_channels,
+            (long long)p->unet_info.out_channels,
+            p->unet_info.in_channels == 9   ? ", as for inpainting"
+            : p->unet_info.in_channels == 8 ? ", as InstructPix2Pix does"
+                                            : "");
     if (draft_tokenizer_vocabulary(p->tokenizer) > draft_clip_text_vocabulary(p->text))
         return draft_fail(err, DRAFT_INVALID_ARGUMENT,
                           "%s: the tokenizer knows %d tokens but the text encoder %lld; the folder mixes parts of "
@@ -65,7 +52,7 @@ bool draft_pipeline_open(struct draft_pipeline *p, const char *model, struct dra
     bool opened = draft_model_locate(&files, model, err) && open_tokenizer(p, &files, err) &&
                   (p->text = draft_clip_text_open(files.text, arena, err)) &&
                   (p->unet = draft_unet_open(files.unet, arena, adapter, err)) &&
-                  (p->vae = draft_vae_open(files.vae, arena, err)) && open_scheduler(&p->scheduler, &files, err);
+                  (p->vae = draft_vae_open(files.vae, arena, err)) && draft_model_scheduler(&files, &p->scheduler, err);
     if (opened) {
         p->unet_info = draft_unet_info(p->unet);
         p->vae_info = draft_vae_info(p->vae);

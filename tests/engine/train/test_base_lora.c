@@ -118,6 +118,27 @@ static void test_base_lora__continued_adapter_begins_where_the_job_ended(void **
     }
 }
 
+/* A picture with the adapter at a strength is the one of weights that hold so much of it. */
+static void test_base_lora__a_scale_of_the_adapter_is_a_weight_of_the_merge(void **state)
+{
+    (void)state;
+    static const double scales[] = {0.5, -0.75, 1.25};
+    size_t n;
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        struct draft_job_config merged = demo_job(), continued = demo_job();
+        merged.base_lora[0].path = exported[0];
+        merged.base_lora[0].weight = scales[i];
+        merged.base_lora_count = 1;
+        continued.continue_from = exported[0];
+        float *by_weight = picture(&merged, 1, &n), *by_scale = picture(&continued, scales[i], &n);
+        if (farthest(by_weight, by_scale, n) > 2e-4)
+            fail_msg("scale %g: %g", scales[i], farthest(by_weight, by_scale, n));
+        assert_true(farthest(by_scale, tuned, n) > 0.01);
+        free(by_weight);
+        free(by_scale);
+    }
+}
+
 static void test_base_lora__fingerprint_and_settings_hold_the_files(void **state)
 {
     (void)state;
@@ -142,6 +163,8 @@ static void test_base_lora__fingerprint_and_settings_hold_the_files(void **state
 struct made {
     struct draft_safetensors_item item[8];
     int count;
+    const char *name; /* NULL: made.safetensors */
+    const char *const *metadata;
 };
 
 /* values 0.01 * (i % 7 - 3) */
@@ -164,12 +187,19 @@ static void put_number(struct made *m, const char *name, float value)
 static const char *write_made(struct made *m)
 {
     struct draft_error err = {0};
-    const char *path = in_folder("made.safetensors");
-    if (!draft_safetensors_write(path, m->item, m->count, NULL, &err))
+    const char *path = in_folder(m->name ? m->name : "made.safetensors");
+    if (!draft_safetensors_write(path, m->item, m->count, m->metadata, &err))
         fail_msg("%s", err.message);
     for (int i = 0; i < m->count; i++)
         free((void *)(uintptr_t)m->item[i].data);
     return path;
+}
+
+static void write_text(const char *name, const char *text)
+{
+    FILE *file = fopen(in_folder(name), "w");
+    fputs(text, file);
+    fclose(file);
 }
 
 struct wanted {
@@ -286,6 +316,31 @@ static void test_base_lora__text_encoder(void **state)
     merges(&m, layer, true, 3);
 }
 
+/* PEFT keeps alpha beside the file, diffusers in its metadata. */
+static void test_base_lora__alphas_that_are_in_no_tensor(void **state)
+{
+    (void)state;
+    const char *layer = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q";
+    char weight[128], down[128], up[128];
+    snprintf(weight, sizeof weight, "%s.weight", layer);
+    snprintf(down, sizeof down, "unet.%s.lora_A.weight", layer);
+    snprintf(up, sizeof up, "unet.%s.lora_B.weight", layer);
+    const struct draft_tensor *w = weight_of(weight, false);
+    struct made m = {0};
+    put(&m, down, 2, 2, w->dim[1], 1, 1);
+    put(&m, up, 2, w->dim[0], 2, 1, 1);
+    m.metadata = (const char *const[]){"lora_adapter_metadata", "{\"unet.r\": 2, \"unet.lora_alpha\": 6}", NULL};
+    merges(&m, weight, false, 3);
+
+    snprintf(down, sizeof down, "base_model.model.%s.lora_A.weight", layer);
+    snprintf(up, sizeof up, "base_model.model.%s.lora_B.weight", layer);
+    m = (struct made){.name = "adapter_model.safetensors"};
+    put(&m, down, 2, 2, w->dim[1], 1, 1);
+    put(&m, up, 2, w->dim[0], 2, 1, 1);
+    write_text("adapter_config.json", "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 1}");
+    merges(&m, weight, false, 0.5);
+}
+
 /* --- Refusals ----------------------------------------------------------------------------------------------------- */
 
 static void refused(const char *path, const char *words)
@@ -339,9 +394,21 @@ static void test_base_lora__broken_files_are_refused_each_in_its_words(void **st
     put(&m, KOHYA_Q ".lora_down.weight", 2, 2, in, 1, 1);
     put(&m, "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight", 2, 2, in, 1, 1);
     refused(write_made(&m), "are of the same layer");
+    for (int i = 0; i < 2; i++) {
+        m = (struct made){0};
+        put(&m, KOHYA_Q ".lora_down.weight", 2, 2, in, 1, 1);
+        put(&m, KOHYA_Q ".lora_up.weight", 2, out, 2, 1, 1);
+        put_number(&m, KOHYA_Q ".alpha", i == 0 ? 0 : 3e38f);
+        ((float *)(uintptr_t)m.item[0].data)[0] = 1e4f;
+        ((float *)(uintptr_t)m.item[1].data)[0] = 1e4f;
+        refused(write_made(&m), i == 0 ? "is 0: some tools take that for no effect, others for the rank (2)"
+                                       : "would hold numbers too large for 32-bit floats");
+    }
     m = (struct made){0};
-    put(&m, KOHYA_Q ".hada_w1_a", 2, 2, in, 1, 1);
-    refused(write_made(&m), "is of LoHa, LoKr, DoRA");
+    put(&m, KOHYA_Q ".lora_down.weight", 2, 2, in, 1, 1);
+    put(&m, KOHYA_Q ".lora_up.weight", 2, out, 2, 1, 1);
+    put(&m, KOHYA_Q ".alpha", 1, 2, 1, 1, 1);
+    refused(write_made(&m), "is no single number");
     m = (struct made){0};
     put(&m, "lora_te1_text_model_x.lora_down.weight", 2, 2, in, 1, 1);
     refused(write_made(&m), "is a LoRA for SDXL");
@@ -349,6 +416,41 @@ static void test_base_lora__broken_files_are_refused_each_in_its_words(void **st
     put(&m, "anything", 2, 2, in, 1, 1);
     refused(write_made(&m), "is no name of a LoRA as kohya, diffusers or PEFT write it");
     refused("/tmp/style.pt", "is a pickle");
+}
+
+static void test_base_lora__other_methods_are_refused_by_name(void **state)
+{
+    (void)state;
+    static const char *const endings[] = {
+        ".hada_w1_a", ".lokr_w1",   ".dora_scale", ".lora_mid.weight",      ".oft_diag", ".oft_blocks", ".diff",
+        ".diff_b",    ".a1.weight", ".on_input",   ".lora_magnitude_vector"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        char name[128];
+        struct made m = {0};
+        put(&m, KOHYA_Q ".lora_down.weight", 2, 2, 4, 1, 1);
+        put(&m, KOHYA_Q ".lora_up.weight", 2, 4, 2, 1, 1);
+        snprintf(name, sizeof name, KOHYA_Q "%s", endings[i]);
+        put(&m, name, 2, 2, 4, 1, 1);
+        refused(write_made(&m), i < 8 || i == 10 ? "is of LoHa, LoKr, DoRA, OFT or another method"
+                                                 : "is no name of a LoRA as kohya, diffusers or PEFT write it");
+    }
+    static const struct {
+        const char *config, *words;
+    } rows[] = {{"{\"use_rslora\": true}", "\"use_rslora\" is true"},
+                {"{\"use_dora\": true}", "\"use_dora\" is true"},
+                {"{\"peft_type\": \"LOHA\"}", "\"peft_type\" is \"LOHA\""},
+                {"{\"alpha_pattern\": {\"to_q\": 3}}", "\"alpha_pattern\" is"},
+                {"{\"rank_pattern\": {\"to_q\": 3}}", "\"rank_pattern\" is"},
+                {"{\"lora_alpha\": 0}", "is 0: some tools"},
+                {"{\"lora_alpha\": \"8\"}", "expected a number"},
+                {"{", "is not JSON"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct made m = {.name = "adapter_model.safetensors"};
+        put(&m, "unet.down_blocks.1.x.lora_A.weight", 2, 2, 4, 1, 1);
+        put(&m, "unet.down_blocks.1.x.lora_B.weight", 2, 4, 2, 1, 1);
+        write_text("adapter_config.json", rows[i].config);
+        refused(write_made(&m), rows[i].words);
+    }
 }
 
 static void test_base_lora__continuing_needs_the_same_rank_and_layers(void **state)
@@ -383,11 +485,14 @@ int main(void)
         cmocka_unit_test(test_base_lora__merged_export_draws_the_jobs_picture),
         cmocka_unit_test(test_base_lora__weights_add_up),
         cmocka_unit_test(test_base_lora__continued_adapter_begins_where_the_job_ended),
+        cmocka_unit_test(test_base_lora__a_scale_of_the_adapter_is_a_weight_of_the_merge),
         cmocka_unit_test(test_base_lora__fingerprint_and_settings_hold_the_files),
         MERGE(test_base_lora__convolutions_with_kohyas_alpha),
         MERGE(test_base_lora__names_of_every_tool),
         MERGE(test_base_lora__text_encoder),
+        MERGE(test_base_lora__alphas_that_are_in_no_tensor),
         MERGE(test_base_lora__broken_files_are_refused_each_in_its_words),
+        MERGE(test_base_lora__other_methods_are_refused_by_name),
         cmocka_unit_test(test_base_lora__continuing_needs_the_same_rank_and_layers),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -241,6 +241,41 @@ static void test_engine__scale_0_and_aig_base_are_the_base_model(void **state)
     draft_engine_close(e);
 }
 
+/* AIG's formulas at their ends, and that each is a picture of its own; in between PyTorch's latents are the measure
+ * (golden.draft_plus-k1). */
+static void test_engine__annealings_meet_where_their_formulas_do(void **state)
+{
+    (void)state;
+    enum { BYTES = 64 * 64 * 3 * sizeof(float) };
+    static const struct {
+        enum draft_aig aig;
+        double p;
+        int same; /* as this row; its own: unlike all before it */
+    } rows[] = {
+        {DRAFT_AIG_BASE, 0, 0},     {DRAFT_AIG_DRAFT, 0, 1},  {DRAFT_AIG_LINEAR, 0, 2},
+        {DRAFT_AIG_POWER, 2, 3},    {DRAFT_AIG_STEP, 0.6, 4}, {DRAFT_AIG_POWER, 1, 2}, /* linear */
+        {DRAFT_AIG_STEP, 0, 1},                                                        /* all of it tuned */
+        {DRAFT_AIG_STEP, 1, 0},                                                        /* none of it */
+        {DRAFT_AIG_POWER, 1000, 0}, /* (3/4)^1000: nothing of the LoRA is left in a float */
+    };
+    enum { ROWS = sizeof rows / sizeof *rows };
+    float *drawn[ROWS];
+    struct draft_job_config config = demo_job();
+    config.learning_rate = 1e-2;
+    struct draft_engine *e = open_demo(&config, NULL);
+    train(e, 3);
+    for (int i = 0; i < ROWS; i++) {
+        drawn[i] =
+            picture(e, (struct draft_sample_request){.lora_scale = 1, .aig = rows[i].aig, .aig_power = rows[i].p});
+        for (int k = 0; k < i; k++)
+            if ((memcmp(drawn[i], drawn[k], BYTES) == 0) != (rows[i].same == rows[k].same))
+                fail_msg("rows %d and %d", i, k);
+    }
+    for (int i = 0; i < ROWS; i++)
+        free(drawn[i]);
+    draft_engine_close(e);
+}
+
 static void test_engine__refuses_absurd_previews(void **state)
 {
     (void)state;
@@ -421,6 +456,7 @@ int main(void)
         cmocka_unit_test(test_engine__a_stopped_evaluation_or_preview_leaves_no_trace),
         cmocka_unit_test(test_engine__previews_never_disturb_training),
         cmocka_unit_test(test_engine__scale_0_and_aig_base_are_the_base_model),
+        cmocka_unit_test(test_engine__annealings_meet_where_their_formulas_do),
         cmocka_unit_test(test_engine__refuses_absurd_previews),
         cmocka_unit_test(test_engine__skips_a_step_that_is_not_finite_and_goes_on),
         cmocka_unit_test(test_engine__gives_up_after_bad_steps_in_a_row),

@@ -194,6 +194,30 @@ static void test_single_file__sd2_predicts_v_at_768_unless_the_file_says_otherwi
     draft_pipeline_close(&p);
 }
 
+static void test_single_file__what_it_says_of_its_noise_is_followed_or_refused(void **state)
+{
+    struct bench *b = *state;
+    struct draft_pipeline p;
+    open_as(b, &p, SD1, (const char *const[]){"modelspec.prediction_type", "v", NULL});
+    assert_int_equal(p.scheduler.prediction, DRAFT_PREDICT_V);
+    assert_int_equal(p.unet_info.sample_height, 64);
+    draft_pipeline_close(&p);
+    static const char *const marks[] = {"v_pred", "ztsnr"}; /* tensors that mean something by being there */
+    for (int i = 0; i < 2; i++) {
+        const char *model = single(SD1, &(struct single_change){.add = marks[i]});
+        assert_true(draft_pipeline_open(&p, model, b->weights, NULL, &b->err));
+        assert_int_equal(p.scheduler.prediction, i == 0 ? DRAFT_PREDICT_V : DRAFT_PREDICT_EPSILON);
+        assert_int_equal(p.scheduler.spacing, i == 0 ? DRAFT_SPACING_LEADING : DRAFT_SPACING_TRAILING);
+        assert_int_equal(p.scheduler.alphas_cumprod[999] == 0, i);
+        draft_pipeline_close(&p);
+    }
+    const char *const flow[] = {"modelspec.prediction_type", "flow", NULL};
+    const char *model = single(SD1, &(struct single_change){.metadata = flow});
+    assert_false(draft_pipeline_open(&p, model, b->weights, NULL, &b->err));
+    assert_non_null(
+        strstr(b->err.message, "\"prediction_type\" is \"flow\", expected epsilon, v_prediction or sample"));
+}
+
 static void test_single_file__a_scheduler_beside_it_decides(void **state)
 {
     struct bench *b = *state;
@@ -309,6 +333,7 @@ int main(void)
         TEST(test_single_file__names_go_to_diffusers_and_back),
         TEST(test_single_file__sd1_predicts_epsilon_at_512),
         TEST(test_single_file__sd2_predicts_v_at_768_unless_the_file_says_otherwise),
+        TEST(test_single_file__what_it_says_of_its_noise_is_followed_or_refused),
         TEST(test_single_file__a_scheduler_beside_it_decides),
         TEST(test_single_file__sd2_pads_a_bare_vocabulary_with_an_exclamation_mark),
         TEST(test_single_file__without_a_vocabulary_says_where_to_get_one),
