@@ -293,6 +293,42 @@ static void test_dataset__damaged_archives_end_in_a_sentence(void **state)
     unlink(path);
 }
 
+/* Deep JSON, a member that claims more than any shard has, and members that lead elsewhere. */
+static void test_dataset__bombs_and_links_in_shards_do_no_harm(void **state)
+{
+    (void)state;
+    char *deep = malloc(100001);
+    memset(deep, '[', 100000);
+    deep[100000] = '\0';
+    expect_refusal(".jsonl", deep, "line 1: no JSON: maximum parsing depth reached");
+    expect_tar_refusal((const struct member[]){{"a.json", deep}}, 1, "member a.json: no JSON: maximum parsing depth");
+    free(deep);
+
+    char header[512] = "huge.jpg";
+    memcpy(header + 100, "0000644", 7);
+    memcpy(header + 124, "\x80\0\0\0\0\0\0\x05\0\0\0\0", 12); /* base-256: 5 * 2^32 bytes */
+    memcpy(header + 136, "00000000000", 11);
+    header[156] = '0';
+    memcpy(header + 257, "ustar\00000", 8);
+    memset(header + 148, ' ', 8);
+    unsigned sum = 0;
+    for (size_t i = 0; i < sizeof header; i++)
+        sum += (unsigned char)header[i];
+    snprintf(header + 148, 8, "%06o", sum);
+    expect_refusal_bytes(".tar", header, sizeof header, "a member says that it has 21474836480 bytes; is it damaged");
+
+    static const struct member members[] = {
+        {"../../a.txt", "up"}, {"/etc/b.txt", "away"}, {"c.txt", NULL}, {"d.txt", "in"}};
+    write_tar(".tar", ARCHIVE_FILTER_NONE, members, sizeof members / sizeof members[0]);
+    struct draftd_dataset d;
+    struct draft_error err = {0};
+    assert_true(draftd_dataset_read(path, &d, &err)); /* names are keys of samples, no places */
+    assert_int_equal(d.count, 3);
+    assert_string_equal(d.prompts[2], "in");
+    draftd_dataset_free(&d);
+    unlink(path);
+}
+
 static void test_dataset__the_copy_gives_the_prompts_back(void **state)
 {
     (void)state;
@@ -328,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_dataset__webdataset_shards_give_a_prompt_a_sample),
         cmocka_unit_test(test_dataset__bad_shards_are_refused_by_member),
         cmocka_unit_test(test_dataset__damaged_archives_end_in_a_sentence),
+        cmocka_unit_test(test_dataset__bombs_and_links_in_shards_do_no_harm),
         cmocka_unit_test(test_dataset__the_copy_gives_the_prompts_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,6 +20,7 @@ static int setup(void **state)
     static struct trained t;
     struct draft_job_config config = demo_job();
     config.lora_alpha = 2; /* scale alpha / rank = 0.5 */
+    config.ema_decay = 0.5;
     t.engine = open_demo(&config, NULL);
     train(t.engine, 2);
     snprintf(t.checkpoint, sizeof t.checkpoint, "%s", save(t.engine, "checkpoint"));
@@ -117,6 +118,24 @@ static void test_export__diffusers_names_carry_the_scale_in_up(void **state)
     draft_safetensors_close(file);
 }
 
+static void test_export__the_average_in_place_of_the_last(void **state)
+{
+    const struct trained *t = *state;
+    struct draft_export_options options = {.f32 = true, .ema = true};
+    struct draft_safetensors *file = export(t, "average", options);
+    for (int i = 0; i < t->engine->trained.count; i++) {
+        const struct draft_tensor *last = t->engine->trained.tensor[i];
+        if (last != t->lora->down && last != t->lora->up)
+            continue;
+        struct draft_tensor average = *last;
+        average.data = t->engine->ema->average[i];
+        assert_memory_not_equal(average.data, last->data, (size_t)draft_tensor_count(last) * sizeof(float));
+        assert_tensor(file, last == t->lora->up ? KOHYA ".lora_up.weight" : KOHYA ".lora_down.weight", DRAFT_F32,
+                      &average, 1);
+    }
+    draft_safetensors_close(file);
+}
+
 static void test_export__equal_checkpoints_give_equal_bytes(void **state)
 {
     const struct trained *t = *state;
@@ -159,6 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_export__kohya_names_alpha_and_metadata),
         cmocka_unit_test(test_export__diffusers_names_carry_the_scale_in_up),
+        cmocka_unit_test(test_export__the_average_in_place_of_the_last),
         cmocka_unit_test(test_export__equal_checkpoints_give_equal_bytes),
         cmocka_unit_test(test_export__refuses_what_is_no_checkpoint),
         cmocka_unit_test(test_export__says_when_f16_is_too_small),

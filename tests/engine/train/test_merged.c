@@ -274,6 +274,29 @@ static void test_merged__what_a_single_file_cannot_say_is_refused(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* Who reads a single file takes Stable Diffusion's own noise levels. */
+static void test_merged__a_single_file_is_refused_other_noise_levels(void **state)
+{
+    (void)state;
+    char model[256], checkpoint[256];
+    struct draft_error err = {0};
+    struct draft_job_config config = tiny_job("tiny-sd1", model);
+    FILE *json = fopen(in_folder("scheduler_config.json"), "w");
+    fputs("{\"beta_start\": 0.00085, \"beta_end\": 0.013, \"beta_schedule\": \"scaled_linear\"}", json);
+    fclose(json);
+    struct draft_engine *engine = open_demo(&config, NULL);
+    snprintf(checkpoint, sizeof checkpoint, "%s", save(engine, "checkpoint"));
+    draft_engine_close(engine);
+    struct draft_merged_options options = {.config = &config, .checkpoint = checkpoint};
+    assert_false(draft_export_merged_single(in_folder("merged.safetensors"), &options, &err));
+    assert_non_null(strstr(err.message, "has other noise levels than programs take for a single file"));
+    assert_int_equal(access(in_folder("merged.safetensors"), F_OK), -1);
+    unlink(in_folder("scheduler_config.json"));
+    err = (struct draft_error){0};
+    if (!draft_export_merged_single(in_folder("merged.safetensors"), &options, &err))
+        fail_msg("%s", err.message);
+}
+
 static void test_merged__refusals_leave_nothing_behind(void **state)
 {
     (void)state;
@@ -315,6 +338,7 @@ int main(void)
         cmocka_unit_test_teardown(test_merged__a_full_job_as_one_file_with_open_clips_names, clean),
         cmocka_unit_test_teardown(test_merged__one_file_of_a_folder_has_the_original_names, clean),
         cmocka_unit_test_teardown(test_merged__what_a_single_file_cannot_say_is_refused, clean),
+        cmocka_unit_test_teardown(test_merged__a_single_file_is_refused_other_noise_levels, clean),
         cmocka_unit_test_teardown(test_merged__refusals_leave_nothing_behind, clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
