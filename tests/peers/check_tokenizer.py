@@ -5,7 +5,8 @@
 
 FOLDER: a tokenizer/ (tests/tools/clip_vocabulary.py makes CLIP's own). Needs transformers 5, whose CLIPTokenizer is the one
 of the tokenizers library (CLIPTokenizerFast before); the older Python one differs from it by ftfy where that was installed.
---keep writes the strings and transformers' ids as a fixture for golden_check (tests/fixtures/clip_vocabulary/strings.json).
+--keep writes the strings and transformers' ids as a fixture for golden_check (--count 3000 --seed 7 is clip_strings.json in
+tests/fixtures/clip_vocabulary/strings.tar.xz).
 Not here, because no prompt can hold them: NUL and bytes that are not UTF-8; both are refused before a tokenizer sees them.
 Nor marks that came after Unicode 9 (some 90, as U+0EBA): the tokenizers library's NFC doesn't know their combining class and
 leaves them where they stand; ours orders them as Unicode says.
