@@ -28,12 +28,12 @@ static char *copy(const char *text)
     return out;
 }
 
-/* A field of the spec that the command line left alone. */
+/* A field of the spec that the command line left alone, or at 0, which asks for the default. */
 static void set_default(Draftd__V1__JobSpec *spec, const struct draft_arguments *arguments, const char *flag,
                         const char *path, int value)
 {
     json_t *number = json_integer(value);
-    if (!flag || !draft_arguments_has(arguments, flag))
+    if (!flag || draft_arguments_int(arguments, flag, 0) == 0)
         draft_message_set(&spec->base, path, number, NULL); /* cannot fail: an integer of an integer field */
     json_decref(number);
 }
@@ -97,6 +97,12 @@ static bool make_spec(struct draft_bench *bench, const struct draft_arguments *a
     return true;
 }
 
+static int refuse(const struct draft_bench *b, struct draft_status *st)
+{
+    draft_spec_name_flag(st->field, st->message, sizeof st->message);
+    return draft_report(b->cx, st);
+}
+
 static int bench(struct draft_bench *b, const struct draft_arguments *arguments, Draftd__V1__JobSpec *spec)
 {
     struct draft_bench_numbers numbers;
@@ -114,7 +120,7 @@ static int bench(struct draft_bench *b, const struct draft_arguments *arguments,
     draft_free_message(job);
     if (draft_interrupted() || b->interrupted)
         return DRAFT_EXIT_INTERRUPTED;
-    return good ? DRAFT_EXIT_OK : draft_report(b->cx, &st);
+    return good ? DRAFT_EXIT_OK : refuse(b, &st);
 }
 
 /* Every op timed, by a worker of our own: no daemon, whose jobs run as fast as they can. */
@@ -135,7 +141,7 @@ static int profile(struct draft_bench *b, const struct draft_arguments *argument
     json_decref(told);
     if (draft_interrupted())
         return DRAFT_EXIT_INTERRUPTED;
-    return st.code == DRAFT_STATUS_OK ? DRAFT_EXIT_OK : draft_report(b->cx, &st);
+    return st.code == DRAFT_STATUS_OK ? DRAFT_EXIT_OK : refuse(b, &st);
 }
 
 static int run(struct draft_context *cx, const struct draft_arguments *arguments)
@@ -167,8 +173,7 @@ const struct draft_command draft_command_bench = {
         "step, T = 10, no evaluation, and without --reward the jpeg one, which needs no weights and takes no time.\n\n"
         "A draftd of its own is started in a folder in /tmp and removed with everything in it; with --server or "
         "--socket the bench queues behind the jobs of that daemon, and its job is deleted afterwards, also after "
-        "Ctrl-C. "
-        "Times mean something on an idle machine only.\n\n"
+        "Ctrl-C. Times mean something on an idle machine only.\n\n"
         "--profile times every op instead, on the device's own clock, without a daemon, and puts each beside what a "
         "large "
         "product and a large copy reach here: FLOPs, bytes, launches of kernels, and which of them bounds it.",

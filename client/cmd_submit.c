@@ -25,15 +25,6 @@ static const struct draft_option own_options[] = {
 };
 static const struct draft_option *const tables[] = {own_options, draft_spec_options, NULL};
 
-/* The same sentence, with the flag that would mend it. */
-static void name_flag(const char *field, char *message, size_t size)
-{
-    const char *flag = draft_spec_flag_of(field);
-    size_t used = strlen(message);
-    if (flag && !strstr(message, flag))
-        snprintf(message + used, size - used, " (%s)", flag);
-}
-
 static void print_validated(const struct draft_context *cx, const draft_job *job)
 {
     char memory[32];
@@ -59,7 +50,7 @@ static int submit(struct draft_context *cx, const struct draft_arguments *argume
     request.validate_only = draft_arguments_has(arguments, "validate-only");
     Draftd__V1__CreateJobResponse *reply = draft_create_job(draft_connect(cx), &request, &cx->err, &st);
     if (!reply) {
-        name_flag(st.field, st.message, sizeof st.message);
+        draft_spec_name_flag(st.field, st.message, sizeof st.message);
         return draft_report(cx, &st);
     }
     const draft_job *job = reply->job;
@@ -87,7 +78,7 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
     const char *config = draft_arguments_string(arguments, "config", NULL);
     int code;
     if ((config && !draft_spec_from_file(spec, config, &err)) || !draft_spec_from_arguments(spec, arguments, &err)) {
-        name_flag(err.field, err.message, sizeof err.message);
+        draft_spec_name_flag(err.field, err.message, sizeof err.message);
         code = draft_report_error(cx, &err);
     } else {
         code = submit(cx, arguments, spec);
@@ -105,7 +96,8 @@ const struct draft_command draft_command_submit = {
     .about =
         "Checks everything the job names (model, reward, dataset, ranges), keeps it and queues it. The job is "
         "complete as submitted: the prompts are kept with it and later edits change nothing. With a model of full size "
-        "the check takes a minute or so: a small step is tried to know the memory. stdout gets the job's id alone. A "
+        "the check takes some seconds: every file is read, and a step is rehearsed to know the memory. stdout gets the "
+        "job's id alone. A "
         "lost connection is retried without making a second job.\n\n"
         "A job file has the same fields as draftd.v1.JobSpec, for example\n"
         "  {\"model\": \"sd15\", \"dataset\": \"prompts.txt\", \"rewards\": [{\"kind\": \"clip\", \"path\": "

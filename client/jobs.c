@@ -78,7 +78,7 @@ Draftd__V1__CreateJobResponse *draft_create_job(struct draft_rpc *rpc, const Dra
                                                 const struct draft_terminal *messages, struct draft_status *st)
 {
     struct draft_block wait = {.terminal = messages};
-    char line[1][DRAFT_BLOCK_BYTES] = {"checking model, rewards and prompts; a large model takes a minute or so"};
+    char line[1][DRAFT_BLOCK_BYTES] = {"checking model, rewards and prompts; a large model takes some seconds"};
     if (messages->tty)
         draft_block_draw(&wait, line, 1);
     Draftd__V1__CreateJobResponse *reply = draft_rpc_create_job(rpc, request, st);

@@ -372,3 +372,11 @@ const char *draft_spec_flag_of(const char *field)
     }
     return NULL;
 }
+
+void draft_spec_name_flag(const char *field, char *message, size_t size)
+{
+    const char *flag = draft_spec_flag_of(field);
+    size_t used = strlen(message);
+    if (flag && !strstr(message, flag))
+        snprintf(message + used, size - used, " (%s)", flag);
+}

@@ -29,5 +29,7 @@ bool draft_spec_parse_reward(const char *text, Draftd__V1__Reward *reward, struc
 
 /* The flag that sets a field ("spec.length.steps" -> "--steps"), or NULL. */
 const char *draft_spec_flag_of(const char *field);
+/* Appends that flag to a message about the field, for people at a command line: "... (--steps)". */
+void draft_spec_name_flag(const char *field, char *message, size_t size);
 
 #endif

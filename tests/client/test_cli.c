@@ -350,7 +350,8 @@ static void test_cli__bench_measures_a_job_and_deletes_it(void **state)
 {
     (void)state;
     assert_int_equal(
-        draft("bench model --server --reward clip:model --device cpu --name 'bench job' --steps 4 --json fake.json"),
+        draft("bench model --server --reward clip:model --device cpu --name 'bench job' --steps 4 --micro-batch 0 "
+              "--json fake.json"),
         0);
     assert_non_null(strstr(out, "device     cpu: "));
     assert_non_null(strstr(out, "; precision fp32\n"));
@@ -380,6 +381,7 @@ static void test_cli__a_bench_that_fails_or_is_interrupted_leaves_no_job(void **
     assert_int_equal(draft("bench model --epochs 2 --server"), 2);
     assert_int_equal(draft("bench model --model model --server"), 2);
     assert_int_equal(draft("bench nowhere --server"), 3);
+    assert_non_null(strstr(errors, "(--model)"));
 }
 
 static void test_cli__bench_runs_the_demo_on_a_daemon_of_its_own(void **state)

@@ -295,6 +295,11 @@ static void test_spec__fields_lead_back_to_flags(void **state)
     assert_string_equal(draft_spec_flag_of("spec.rewards[1].path"), "--reward");
     assert_null(draft_spec_flag_of("spec.nothing"));
     assert_null(draft_spec_flag_of("job_id"));
+    char message[64] = "spec.model: nothing is there";
+    draft_spec_name_flag("spec.model", message, sizeof message);
+    assert_string_equal(message, "spec.model: nothing is there (--model)");
+    draft_spec_name_flag("spec.model", message, sizeof message); /* once */
+    assert_string_equal(message, "spec.model: nothing is there (--model)");
 }
 
 int main(void)
