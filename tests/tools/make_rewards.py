@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/rewards/: small random models of the rewards hps, aesthetic and imagereward in the layouts in which
-their weights are shared, and for each a case.safetensors of pictures, rewards and gradients to the pictures.
+their weights are shared, and for each, and for jpeg, a case.safetensors of pictures, rewards and gradients to the pictures.
 
-    python tests/tools/make_rewards.py deploy/demo/emoji-clip tests/fixtures/rewards
+    python tests/tools/make_rewards.py deploy/demo/emoji-clip tests/fixtures/rewards [NAME ...]
 
 Needs torch, transformers, open_clip_torch and timm. Weights are float16; results are computed in float64.
 The architectures are not written again here: hps is open_clip's CLIP, aesthetic transformers' CLIPModel, imagereward
@@ -13,7 +13,7 @@ from functools import partial
 import torch, torch.nn as nn, torch.nn.functional as F
 from safetensors.torch import save_file
 
-demo, target = sys.argv[1:]
+demo, target, *only = sys.argv[1:]
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073)).double().view(1, 3, 1, 1)
 STD = torch.tensor((0.26862954, 0.26130258, 0.27577711)).double().view(1, 3, 1, 1)
 PROMPTS = ["a lion", "A small Owl on a BLUE background!"]
@@ -301,6 +301,58 @@ def imagereward():
     save_file(cases(score), f"{to}/case.safetensors")
 
 
-hps()
-aesthetic()
-imagereward()
+def jpeg(quality=95):
+    """The estimate of engine/ops/jpeg_size.c from its formulas, differentiated by autograd."""
+    luma = torch.tensor([[16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
+                         [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92], [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99]])
+    chroma = torch.full((8, 8), 99)
+    chroma[:4, :4] = torch.tensor([[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]])
+    zigzag = sorted(range(64), key=lambda k: (k // 8 + k % 8, k // 8 if (k // 8 + k % 8) % 2 else k % 8))
+    colour = torch.tensor([[.299, .587, .114], [-.168736, -.331264, .5], [.5, -.418688, -.081312]]).double()
+    angle = torch.arange(8).double()[:, None] * (2 * torch.arange(8).double() + 1) * torch.pi / 16
+    transform = torch.cos(angle) * torch.tensor([.125 ** .5] + 7 * [.5]).double()[:, None]
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    kinds = [((table * scale + 50) // 100).clamp(1, 255).flatten()[zigzag].double() for table in (luma, chroma)]
+    prices = [(1.13, 1.22, .80, 6), (2.40, .77, 1.49, 4)]
+
+    def staircase(plane, kind):  # [h, w] -> [rows, columns, 64]
+        blocks = plane.unfold(0, 8, 8).unfold(1, 8, 8)
+        q = (transform @ blocks @ transform.T).flatten(2)[..., zigzag] / kinds[kind]
+        return q - .75 * torch.sin(2 * torch.pi * q) / (2 * torch.pi)
+
+    def nonzero(s):
+        return s ** 2 / (s ** 2 + .25)
+
+    def bits(s, dc, kind):
+        code, magnitude, run, end = prices[kind]
+        n, d = nonzero(s[1:]), s[0] - dc
+        later = torch.stack([1 - torch.prod(1 - n[k + 1:]) for k in range(63)])
+        return (end + (code * n + magnitude * torch.log2(1 + s[1:] ** 2) + run * (1 - n) * later).sum()
+                + 3.83 * nonzero(d) + .41 * torch.log2(1 + d ** 2))
+
+    def size(x):  # [3, h, w]
+        h, w = x.shape[1:]
+        x = F.pad(x[None], (0, -w % 16, 0, -h % 16), mode="replicate")[0]
+        ycc = torch.einsum("ck,khw->chw", colour, 255 * x)
+        planes = [staircase(ycc[0] - 128, 0)] + [staircase(F.avg_pool2d(ycc[None, k], 2)[0], 1) for k in (1, 2)]
+        total, dc = torch.tensor(623 * 8.).double(), [0., 0., 0.]
+        for i in range(x.shape[1] // 16):
+            for j in range(x.shape[2] // 16):
+                for k in range(4):
+                    row, column = 2 * i + k // 2, 2 * j + k % 2
+                    if row * 8 >= h or column * 8 >= w:
+                        total = total + 6  # a dummy block
+                        continue
+                    total = total + bits(planes[0][row, column], dc[0], 0)
+                    dc[0] = planes[0][row, column, 0]
+                for k in (1, 2):
+                    total = total + bits(planes[k][i, j], dc[k], 1)
+                    dc[k] = planes[k][i, j, 0]
+        return total / 8000
+
+    save_file(cases(lambda x, prompts: -torch.stack([size(p) for p in x]), dict(wide=(18, 35), same=(16, 16))), f"{folder('jpeg')}/case.safetensors")
+
+
+for make in (hps, aesthetic, imagereward, jpeg):
+    if not only or make.__name__ in only:
+        make()

@@ -1,6 +1,16 @@
-#include "reward_case.h"
+#include "reward_golden.h"
 
 enum { PICTURES = 200, SIDE = 64, NUMBERS = SIDE * SIDE * 3 };
+
+static void test_jpeg_reward__equals_pytorch_in_value_and_gradient(void **state)
+{
+    (void)state;
+    struct reward_case c;
+    reward_open(&c, "jpeg");
+    golden_check(&c, FIXTURES "/rewards/jpeg/case.safetensors", "wide");
+    golden_check(&c, FIXTURES "/rewards/jpeg/case.safetensors", "same");
+    reward_close(&c);
+}
 
 /* 200 pictures of the demo model: other prompts and seeds than the estimate was fitted to. */
 static float *demo_pictures(void)
@@ -196,6 +206,7 @@ static void test_jpeg_reward__says_why_a_picture_cannot_be_measured(void **state
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_jpeg_reward__equals_pytorch_in_value_and_gradient),
         cmocka_unit_test(test_jpeg_reward__ranks_pictures_as_their_true_sizes_do),
         cmocka_unit_test(test_jpeg_reward__its_gradient_shrinks_and_grows_true_sizes),
         cmocka_unit_test(test_jpeg_reward__has_the_gradient_of_its_value),
