@@ -11,7 +11,11 @@
 #include "folders.h"
 #include "message.h"
 
-enum { WAIT_MS = 15000 };
+bool fixture_patient(int *polls)
+{
+    usleep(2000);
+    return ++*polls <= 10000;
+}
 
 void fixture_free(void *message)
 {
@@ -104,7 +108,7 @@ bool fixture_try_submit(struct fixture *f, const Draftd__V1__JobSpec *spec, cons
     Draftd__V1__CreateJobResponse *reply = NULL;
     request.spec = (Draftd__V1__JobSpec *)spec;
     request.request_id = (char *)request_id;
-    if (!draftd_create_job(f->d, &request, draftd_within(WAIT_MS), &reply, err))
+    if (!draftd_create_job(f->d, &request, draftd_within(FIXTURE_MS), &reply, err))
         return false;
     snprintf(id, 32, "%s", reply->job->id);
     draftd_message_free(reply);
@@ -140,38 +144,36 @@ Draftd__V1__Job__State fixture_state(struct fixture *f, const char *id)
 
 Draftd__V1__Job *fixture_wait(struct fixture *f, const char *id, Draftd__V1__Job__State state)
 {
-    int64_t deadline = draftd_now_ms() + WAIT_MS;
+    int polls = 0;
     for (;;) {
         Draftd__V1__Job *job = fixture_job(f, id);
         if (job->state == state)
             return job;
-        if (draftd_now_ms() > deadline)
+        if (!fixture_patient(&polls))
             fail_msg("%s is in state %d at step %lld, not in %d: %s", id, (int)job->state,
                      (long long)job->progress->step, (int)state, job->reason);
         draftd_message_free(job);
-        usleep(2000);
     }
 }
 
 void fixture_wait_step(struct fixture *f, const char *id, int64_t step)
 {
-    int64_t deadline = draftd_now_ms() + WAIT_MS;
+    int polls = 0;
     for (;;) {
         Draftd__V1__Job *job = fixture_job(f, id);
         bool there = job->progress->step >= step;
-        if (!there && draftd_now_ms() > deadline)
+        if (!there && !fixture_patient(&polls))
             fail_msg("%s is at step %lld in state %d: %s", id, (long long)job->progress->step, (int)job->state,
                      job->reason);
         draftd_message_free(job);
         if (there)
             return;
-        usleep(2000);
     }
 }
 
 Draftd__V1__Preview *fixture_wait_preview(struct fixture *f, const char *id, Draftd__V1__Preview__State state)
 {
-    int64_t deadline = draftd_now_ms() + WAIT_MS;
+    int polls = 0;
     for (;;) {
         struct draft_error err = {0};
         Draftd__V1__Preview *preview = NULL;
@@ -179,10 +181,9 @@ Draftd__V1__Preview *fixture_wait_preview(struct fixture *f, const char *id, Dra
             fail_msg("%s: %s", id, err.message);
         if (preview->state == state)
             return preview;
-        if (draftd_now_ms() > deadline)
+        if (!fixture_patient(&polls))
             fail_msg("%s is in state %d: %s", id, (int)preview->state, preview->reason);
         draftd_message_free(preview);
-        usleep(2000);
     }
 }
 

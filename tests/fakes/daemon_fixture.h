@@ -13,6 +13,12 @@
 
 #include "daemon.h"
 
+/* How long a call that must succeed may take: far longer than it does, for the machine may stand still meanwhile. */
+enum { FIXTURE_MS = 120000 };
+/* For loops that wait: sleeps 2 ms and is true 10 000 times. It counts and has no deadline, so that a machine which is
+ * slow, or was stopped, gives the daemon as many chances as any other. */
+bool fixture_patient(int *polls);
+
 struct fixture {
     char folder[64]; /* temporary; state/, model/weights and prompts.txt lie in it */
     char state[96], model[96], dataset[96];
@@ -37,7 +43,8 @@ bool fixture_try_submit(struct fixture *f, const Draftd__V1__JobSpec *spec, cons
 
 Draftd__V1__Job *fixture_job(struct fixture *f, const char *id); /* the caller frees */
 Draftd__V1__Job__State fixture_state(struct fixture *f, const char *id);
-/* Waits (15 s at most) until the job is in a state, or has reached a step; fails otherwise. The job is the caller's. */
+/* Waits (fixture_patient) until the job is in a state, or has reached a step; fails otherwise. The job is the caller's.
+ */
 Draftd__V1__Job *fixture_wait(struct fixture *f, const char *id, Draftd__V1__Job__State state);
 void fixture_wait_step(struct fixture *f, const char *id, int64_t step);
 Draftd__V1__Preview *fixture_wait_preview(struct fixture *f, const char *id, Draftd__V1__Preview__State state);

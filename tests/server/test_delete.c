@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "message.h"
+#include "state.h"
 
 enum { POINTS = 200000 };
 
@@ -47,7 +48,7 @@ static void pause_with_points(struct fixture *f, char id[32])
     Draftd__V1__Job *job = NULL;
     fixture_submit(f, "ms=20", 1000, id);
     fixture_wait_step(f, id, 3);
-    assert_true(draftd_pause_job(f->d, id, draftd_within(10000), &job, NULL));
+    assert_true(draftd_pause_job(f->d, id, draftd_within(FIXTURE_MS), &job, NULL));
     fixture_free(job);
     fixture_close(f);
     add_points(f);
@@ -73,6 +74,15 @@ static void *delete_it(void *context)
     return NULL;
 }
 
+/* The deleting thread has said so; before, a call of ours would win. */
+static bool has_begun(struct fixture *f)
+{
+    pthread_mutex_lock(&f->d->lock);
+    bool begun = f->d->deletions != NULL;
+    pthread_mutex_unlock(&f->d->lock);
+    return begun;
+}
+
 static void test_delete__others_are_served_while_many_points_go(void **state)
 {
     struct fixture *f = *state;
@@ -84,14 +94,16 @@ static void test_delete__others_are_served_while_many_points_go(void **state)
     assert_int_equal(pthread_create(&thread, NULL, delete_it, &deletion), 0);
 
     int64_t longest = 0;
-    int served = 0, refused = 0;
+    int served = 0, refused = 0, polls = 0;
+    while (!has_begun(f))
+        assert_true(fixture_patient(&polls));
     while (!atomic_load(&deletion.over)) {
         int64_t begin = draftd_now_ms(), took;
         Draftd__V1__Job *job = NULL;
         struct draft_error err = {0};
         if (draftd_get_job(f->d, id, &job, NULL))
             fixture_free(job);
-        refused += !draftd_resume_job(f->d, id, draftd_within(10000), &job, &err) &&
+        refused += !draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, &err) &&
                    strstr(err.message, "being deleted") != NULL;
         err = (struct draft_error){0};
         refused += !draftd_delete_job(f->d, id, &err) && strstr(err.message, "being deleted already") != NULL;

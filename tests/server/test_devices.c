@@ -197,7 +197,7 @@ static void test_devices__each_running_job_is_paused_drawn_and_deleted_by_itself
         fixture_free(preview);
         fixture_free(fixture_wait_preview(f, id, DRAFTD__V1__PREVIEW__STATE__STATE_SUCCEEDED));
     }
-    assert_true(draftd_pause_job(f->d, job[0], draftd_within(10000), &paused, &err));
+    assert_true(draftd_pause_job(f->d, job[0], draftd_within(FIXTURE_MS), &paused, &err));
     fixture_free(paused);
     assert_true(draftd_delete_job(f->d, job[0], &err));
     assert_int_equal(fixture_state(f, job[1]), RUNNING);
@@ -236,16 +236,16 @@ static void test_devices__a_sick_gpu_is_drained_until_it_answers(void **state)
 
     struct draft_error err = {0};
     Draftd__V1__ProbeDevicesResponse *reply = NULL;
-    assert_true(draftd_probe_devices(f->d, "cuda:0", draftd_within(10000), &reply, &err));
+    assert_true(draftd_probe_devices(f->d, "cuda:0", draftd_within(FIXTURE_MS), &reply, &err));
     assert_int_equal(reply->n_devices, 3);
     assert_int_equal(reply->devices[1]->state, DRAINED); /* as before */
     fixture_free(reply);
     fixture_write(states, "");
-    assert_true(draftd_probe_devices(f->d, "", draftd_within(10000), &reply, &err));
+    assert_true(draftd_probe_devices(f->d, "", draftd_within(FIXTURE_MS), &reply, &err));
     assert_int_not_equal(reply->devices[1]->state, DRAINED);
     fixture_free(reply);
     fixture_free(fixture_wait(f, id, SUCCEEDED));
-    assert_false(draftd_probe_devices(f->d, "cuda:7", draftd_within(10000), &reply, &err));
+    assert_false(draftd_probe_devices(f->d, "cuda:7", draftd_within(FIXTURE_MS), &reply, &err));
     assert_int_equal(err.code, DRAFT_NOT_FOUND);
 }
 
@@ -309,7 +309,7 @@ static void test_devices__a_listing_that_crashes_is_made_again(void **state)
     Draftd__V1__ProbeDevicesResponse *reply = NULL;
     char id[32];
     fixture_write(states, "list crash\n");
-    assert_true(draftd_probe_devices(f->d, "", draftd_within(10000), &reply, NULL));
+    assert_true(draftd_probe_devices(f->d, "", draftd_within(FIXTURE_MS), &reply, NULL));
     assert_string_equal(reply->no_gpu, "");
     fixture_free(reply);
     runs_on(f, submit(f, "auto", "ms=20", 1000, id), "cuda:0");

@@ -106,19 +106,18 @@ static void test_disk_full__training_pauses_and_goes_on_when_there_is_room(void 
     assert_int_equal(info->running_jobs, 0);
     fixture_free(info);
     struct draft_error err = {0};
-    assert_false(draftd_resume_job(f->d, id, draftd_within(5000), &job, &err));
+    assert_false(draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, &err));
     assert_int_equal(err.code, DRAFT_UNAVAILABLE);
     err = (struct draft_error){0};
     assert_false(draftd_delete_job(f->d, id, &err));
 
     atomic_store(&full, NOT_FULL);
     err = (struct draft_error){0};
-    int64_t deadline = draftd_now_ms() + 10000;
-    while (!draftd_resume_job(f->d, id, draftd_within(5000), &job, &err)) {
+    int polls = 0;
+    while (!draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, &err)) {
         assert_int_equal(err.code, DRAFT_UNAVAILABLE);
-        assert_true(draftd_now_ms() < deadline);
+        assert_true(fixture_patient(&polls));
         err = (struct draft_error){0};
-        usleep(50000);
     }
     fixture_free(job);
     fixture_free(fixture_wait(f, id, SUCCEEDED));
@@ -204,7 +203,7 @@ static void wake(void *context)
 /* Reads on until an event's job is paused; its kind. */
 static Draftd__V1__JobEvent__Kind told_paused(struct draftd_watcher *watcher, atomic_bool *woken)
 {
-    int64_t deadline = draftd_now_ms() + 15000;
+    int polls = 0;
     for (;;) {
         ProtobufCMessage *message = NULL;
         bool end;
@@ -219,10 +218,8 @@ static Draftd__V1__JobEvent__Kind told_paused(struct draftd_watcher *watcher, at
             fixture_free(message);
             if (paused)
                 return kind;
-        } else {
-            assert_true(draftd_now_ms() < deadline);
-            if (!atomic_exchange(woken, false))
-                usleep(5000);
+        } else if (!atomic_exchange(woken, false)) {
+            assert_true(fixture_patient(&polls));
         }
     }
 }
@@ -249,11 +246,9 @@ static void test_disk_full__the_reserve_lets_the_pause_be_recorded(void **state)
     char id[32];
     struct stat st;
     atomic_bool woken = false;
-    int64_t deadline = draftd_now_ms() + 10000;
-    while (stat(reserve, &st) != 0 || st.st_blocks * 512 < DRAFTD_RESERVE_BYTES) {
-        assert_true(draftd_now_ms() < deadline);
-        usleep(5000);
-    }
+    int polls = 0;
+    while (stat(reserve, &st) != 0 || st.st_blocks * 512 < DRAFTD_RESERVE_BYTES)
+        assert_true(fixture_patient(&polls));
     fixture_submit(f, "ms=5", 1000, id);
     fixture_wait_step(f, id, 12);
     struct draftd_watcher *watcher = draftd_watch(f->d, id, NULL, 0, wake, &woken, NULL);
@@ -292,10 +287,10 @@ static void test_disk_full__a_job_that_would_not_fit_is_refused_before_it_starts
     assert_non_null(strstr(job->reason, "1.0 MiB are free"));
     fixture_free(job);
     err = (struct draft_error){0};
-    assert_false(draftd_resume_job(f->d, queued, draftd_within(5000), &job, &err));
+    assert_false(draftd_resume_job(f->d, queued, draftd_within(FIXTURE_MS), &job, &err));
     assert_int_equal(err.code, DRAFT_DISK_FULL);
     atomic_store(&room, -1);
-    assert_true(draftd_resume_job(f->d, queued, draftd_within(5000), &job, NULL));
+    assert_true(draftd_resume_job(f->d, queued, draftd_within(FIXTURE_MS), &job, NULL));
     fixture_free(job);
     fixture_free(fixture_wait(f, queued, SUCCEEDED));
 }

@@ -46,16 +46,16 @@ static void test_lifecycle__pause_frees_the_device_and_resume_goes_on(void **sta
     fixture_wait_step(f, id, 12);
     Draftd__V1__Job *job = NULL;
     struct draft_error err = {0};
-    if (!draftd_pause_job(f->d, id, draftd_within(10000), &job, &err))
+    if (!draftd_pause_job(f->d, id, draftd_within(FIXTURE_MS), &job, &err))
         fail_msg("%s", err.message);
     assert_int_equal(job->state, PAUSED);
     int64_t at = job->progress->step;
     assert_in_range(at, 12, 59);
     fixture_free(job);
-    fixture_free(fixture_wait(f, fixture_submit(f, "", 5, other), SUCCEEDED)); /* the device is free */
-    assert_true(draftd_pause_job(f->d, id, draftd_within(1000), &job, &err));  /* pausing twice is pausing */
+    fixture_free(fixture_wait(f, fixture_submit(f, "", 5, other), SUCCEEDED));      /* the device is free */
+    assert_true(draftd_pause_job(f->d, id, draftd_within(FIXTURE_MS), &job, &err)); /* pausing twice is pausing */
     fixture_free(job);
-    if (!draftd_resume_job(f->d, id, draftd_within(10000), &job, &err))
+    if (!draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, &err))
         fail_msg("%s", err.message);
     fixture_free(job);
     job = fixture_wait(f, id, SUCCEEDED);
@@ -93,7 +93,7 @@ static void test_lifecycle__pause_of_a_queued_job_takes_it_out_of_the_queue(void
     fixture_submit(f, "ms=20", 1000, first);
     fixture_submit(f, "", 5, second);
     Draftd__V1__Job *job = NULL;
-    assert_true(draftd_pause_job(f->d, second, draftd_within(1000), &job, NULL));
+    assert_true(draftd_pause_job(f->d, second, draftd_within(FIXTURE_MS), &job, NULL));
     assert_int_equal(job->state, PAUSED);
     assert_int_equal(job->queue_position, 0);
     fixture_free(job);
@@ -154,7 +154,7 @@ static void test_lifecycle__a_full_disk_pauses_the_job_with_its_checkpoint(void 
     Draftd__V1__Job *job = fixture_wait(f, id, PAUSED);
     assert_string_equal(job->reason_code, "DISK_FULL");
     fixture_free(job);
-    assert_true(draftd_resume_job(f->d, id, draftd_within(10000), &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, NULL));
     fixture_free(job);
     job = fixture_wait(f, id, SUCCEEDED);
     assert_string_equal(job->reason_code, "");
@@ -168,13 +168,13 @@ static void test_lifecycle__a_failed_job_resumes_from_its_checkpoint(void **stat
     fixture_submit(f, "nonfinite@8", 20, id);
     fixture_free(fixture_wait(f, id, FAILED));
     Draftd__V1__Job *job = NULL;
-    assert_true(draftd_resume_job(f->d, id, draftd_within(10000), &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, NULL));
     fixture_free(job);
     job = fixture_wait(f, id, SUCCEEDED);
     assert_int_equal(job->attempt, 2);
     fixture_free(job);
     struct draft_error err = {0};
-    assert_false(draftd_resume_job(f->d, id, draftd_within(10000), &job, &err));
+    assert_false(draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, &err));
     assert_int_equal(err.code, DRAFT_FAILED_PRECONDITION);
 }
 
@@ -188,12 +188,12 @@ static void test_lifecycle__changed_weights_are_refused_at_resume(void **state)
     fixture_write(path, "other weights");
     Draftd__V1__Job *job = NULL;
     struct draft_error err = {0};
-    assert_false(draftd_resume_job(f->d, id, draftd_within(10000), &job, &err));
+    assert_false(draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, &err));
     assert_int_equal(err.code, DRAFT_FAILED_PRECONDITION);
     assert_non_null(strstr(err.message, "WEIGHTS_CHANGED"));
     assert_int_equal(fixture_state(f, id), FAILED);
     fixture_write(path, "the weights");
-    assert_true(draftd_resume_job(f->d, id, draftd_within(10000), &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, NULL));
     fixture_free(job);
     fixture_free(fixture_wait(f, id, SUCCEEDED));
 }
@@ -224,11 +224,11 @@ static void test_lifecycle__pause_and_cancel_reach_a_job_that_still_loads(void *
     struct draft_error err = {0};
     fixture_submit(f, "load", 10, id);
     fixture_free(fixture_wait(f, id, PREPARING));
-    if (!draftd_pause_job(f->d, id, draftd_within(5000), &job, &err))
+    if (!draftd_pause_job(f->d, id, draftd_within(FIXTURE_MS), &job, &err))
         fail_msg("%s", err.message);
     assert_int_equal(job->state, PAUSED);
     fixture_free(job);
-    assert_true(draftd_resume_job(f->d, id, draftd_within(5000), &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, NULL));
     fixture_free(job);
     fixture_free(fixture_wait(f, id, PREPARING));
     assert_true(draftd_cancel_job(f->d, id, &job, NULL));
@@ -261,7 +261,7 @@ static void test_lifecycle__a_damaged_checkpoint_is_passed_over(void **state)
     fixture_write(path, text);
     free(text);
     Draftd__V1__Job *job = NULL;
-    assert_true(draftd_resume_job(f->d, id, draftd_within(10000), &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, NULL));
     fixture_free(job);
     fixture_free(fixture_wait(f, id, SUCCEEDED));
     Draftd__V1__QueryMetricsResponse *points = fixture_points(f, id, "reward");
@@ -278,7 +278,7 @@ static void test_lifecycle__the_daemon_answers_while_a_large_checkpoint_is_read(
     fixture_submit(f, "large@10 nonfinite@13", 20, id);
     fixture_free(fixture_wait(f, id, FAILED));
     Draftd__V1__Job *job = NULL;
-    assert_true(draftd_resume_job(f->d, id, draftd_within(10000), &job, NULL));
+    assert_true(draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, NULL));
     fixture_free(job);
     fixture_submit(f, "", 5, other);
     assert_true(draftd_get_job(f->d, id, &job, NULL));
@@ -341,7 +341,7 @@ static void test_lifecycle__a_checkpoint_on_request_is_on_disk_when_named(void *
     fixture_wait_step(f, id, 1);
     Draftd__V1__Checkpoint *checkpoint = NULL;
     struct draft_error err = {0};
-    if (!draftd_create_checkpoint(f->d, id, draftd_within(5000), &checkpoint, &err))
+    if (!draftd_create_checkpoint(f->d, id, draftd_within(FIXTURE_MS), &checkpoint, &err))
         fail_msg("%s", err.message);
     snprintf(path, sizeof path, "%s/jobs/%s/checkpoints/step-%06lld.safetensors", f->state, id,
              (long long)checkpoint->step);
@@ -352,7 +352,7 @@ static void test_lifecycle__a_checkpoint_on_request_is_on_disk_when_named(void *
     char *file = NULL, *name = NULL;
     request.job_id = id;
     request.format = DRAFTD__V1__EXPORT_LORA_REQUEST__FORMAT__FORMAT_DIFFUSERS;
-    if (!draftd_export_lora(f->d, &request, draftd_within(5000), &file, &name, &err))
+    if (!draftd_export_lora(f->d, &request, draftd_within(FIXTURE_MS), &file, &name, &err))
         fail_msg("%s", err.message);
     char *text = fixture_read(file);
     assert_non_null(strstr(text, "lora job-1"));
@@ -376,7 +376,7 @@ static void test_lifecycle__many_wishes_for_a_checkpoint_are_one(void **state)
     Draftd__V1__Checkpoint *checkpoint = NULL;
     for (int i = 0; i < WISHES; i++)
         draftd_create_checkpoint(f->d, id, draftd_within(0), &checkpoint, NULL); /* who does not wait for it */
-    assert_true(draftd_create_checkpoint(f->d, id, draftd_within(10000), &checkpoint, NULL));
+    assert_true(draftd_create_checkpoint(f->d, id, draftd_within(FIXTURE_MS), &checkpoint, NULL));
     fixture_free(checkpoint);
     fixture_wait_step(f, id, before->progress->step + 2);
     Draftd__V1__Job *after = fixture_job(f, id);

@@ -128,7 +128,7 @@ static void test_previews__one_left_by_an_ending_job_is_made_from_its_checkpoint
     Draftd__V1__Preview *done = fixture_wait_preview(f, preview, P_SUCCEEDED);
     assert_int_equal(done->step, 0); /* it never trained: the base model */
     fixture_free(done);
-    assert_true(draftd_pause_job(f->d, id, draftd_within(5000), &job, NULL));
+    assert_true(draftd_pause_job(f->d, id, draftd_within(FIXTURE_MS), &job, NULL));
     int64_t at = job->progress->step;
     fixture_free(job);
     done = fixture_wait_preview(f, ask(f, id, 1, -1, preview), P_SUCCEEDED);

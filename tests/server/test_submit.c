@@ -4,12 +4,14 @@
 #include <dirent.h>
 #include <math.h>
 #include <pthread.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "message.h"
+#include "state.h"
 
 static size_t jobs(struct fixture *f)
 {
@@ -77,6 +79,48 @@ static void test_submit__a_request_id_makes_one_job(void **state)
     fixture_free(spec);
 }
 
+/* Straight into the database: all requests were made so many days earlier. */
+static void age_requests(struct fixture *f, int days)
+{
+    char path[128], sql[128];
+    sqlite3 *db = NULL;
+    snprintf(path, sizeof path, "%s/draftd.db", f->state);
+    snprintf(sql, sizeof sql, "UPDATE requests SET time_us = time_us - %d * 86400000000", days);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 5000);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+/* As many as a busy daemon keeps in some hours. */
+static void keep_events(struct fixture *f, int count)
+{
+    pthread_mutex_lock(&f->d->lock);
+    assert_true(draftd_begin(f->d, DRAFTD_RELAXED, NULL));
+    for (int i = 0; i < count; i++)
+        assert_true(draftd_event(f->d, DRAFTD__V1__JOB_EVENT__KIND__KIND_NOTICE, 1, 0, 0, "", NULL));
+    assert_true(draftd_commit(f->d, NULL));
+    pthread_mutex_unlock(&f->d->lock);
+}
+
+static void test_submit__request_ids_are_forgotten_after_a_month_while_the_daemon_runs(void **state)
+{
+    struct fixture *f = *state;
+    char first[32], id[32];
+    Draftd__V1__JobSpec *spec = fixture_spec(f, "", 2);
+    assert_true(fixture_try_submit(f, spec, "c0ffee", first, NULL));
+    fixture_free(fixture_wait(f, first, SUCCEEDED));
+    age_requests(f, 29);
+    keep_events(f, 1000);
+    assert_true(fixture_try_submit(f, spec, "c0ffee", id, NULL));
+    assert_string_equal(id, first);
+    age_requests(f, 2);
+    keep_events(f, 1000);
+    assert_true(fixture_try_submit(f, spec, "c0ffee", id, NULL));
+    assert_string_not_equal(id, first);
+    fixture_free(spec);
+}
+
 static void test_submit__validate_only_keeps_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -85,7 +129,7 @@ static void test_submit__validate_only_keeps_nothing(void **state)
     request.spec = fixture_spec(f, "", 77);
     request.validate_only = true;
     request.request_id = (char *)"c0ffee";
-    assert_true(draftd_create_job(f->d, &request, draftd_within(10000), &reply, NULL));
+    assert_true(draftd_create_job(f->d, &request, draftd_within(FIXTURE_MS), &reply, NULL));
     assert_string_equal(reply->job->id, "");
     assert_int_equal(reply->job->progress->total_steps, 77);
     assert_int_equal(reply->job->prompt_count, 4);
@@ -311,6 +355,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(a_request_id_makes_one_job),
+        CASE(request_ids_are_forgotten_after_a_month_while_the_daemon_runs),
         CASE(validate_only_keeps_nothing),
         CASE(fields_are_checked_and_named),
         CASE(a_bad_dataset_is_refused_with_its_line),

@@ -85,10 +85,10 @@ static void *call(void *context)
                 fixture_free(job);
             break;
         case 1:
-            if (draftd_pause_job(f->d, id, draftd_within(5000), &job, NULL))
+            if (draftd_pause_job(f->d, id, draftd_within(FIXTURE_MS), &job, NULL))
                 fixture_free(job);
             job = NULL;
-            if (draftd_resume_job(f->d, id, draftd_within(5000), &job, NULL))
+            if (draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, NULL))
                 fixture_free(job);
             break;
         case 2: {
