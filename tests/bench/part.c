@@ -4,60 +4,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MAX_RUNS = 1000 };
 static const size_t ARENA_BYTES = (size_t)64 << 30; /* address space, not memory */
 
-double bench_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-double bench_median(double *values, int count)
-{
-    qsort(values, (size_t)count, sizeof *values, ascending);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
-
 static bool parse(struct bench_part *part, int argc, char **argv, struct draft_backend_options *machine)
 {
-    static const struct option options[] = {
-        {"runs", required_argument, NULL, 'r'},
-        {"threads", required_argument, NULL, 't'},
-        {"isa", required_argument, NULL, 'i'},
-        {"precision", required_argument, NULL, 'p'},
-        {NULL, 0, NULL, 0},
-    };
-    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        switch (o) {
-        case 'r':
-            part->runs = atoi(optarg);
-            break;
-        case 't':
-            machine->threads = atoi(optarg);
-            break;
-        case 'i':
-            machine->isa = optarg;
-            break;
-        case 'p':
-            machine->bf16 = strcmp(optarg, "bf16") == 0;
-            if (!machine->bf16 && strcmp(optarg, "fp32") != 0)
-                return false;
-            break;
-        default:
-            return false;
-        }
-    }
-    if (argc - optind != 2 || part->runs < 1 || part->runs > MAX_RUNS)
+    const char *precision = "fp32";
+    const struct bench_option options[] = {{"runs", .number = &part->runs},
+                                           {"threads", .number = &machine->threads},
+                                           {"isa", .text = &machine->isa},
+                                           {"precision", .text = &precision},
+                                           {NULL}};
+    if (!bench_read_options(argc, argv, options) || !bench_read_precision(precision, &machine->bf16) ||
+        argc - optind != 2 || part->runs < 1 || part->runs > MAX_RUNS)
         return false;
     part->model = argv[optind];
     part->case_path = argv[optind + 1];

@@ -11,6 +11,7 @@
 
 #include "../golden/golden.h"
 #include "backend/backend.h"
+#include "program.h"
 
 struct bench_part {
     struct golden t; /* backend, arenas, graph */
@@ -40,8 +41,5 @@ struct bench_part_calls {
 /* Opens, runs once to compare and to prepare weights, then part->runs times, prints the line, closes. The exit status.
  */
 int bench_part_time(struct bench_part *part, const struct bench_part_calls *calls);
-
-double bench_seconds(void);                     /* monotonic */
-double bench_median(double *values, int count); /* sorts them */
 
 #endif

@@ -15,9 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "backend/open.h"
+#include "program.h"
 #include "state.h"
 
 static const char *const prompts[] = {"a lion", "a cat on a blue background", "a small pineapple",
@@ -30,19 +30,6 @@ struct length {
     int preview;     /* pictures drawn afterwards */
 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static int fail(const struct draft_error *err)
 {
     fprintf(stderr, "bench_step: %s\n", err->message);
@@ -51,91 +38,36 @@ static int fail(const struct draft_error *err)
 
 static bool parse(int argc, char **argv, struct draft_job_config *config, struct length *length)
 {
-    static const struct option options[] = {
-        {"steps", required_argument, NULL, 's'},
-        {"warm", required_argument, NULL, 'w'},
-        {"batch", required_argument, NULL, 'b'},
-        {"micro", required_argument, NULL, 'm'},
-        {"T", required_argument, NULL, 'T'},
-        {"K", required_argument, NULL, 'K'},
-        {"lv", required_argument, NULL, 'l'},
-        {"cfg", required_argument, NULL, 'c'},
-        {"kl", required_argument, NULL, 'k'},
-        {"rank", required_argument, NULL, 'r'},
-        {"size", required_argument, NULL, 'S'},
-        {"precision", required_argument, NULL, 'p'},
-        {"memory", required_argument, NULL, 'M'},
-        {"threads", required_argument, NULL, 't'},
-        {"isa", required_argument, NULL, 'i'},
-        {"recompute", no_argument, NULL, 'R'},
-        {"device", required_argument, NULL, 'd'},
-        {"preview", required_argument, NULL, 'P'},
-        {NULL, 0, NULL, 0},
-    };
-    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        switch (o) {
-        case 's':
-            length->steps = atoi(optarg);
-            break;
-        case 'w':
-            length->warm = atoi(optarg);
-            break;
-        case 'b':
-            config->global_batch = atoi(optarg);
-            break;
-        case 'm':
-            config->micro_batch = atoi(optarg);
-            break;
-        case 'T':
-            config->sampling_steps = atoi(optarg);
-            break;
-        case 'K':
-            config->truncation_steps = atoi(optarg);
-            break;
-        case 'l':
-            config->lv_copies = atoi(optarg);
-            break;
-        case 'c':
-            config->guidance = atof(optarg);
-            break;
-        case 'k':
-            config->kl_coeff = atof(optarg);
-            break;
-        case 'r':
-            config->lora_rank = atoi(optarg);
-            break;
-        case 'S':
-            config->height = config->width = atoi(optarg);
-            break;
-        case 'p':
-            if (strcmp(optarg, "fp32") != 0 && strcmp(optarg, "bf16") != 0)
-                return false;
-            config->precision = optarg[0] == 'b' ? DRAFT_PRECISION_BF16 : DRAFT_PRECISION_FP32;
-            break;
-        case 'M':
-            config->memory = strcmp(optarg, "low") == 0    ? DRAFT_MEMORY_LOW
-                             : strcmp(optarg, "fast") == 0 ? DRAFT_MEMORY_FAST
-                                                           : DRAFT_MEMORY_AUTO;
-            break;
-        case 't':
-            config->threads = atoi(optarg);
-            break;
-        case 'i':
-            config->isa = optarg;
-            break;
-        case 'R':
-            config->recompute = true;
-            break;
-        case 'd':
-            config->device = optarg;
-            break;
-        case 'P':
-            length->preview = atoi(optarg);
-            break;
-        default:
-            return false;
-        }
-    }
+    const char *precision = NULL, *memory = "auto";
+    int size = 0;
+    const struct bench_option options[] = {{"steps", .number = &length->steps},
+                                           {"warm", .number = &length->warm},
+                                           {"preview", .number = &length->preview},
+                                           {"batch", .number = &config->global_batch},
+                                           {"micro", .number = &config->micro_batch},
+                                           {"T", .number = &config->sampling_steps},
+                                           {"K", .number = &config->truncation_steps},
+                                           {"lv", .number = &config->lv_copies},
+                                           {"cfg", .real = &config->guidance},
+                                           {"kl", .real = &config->kl_coeff},
+                                           {"rank", .number = &config->lora_rank},
+                                           {"size", .number = &size},
+                                           {"precision", .text = &precision},
+                                           {"memory", .text = &memory},
+                                           {"threads", .number = &config->threads},
+                                           {"isa", .text = &config->isa},
+                                           {"recompute", .flag = &config->recompute},
+                                           {"device", .text = &config->device},
+                                           {NULL}};
+    bool bf16;
+    if (!bench_read_options(argc, argv, options) || (precision && !bench_read_precision(precision, &bf16)))
+        return false;
+    if (precision)
+        config->precision = bf16 ? DRAFT_PRECISION_BF16 : DRAFT_PRECISION_FP32;
+    config->memory = strcmp(memory, "low") == 0    ? DRAFT_MEMORY_LOW
+                     : strcmp(memory, "fast") == 0 ? DRAFT_MEMORY_FAST
+                                                   : DRAFT_MEMORY_AUTO;
+    config->height = config->width = size;
     if (config->micro_batch == 0)
         config->micro_batch = config->global_batch;
     return argc - optind == 2 && length->preview >= 0 && length->warm >= 0 && length->steps >= 0 &&
@@ -157,12 +89,12 @@ static bool run(struct draft_engine *engine, const struct length *length, double
 {
     for (int i = -length->warm; i < length->steps; i++) {
         struct draft_report report = {0};
-        double start = now();
+        double start = bench_seconds();
         if (!draft_engine_step(engine, &report, err))
             return false;
         if (i < 0)
             continue;
-        seconds[i] = now() - start;
+        seconds[i] = bench_seconds() - start;
         for (int j = 0; j < report.count; j++) {
             mean->metric[j].value += report.metric[j].value / length->steps;
             memcpy(mean->metric[j].name, report.metric[j].name, sizeof mean->metric[j].name);
@@ -183,7 +115,7 @@ static bool device_bytes(struct draft_engine *engine, size_t *held, struct draft
 
 static bool draw(struct draft_engine *engine, int pictures, double *seconds, struct draft_error *err)
 {
-    double start = now();
+    double start = bench_seconds();
     for (int i = 0; i < pictures; i++) {
         struct draft_sample_request request = {
             .prompt = prompts[0], .seed = (uint64_t)i, .guidance = -1, .lora_scale = 1, .aig = DRAFT_AIG_DRAFT};
@@ -192,7 +124,7 @@ static bool draw(struct draft_engine *engine, int pictures, double *seconds, str
             return false;
         free(picture.rgb);
     }
-    *seconds = now() - start;
+    *seconds = bench_seconds() - start;
     return true;
 }
 
@@ -226,11 +158,11 @@ static void print(const double *seconds, int steps, const struct draft_job_confi
         int quiet = config->sampling_steps - config->truncation_steps; /* steps without gradient */
         double sampling = mean_of(&m->mean, "seconds/sample");
         memcpy(sorted, seconds, (size_t)steps * sizeof *seconds);
-        qsort(sorted, (size_t)steps, sizeof *sorted, ascending);
+        double median = bench_median(sorted, steps);
         if (quiet > 0 && sampling > 0)
             printf(", \"guided_steps_per_s\": %.3f", quiet * config->global_batch / sampling);
-        printf(", \"seconds_per_step\": %.6f, \"samples_per_s\": %.4f, \"seconds_by_phase\": {", sorted[steps / 2],
-               config->global_batch / sorted[steps / 2]);
+        printf(", \"seconds_per_step\": %.6f, \"samples_per_s\": %.4f, \"seconds_by_phase\": {", median,
+               config->global_batch / median);
         const char *comma = "";
         for (int j = 0; j < m->mean.count; j++)
             if (!strncmp(m->mean.metric[j].name, "seconds/", 8)) {
@@ -272,11 +204,11 @@ int main(int argc, char **argv)
 
     struct draft_watch watch = {0};
     struct measured m = {0};
-    double start = now();
+    double start = bench_seconds();
     if (!draft_job_config_resolve(&config, &err))
         return fail(&err);
     struct draft_engine *engine = draft_engine_open(&config, &watch, &err);
-    m.open_seconds = now() - start;
+    m.open_seconds = bench_seconds() - start;
     if (!engine || (length.steps > 0 && !run(engine, &length, seconds, &m.mean, &err)) ||
         !draw(engine, length.preview, &m.preview_seconds, &err) || !device_bytes(engine, &m.device_bytes, &err))
         return fail(&err);
