@@ -176,7 +176,7 @@ static int run(struct draft_context *cx, const struct draft_arguments *arguments
                           draft_ink(&cx->out, DRAFT_PLAIN), stdout);
         fflush(stdout); /* the table first, where both are one terminal */
         if (out.older > 0)
-            fprintf(cx->err.out, "%lld older: draft jobs --all\n", (long long)out.older);
+            fprintf(cx->err.out, "%lld older: draft jobs --all (or --state running)\n", (long long)out.older);
     }
     json_decref(out.list);
     draft_table_free(out.table);

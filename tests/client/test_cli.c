@@ -99,7 +99,7 @@ static void test_cli__a_cut_list_of_jobs_says_how_many_are_older(void **state)
     assert_int_equal(draft("jobs -n 1"), 0);
     assert_non_null(strstr(out, id));
     char expected[64];
-    snprintf(expected, sizeof expected, "%d older: draft jobs --all\n", all - 1);
+    snprintf(expected, sizeof expected, "%d older: draft jobs --all (or --state running)\n", all - 1);
     assert_string_equal(errors, expected);
     assert_int_equal(draft("jobs"), 0); /* no terminal: everything */
     assert_string_equal(errors, "");
