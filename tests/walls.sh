@@ -20,6 +20,11 @@ refuse "the daemon links the engine (only draft-engine may)" \
     "$(grep -rnE '#include *[<"](engine\.h|(train|models|rewards|ops|autograd|backend|sampler|tensor)/)' server client --include='*.[ch]' | grep -v '^server/worker/' | grep -vE '\.def"$|^client/cmd_merge.c:[0-9]+:#include "tensor/lora_merge.h"')"
 refuse "#ifdef CUDA in ops, models, rewards, sampler or train" \
     "$(grep -rnE '^ *# *if.*CUDA' engine/ops engine/models engine/rewards engine/sampler engine/train --include='*.[ch]')"
+# The picture at the head of engine/state.h.
+refuse "engine/'s own files know one that stands beside or above them" \
+    "$(grep -nE '#include "(training|memory_plan|profiling)\.h"' engine/state.[ch] engine/fingerprint.[ch] engine/memory_plan.h engine/training.h /dev/null; \
+       grep -nE '#include "(training|profiling)\.h"' engine/memory.c /dev/null; \
+       grep -nE '#include "(memory_plan|profiling)\.h"' engine/training.c engine/step.c engine/pictures.c /dev/null)"
 refuse "unfinished work" \
     "$(grep -rnwE 'TODO|FIXME|XXX|HACK' engine server client proto migrations --include='*.[ch]' --include='*.proto' --include='*.sql')"
 refuse "a file name that says nothing" \
