@@ -1,16 +1,16 @@
 """Random Stable Diffusion and CLIP models of any size, so that anyone can test and measure without a download.
 
-    python random_model.py PRESET OUT [--layout diffusers|ldm] [--dtype f16|f32] [--tokenizer DIR]
+    python random_model.py PRESET OUT [--layout diffusers|ldm] [--dtype f16|f32] [--tokenizer DIR] [--headers]
 
 PRESET: sd15, sd21 (768, v-prediction), sd21-base, clip-l, clip-h, tiny-sd1, tiny-sd2. OUT: a folder (diffusers' layout) or
 a .safetensors file (ldm: the original names of single-file checkpoints; Stable Diffusion only). --tokenizer: copied to
-OUT/tokenizer, or beside the file. Needs numpy only.
+OUT/tokenizer, or beside the file. --headers: names and shapes alone, over a hole of the file's full size that takes no disk: a
+model to plan with (tests/engine/train/test_memory_full_size.c), of zeros. Needs numpy only, and for --headers not even that.
 
 Weights are a function of diffusers' tensor name and the place in the tensor (`values` below), and exact in float16: the
 same on every machine, in both layouts and every dtype. tests/engine/train/test_single_file.c has the same function in C.
 """
-import argparse, json, pathlib, shutil, struct
-import numpy as np
+import argparse, json, math, pathlib, shutil, struct
 
 CROSS, PLAIN = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", "UpBlock2D")
 SD1 = dict(channels=[320, 640, 1280, 1280], context=768, heads=8, linear=False, sample=64, v=False,
@@ -29,12 +29,13 @@ LAYERS, HEAD = 2, 64
 
 def values(name, shape):
     """Tensor `name`: hashed integers in [-512, 511], scaled so that activations keep their size."""
+    import numpy as np  # not above: --headers goes without
     h = 0xcbf29ce484222325
     for byte in name.encode():
         h = (h ^ byte) * 0x100000001b3 & 0xffffffffffffffff
-    n = int(np.prod(shape, dtype=np.int64))
+    n = math.prod(shape)
     out = np.empty(n, np.float32)
-    fan = int(np.prod(shape[1:], dtype=np.int64)) if len(shape) > 1 else 1
+    fan = math.prod(shape[1:]) if len(shape) > 1 else 1
     exponent = 0
     while 4 ** exponent < fan:
         exponent += 1
@@ -291,23 +292,26 @@ def ldm(m, shapes):
 
 # --- Writing -----------------------------------------------------------------------------------------------------------
 
-def write(path, tensors, dtype, metadata=None):
-    """{name: (shape, [what `values` are named after])}, one tensor in memory at a time."""
+def write(path, tensors, dtype, headers, metadata=None):
+    """{name: (shape, [what `values` are named after])}, one tensor in memory at a time; `headers`: a hole for the values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     size, code = (2, "F16") if dtype == "f16" else (4, "F32")
     header, offset = {"__metadata__": {"format": "pt", **(metadata or {})}}, 0
     for name, (shape, _) in tensors.items():
-        n = int(np.prod(shape, dtype=np.int64)) * size
+        n = math.prod(shape) * size
         header[name] = dict(dtype=code, shape=list(shape), data_offsets=[offset, offset + n])
         offset += n
     text_ = json.dumps(header, separators=(",", ":")).encode()
     text_ += b" " * (-len(text_) % 8)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text_)) + text_)
+        if headers:
+            file.truncate(8 + len(text_) + offset)
+            return
         for shape, parts in tensors.values():
             each = (shape[0] // len(parts), *shape[1:]) if len(parts) > 1 else shape
             for part in parts:
-                file.write(values(part, each).astype(np.float16 if dtype == "f16" else np.float32).tobytes())
+                file.write(values(part, each).astype("float16" if dtype == "f16" else "float32").tobytes())
 
 
 def named(part, shapes):
@@ -321,20 +325,21 @@ def main():
     a.add_argument("--layout", choices=["diffusers", "ldm"], default="diffusers")
     a.add_argument("--dtype", choices=["f16", "f32"], default="f16")
     a.add_argument("--tokenizer", type=pathlib.Path)
+    a.add_argument("--headers", action="store_true")
     a = a.parse_args()
     dump = lambda path, config: (path.parent.mkdir(parents=True, exist_ok=True), path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n"))
     if a.preset in CLIPS:
         m = CLIPS[a.preset]
-        write(a.out / "model.safetensors", {n: (s, ["clip/" + n]) for n, s in clip(m).items()}, a.dtype)
+        write(a.out / "model.safetensors", {n: (s, ["clip/" + n]) for n, s in clip(m).items()}, a.dtype, a.headers)
         dump(a.out / "config.json", clip_config(m))
     else:
         m = PIPELINES[a.preset]
         shapes = {"unet": unet(m), "vae": vae(m), "text_encoder": text(m["text"])}
         if a.layout == "ldm":
-            write(a.out, ldm(m, shapes), a.dtype, {"modelspec.prediction_type": "v" if m["v"] else "epsilon"})
+            write(a.out, ldm(m, shapes), a.dtype, a.headers, {"modelspec.prediction_type": "v" if m["v"] else "epsilon"})
         else:
             for part, stem in (("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model"), ("text_encoder", "model")):
-                write(a.out / part / f"{stem}.safetensors", named(part, shapes[part]), a.dtype)
+                write(a.out / part / f"{stem}.safetensors", named(part, shapes[part]), a.dtype, a.headers)
             for part, config in configs(m).items():
                 dump(a.out / (part + "_config.json" if "/" in part else part + "/config.json"), config)
             dump(a.out / "model_index.json", dict(_class_name="StableDiffusionPipeline", feature_extractor=[None, None], safety_checker=[None, None],
