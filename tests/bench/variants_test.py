@@ -28,13 +28,13 @@ class Search(unittest.TestCase):
 
     def search(self, again=False, machine="here", command=None):
         memory = variants.Memory(self.path, machine)
-        return memory.fastest("unet", command or self.command, lambda r: r["seconds"], again, 0.1, self.said.append)
+        return memory.fastest("unet", command or self.command, lambda r: r["seconds"], again, 0.2, self.said.append)
 
     def test_the_fastest_that_runs(self):
         self.hangs = True
         began = time.monotonic()
         self.assertEqual(self.search(), FAST)
-        self.assertLess(time.monotonic() - began, 30)  # 6 s of search; HANGS takes 77
+        self.assertLess(time.monotonic() - began, 30)  # 12 s of search; HANGS takes 77
         self.assertEqual(self.ran, variants.ALL)
         found = json.loads(self.path.read_text())["unet; here"]
         self.assertEqual(found["failed"][FAILS], "failed: instruction")
