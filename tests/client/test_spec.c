@@ -218,6 +218,11 @@ static void test_spec__bad_job_files_are_refused_with_the_place_named(void **sta
         if (!strstr(err.message, bad[i].says))
             fail_msg("%s: %s", bad[i].text, err.message);
     }
+    char deep[100001];
+    memset(deep, '[', 100000);
+    deep[100000] = '\0';
+    assert_false(read_text(deep, &err));
+    assert_non_null(strstr(err.message, "maximum parsing depth reached"));
 }
 
 static void test_spec__a_file_that_is_not_there_is_named(void **state)
