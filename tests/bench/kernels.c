@@ -345,7 +345,11 @@ int main(int argc, char **argv)
     if (large) { /* Stable Diffusion 1.5 */
         bench_linear(4096, 320, 320);
         bench_linear(4096, 2560, 320);
+        bench_linear(2048, 5120, 640);
         bench_linear(256, 1280, 1280);
+        bench_linear(512, 10240, 1280);
+        bench_linear(512, 1280, 5120);
+        bench_linear(128, 1280, 5120);
         bench_lora(4096, 320, 320, 8);
         bench_conv(1, 64, 320, 320, 3, 1);
         bench_conv(1, 32, 640, 640, 3, 1);
