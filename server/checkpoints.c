@@ -56,20 +56,32 @@ static void free_rows(struct rows *rows)
     free(rows->row);
 }
 
-/* NULL: fine. Otherwise why not, in words. */
-static const char *fault_of(const struct row *row, bool verify)
+/* False: whether it is whole cannot be told now (no descriptors, no memory, no permission), which says nothing against
+ * it. *fault: NULL, or what is wrong with it, in words. */
+static bool examine(const struct row *row, bool verify, const char **fault, struct draft_error *err)
 {
     struct stat st;
-    if (stat(row->path, &st) != 0)
-        return "is missing";
+    *fault = NULL;
+    if (stat(row->path, &st) != 0) {
+        *fault = "is missing";
+        return errno == ENOENT || errno == ENOTDIR || draft_fail_errno(err, "cannot look at %s", row->path);
+    }
     if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != row->bytes)
-        return "has another size than recorded";
-    if (!verify)
-        return NULL;
+        *fault = "has another size than recorded";
+    if (*fault || !verify)
+        return true;
     char hex[DRAFT_CHECKSUM_SIZE];
-    if (!draft_checksum_file(row->path, hex, NULL, NULL))
-        return "cannot be read";
-    return strcmp(hex, row->checksum) == 0 ? NULL : "is damaged (its checksum differs)";
+    struct draft_error why = {0};
+    if (draft_checksum_file(row->path, hex, NULL, &why)) {
+        *fault = strcmp(hex, row->checksum) == 0 ? NULL : "is damaged (its checksum differs)";
+        return true;
+    }
+    *fault = "cannot be read";
+    if (why.code == DRAFT_IO && errno == EIO) /* the disk itself: an older one may lie on better blocks */
+        return true;
+    if (err)
+        *err = why;
+    return false;
 }
 
 static void forget(struct draftd *d, int64_t job, const struct row *row, const char *fault)
@@ -102,9 +114,12 @@ bool draftd_checkpoint_choose(struct draftd *d, int64_t job, int64_t step, bool 
             continue;
         if (verify)
             pthread_mutex_unlock(&d->lock);
-        const char *fault = fault_of(row, verify);
+        const char *fault;
+        ok = examine(row, verify, &fault, err);
         if (verify)
             pthread_mutex_lock(&d->lock);
+        if (!ok)
+            break;
         if (fault && step >= 0)
             ok = draft_fail(err, DRAFT_DATA_LOSS, "the checkpoint of step %lld %s", (long long)step, fault);
         else if (fault && verify)

@@ -11,7 +11,8 @@ struct draftd_checkpoint {
 
 /* The newest checkpoint (step < 0) or the one of a step. Those whose file is missing or has another size are passed
  * over; with `verify` their content is read and compared too, and damaged ones are forgotten with a notice: the lock is
- * released meanwhile. */
+ * released meanwhile. Where one cannot be looked at for want of descriptors, memory or permission, this fails: it may
+ * be whole. */
 bool draftd_checkpoint_choose(struct draftd *d, int64_t job, int64_t step, bool verify,
                               struct draftd_checkpoint *checkpoint, struct draft_error *err);
 

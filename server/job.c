@@ -329,7 +329,8 @@ static void describe_wait(struct draftd *d, const struct draftd_live_job *job, D
     if (d->draining)
         why = draftd_strdup("waits for the daemon's next start: it is shutting down");
     else if (job->not_before_ms > draftd_now_ms())
-        why = draftd_format("waits before trying again: %s", message->reason);
+        why =
+            draftd_format("waits before trying again: %s", job->trouble.code ? job->trouble.message : message->reason);
     else if (device == DRAFTD_NO_DEVICE)
         why = draftd_format("waits for %s%s", waits_for, job->position > 1 ? ", others are before it" : "");
     else if (job->position > 1)

@@ -111,6 +111,7 @@ static void *choose(void *argument)
 static void later(struct draftd_live_job *job, int64_t now_ms, const struct draft_error *why)
 {
     draftd_log(DRAFTD_ERROR, job->id, "cannot start: %s", why->message);
+    job->trouble = *why;
     job->not_before_ms = now_ms + 5000;
 }
 

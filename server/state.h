@@ -44,7 +44,7 @@ struct draftd_live_job {
 
     struct draftd_worker *worker;
     enum draftd_stop stop;
-    struct draft_error trouble; /* why the daemon stopped it by itself: its progress could not be recorded */
+    struct draft_error trouble; /* why the daemon stopped it by itself or could not start it */
     int notices;                /* of this attempt */
     uint64_t saves;             /* checkpoints recorded by this daemon: CreateCheckpoint waits for the next one */
     bool save_asked;            /* of the worker, which has not sent any since: one answers all who wait */
