@@ -2,6 +2,7 @@
 #include "daemon_fixture.h"
 
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -270,6 +271,34 @@ static void test_lifecycle__a_damaged_checkpoint_is_passed_over(void **state)
     fixture_free(points);
 }
 
+/* A link to itself (ELOOP) stands for what passes: too many open files, no memory, no permission. */
+static void test_lifecycle__a_checkpoint_that_cannot_be_looked_at_is_waited_for(void **state)
+{
+    struct fixture *f = *state;
+    char id[32], path[256], aside[300];
+    fixture_submit(f, "nonfinite@13", 20, id);
+    fixture_free(fixture_wait(f, id, FAILED));
+    snprintf(path, sizeof path, "%s/jobs/%s/checkpoints/step-000010.safetensors", f->state, id);
+    snprintf(aside, sizeof aside, "%s/aside", f->state); /* not beside it, where it would be swept */
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(symlink(path, path), 0);
+    Draftd__V1__Job *job = NULL;
+    assert_true(draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, NULL));
+    for (int polls = 0; strstr(job->reason, "cannot look at") == NULL;) {
+        fixture_free(job);
+        assert_true(fixture_patient(&polls));
+        assert_true(draftd_get_job(f->d, id, &job, NULL));
+        assert_int_equal(job->state, QUEUED);
+    }
+    fixture_free(job);
+    assert_int_equal(rename(aside, path), 0);
+    fixture_free(fixture_wait(f, id, SUCCEEDED));
+    Draftd__V1__QueryMetricsResponse *points = fixture_points(f, id, "reward");
+    assert_int_equal(points->series[0]->points[9]->attempt, 1); /* step 10 */
+    assert_int_equal(points->series[0]->points[10]->attempt, 2);
+    fixture_free(points);
+}
+
 /* Reading 1 GiB takes longer than a submit, which needs the daemon's thread: that hears the inspecting worker. */
 static void test_lifecycle__the_daemon_answers_while_a_large_checkpoint_is_read(void **state)
 {
@@ -414,6 +443,32 @@ static void test_lifecycle__drain_saves_and_the_next_start_goes_on(void **state)
     fixture_free(points);
 }
 
+static void test_lifecycle__a_database_that_another_program_holds_pauses_the_job(void **state)
+{
+    struct fixture *f = *state;
+    char id[32], path[128];
+    sqlite3 *theirs = NULL;
+    struct draft_error err = {0};
+    snprintf(path, sizeof path, "%s/draftd.db", f->state);
+    fixture_submit(f, "ms=20", 100000, id);
+    fixture_wait_step(f, id, 12);
+    assert_int_equal(sqlite3_open(path, &theirs), SQLITE_OK);
+    sqlite3_busy_timeout(theirs, 5000);
+    assert_int_equal(sqlite3_exec(theirs, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    Draftd__V1__Job *job = fixture_wait(f, id, PAUSED); /* told, though it cannot be recorded yet */
+    assert_string_equal(job->reason_code, "UNAVAILABLE");
+    assert_non_null(strstr(job->reason, "another program holds the database"));
+    fixture_free(job);
+    assert_int_equal(sqlite3_exec(theirs, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(theirs);
+    for (int polls = 0; !draftd_resume_job(f->d, id, draftd_within(FIXTURE_MS), &job, &err); err.code = DRAFT_OK) {
+        assert_int_equal(err.code, DRAFT_UNAVAILABLE);
+        assert_true(fixture_patient(&polls));
+    }
+    fixture_free(job);
+    fixture_free(fixture_wait(f, id, RUNNING));
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(test_lifecycle__##name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -431,12 +486,14 @@ int main(void)
         CASE(pause_and_cancel_reach_a_job_that_still_loads),
         CASE(a_pause_that_cannot_be_waited_for_still_happens),
         CASE(a_damaged_checkpoint_is_passed_over),
+        CASE(a_checkpoint_that_cannot_be_looked_at_is_waited_for),
         CASE(the_daemon_answers_while_a_large_checkpoint_is_read),
         CASE(a_full_queue_refuses_with_a_sentence),
         CASE(delete_removes_rows_and_files),
         CASE(a_checkpoint_on_request_is_on_disk_when_named),
         CASE(many_wishes_for_a_checkpoint_are_one),
         CASE(drain_saves_and_the_next_start_goes_on),
+        CASE(a_database_that_another_program_holds_pauses_the_job),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
