@@ -17,7 +17,7 @@
 #include <string.h>
 
 enum {
-    QUERIES = 96,    /* a block */
+    QUERIES = 96,    /* a block, at most */
     KEYS = 256,      /* a block; a multiple of every nr */
     STEP = KEYS + 16 /* floats from row to row of a block: rows of a tile must not share cache sets */
 };
@@ -36,6 +36,13 @@ struct block_memory {
     float *pairs;                    /* P or dS in pairs of queries */
     float *dq;                       /* [queries][depth] */
 };
+
+/* Queries of a block. Short heads against many keys take half: probabilities, keys and gradients then share the second
+ * cache. With longer heads the keys do not fit anyway and are read once per block; products of pairs gain nothing. */
+static int64_t queries_of(const struct attention *a)
+{
+    return !a->pairs && a->shape->d <= 64 && a->shape->t > KEYS ? QUERIES / 2 : QUERIES;
+}
 
 static int64_t rows_floats(const struct attention *a)
 {
@@ -136,8 +143,9 @@ static void backward_part(const struct attention *a, const struct backward_part 
     if (part->dq)
         pack_keys(a, keys, a->k + key_base, k);
     memset(dk, 0, (size_t)(2 * all * d) * sizeof(float));
-    for (int64_t query = part->query; query < part->query_end; query += QUERIES) {
-        int64_t rows = draft_least(QUERIES, part->query_end - query), limit[QUERIES];
+    int64_t queries = queries_of(a);
+    for (int64_t query = part->query; query < part->query_end; query += queries) {
+        int64_t rows = draft_least(queries, part->query_end - query), limit[QUERIES];
         int64_t seen = draft_least(part->key_end, draft_attention_keys_seen(a, query + rows)) - part->key;
         int64_t at = (image * s->s + query) * a->step + column;
         const float *lse = a->lse + part->head * s->s + query;
