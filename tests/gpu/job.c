@@ -6,8 +6,8 @@
  *   gpu_check job resume  --device NAME  stopped half-way and gone on from the checkpoint: the same, to the bit
  *   gpu_check job eager   --device NAME  with CUDA graphs and without (DRAFT_CUDA_EAGER=1): the same, to the bit
  *   gpu_check job flat    --device NAME  memory after --steps steps is what it was after a few
- *   gpu_check job full    --device NAME  on a GPU that others have filled a job fails clearly, and the next one runs
- *   gpu_check job refused --device NAME  a job that no GPU holds is refused at submit
+ *   gpu_check job full    --device NAME  on a GPU that others fill, a job fails clearly, and the next one runs
+ *   gpu_check job refused --device NAME  a job that a GPU of 8 GiB cannot hold is refused, with what would fit
  *
  *   options: --steps N (6; flat: 1000)  --T N (4)  --size PIXELS (64)  --batch N (2)  --precision fp32|bf16
  *            --reward KIND[:FOLDER] (the demo's CLIP)
@@ -279,6 +279,15 @@ static bool failed_clearly(const char *what, bool ran, const struct draft_error 
     return good;
 }
 
+/* "...; with micro_batch 1 it needs 3.2 GiB" */
+static bool says_what_fits(const struct draft_error *err)
+{
+    bool good = strstr(err->message, "it needs") != NULL;
+    if (!good)
+        printf("that does not say what would fit\n");
+    return good;
+}
+
 /* While others hold nearly all of it. */
 static bool fails_on_a_full_gpu(const struct job *job, struct hog *hog)
 {
@@ -290,16 +299,37 @@ static bool fails_on_a_full_gpu(const struct job *job, struct hog *hog)
     return failed_clearly("a job with 16 MiB of the GPU left", ran, &err);
 }
 
+/* Others take the rest once the job has opened: its step fails, and says what would fit. */
+static bool fails_in_the_middle(const struct job *job, struct hog *hog)
+{
+    struct draft_error err = {0};
+    struct draft_report report;
+    struct draft_engine *engine = open_job(job, &err);
+    if (!engine) {
+        fail("a job", &err);
+        return false;
+    }
+    take(hog, LEFT_BYTES);
+    bool ran = train(engine, job->steps, &report, &err);
+    let_go(hog);
+    draft_engine_say_what_fits(engine, &err);
+    draft_engine_close(engine);
+    return failed_clearly("a job that finds the GPU full in its first step", ran, &err) && says_what_fits(&err);
+}
+
+/* As the daemon asks at submit; 8 GiB, so that the largest of GPUs shows it too. */
 static int refused(const struct job *job)
 {
     struct draft_error err = {0};
     struct job large = *job;
     struct draft_job_config config;
     struct draft_inspection inspection;
-    large.size = 4096;
+    large.size = 512;
     large.batch = 64;
-    bool taken = config_of(&large, &config, &err) && draft_inspect(&config, NULL, &inspection, &err);
-    return failed_clearly("64 pictures of 4096 pixels at once", taken, &err) ? 0 : 1;
+    bool taken = config_of(&large, &config, &err);
+    config.gpu_memory = UINT64_C(8) << 30;
+    taken = taken && draft_inspect(&config, NULL, &inspection, &err);
+    return failed_clearly("64 pictures of 512 pixels at once", taken, &err) && says_what_fits(&err) ? 0 : 1;
 }
 
 static int full(const struct job *job)
@@ -311,7 +341,7 @@ static int full(const struct job *job)
                                      &draft_services, &err);
     if (!hog.backend || !whole(job, before, &err))
         return fail("a job", &err);
-    bool good = fails_on_a_full_gpu(job, &hog);
+    bool good = fails_on_a_full_gpu(job, &hog) && fails_in_the_middle(job, &hog);
     if (!whole(job, after, &err))
         return fail("the next job", &err);
     draft_backend_destroy(hog.backend);

@@ -2,6 +2,7 @@
 
 #define SMALL  " --steps 2 --T 1 --size 16 --batch 1 --reward jpeg --precision fp32" /* the fakes take their time */
 #define GOLDEN "tests/fixtures/golden/"
+#define BF16   " --device {device} --precision bf16 " GOLDEN
 
 /* In the order of what must be known first: eight minutes may end before the list does. */
 const struct part parts[] = {
@@ -33,6 +34,17 @@ const struct part parts[] = {
     {"golden/pictures", "golden", "gpu_check golden --device {device} " GOLDEN "pictures.safetensors", 0, 60, false,
      "diffusers' pictures of the same seeds"},
 
+    {"golden-bf16/vae", "golden", "gpu_check golden" BF16 "vae", "gpu_check golden --threads 2" BF16 "vae", 60, false,
+     "beside PyTorch in float64, in bf16: 3e-2 forward, 2e-1 gradients"},
+    {"golden-bf16/clip_l", "golden", "gpu_check golden" BF16 "clip_l", "gpu_check golden --threads 2" BF16 "clip_l", 60,
+     false, ""},
+    {"golden-bf16/clip_h", "golden", "gpu_check golden" BF16 "clip_h", "gpu_check golden --threads 2" BF16 "clip_h", 60,
+     false, ""},
+    {"golden-bf16/unet_demo", "golden", "gpu_check golden" BF16 "unet_demo",
+     "gpu_check golden --threads 2" BF16 "unet_demo", 60, false, ""},
+    {"golden-bf16/unet_sd15", "golden", "gpu_check golden" BF16 "unet_sd15", 0, 60, false, ""},
+    {"golden-bf16/unet_sd21", "golden", "gpu_check golden" BF16 "unet_sd21", 0, 60, false, ""},
+
     {"replay/k1", "replay", "gpu_check golden --device {device} " GOLDEN "draft_plus/k1.safetensors", 0, 60, false,
      "ten steps of DRaFT+ as PyTorch took them in float64: loss, reward, KL, gradients"},
     {"replay/k_all", "replay", "gpu_check golden --device {device} --recompute " GOLDEN "draft_plus/k_all.safetensors",
@@ -50,8 +62,8 @@ const struct part parts[] = {
      false, "gone on from a checkpoint, to the bit"},
     {"job/full", "job", "gpu_check job full --device {device} --steps 2", "gpu_check job full --device {device}" SMALL,
      90, false, "on a full GPU a job fails with a sentence, and the next one runs"},
-    {"job/refused", "job", "gpu_check job refused --device {device}", 0, 60, false,
-     "a job that no GPU holds is refused before it begins, with what would fit"},
+    {"job/refused", "job", "gpu_check job refused --device {device}", "gpu_check job refused --device {device}" SMALL,
+     60, false, "a job that 8 GiB cannot hold is refused before it begins, with what would fit"},
     {"job/same-bf16", "job", "gpu_check job same --device {device} --precision bf16", 0, 60, false, "in bf16"},
     {"job/resume-bf16", "job", "gpu_check job resume --device {device} --precision bf16", 0, 60, false, "in bf16"},
     {"job/flat", "job", "gpu_check job flat --device {device} --steps 1000 --T 2",
