@@ -149,12 +149,6 @@ void draft_cuda_patches(draft_cuda_stream stream, enum draft_dtype type, const s
 void draft_cuda_patches_backward(draft_cuda_stream stream, enum draft_dtype type, const struct draft_conv_shape *shape,
                                  const void *dpatches, int64_t stride, struct draft_cuda_gradient dx);
 
-/* F32 [n, c, hw] -> [n, hw, c] and back: noise is drawn, and latents are kept, channel by channel. */
-void draft_cuda_to_channels_last(draft_cuda_stream stream, int64_t n, int64_t c, int64_t hw, const float *from,
-                                 float *to);
-void draft_cuda_to_channels_first(draft_cuda_stream stream, int64_t n, int64_t c, int64_t hw, const float *from,
-                                  float *to);
-
 /* --- Pictures (image.cu) ------------------------------------------------------------------------------------------ */
 
 struct draft_cuda_image {
@@ -268,17 +262,8 @@ void draft_cuda_jpeg_size_backward(draft_cuda_stream stream, enum draft_dtype ty
                                    const struct draft_cuda_pictures *pictures, const struct draft_jpeg_model *model,
                                    const void *x, const float *dsize, struct draft_cuda_gradient dx, void *scratch);
 
-/* --- Numbers out of nothing (random.cu) --------------------------------------------------------------------------- */
+/* --- Timestep embedding (timestep_embedding.cu) ------------------------------------------------------------------- */
 
-/* What draft_philox_randn(seed, purpose, step, index) is told, read on the device. */
-struct draft_cuda_draw {
-    uint64_t seed, step, index;
-    uint32_t purpose;
-};
-/* out[k, count] = the normal numbers of index at->index + k stride, k < n: the CPU's, but for roundings of the last bit
- * that a logarithm or sine in double leaves open. */
-void draft_cuda_philox_randn(draft_cuda_stream stream, const struct draft_cuda_draw *at, int64_t n, uint64_t stride,
-                             int64_t count, float *out);
 /* y [n, dim] as ops/timestep_embedding.c; the timestep is read at `at`. */
 void draft_cuda_timestep_embedding(draft_cuda_stream stream, enum draft_dtype type, int64_t n, int64_t dim,
                                    float freq_shift, bool flip, const float *at, void *y);

@@ -204,21 +204,6 @@ template <class T, int W> struct patches_returned {
         put<W>(dx + (n * s.h * s.w + row) * s.c + column, accumulate, sum);
     }
 };
-
-/* --- Layouts ------------------------------------------------------------------------------------------------------ */
-
-/* to [n, rows, columns] = from [n, columns, rows]: a few channels at a time, so that plain reads stay in the cache. */
-struct transposed {
-    const float *from;
-    float *to;
-    int64_t rows, columns;
-
-    __device__ void operator()(int64_t i) const
-    {
-        const int64_t column = i % columns, row = i / columns % rows, n = i / (columns * rows);
-        to[i] = from[(n * columns + column) * rows + row];
-    }
-};
 } // namespace
 
 void draft_cuda_convert(draft_cuda_stream stream, enum draft_dtype from_type, enum draft_dtype to_type, int64_t n,
@@ -340,16 +325,4 @@ void draft_cuda_patches_backward(draft_cuda_stream stream, enum draft_dtype type
                                      patches_returned<T, WIDTH_OF(w)>{*shape, as<T>(dpatches), as<T>(dx.to), out_h,
                                                                       out_w, stride, dx.accumulate});
     });
-}
-
-void draft_cuda_to_channels_last(draft_cuda_stream stream, int64_t n, int64_t c, int64_t hw, const float *from,
-                                 float *to)
-{
-    run_each(stream, n * c * hw, transposed{from, to, hw, c});
-}
-
-void draft_cuda_to_channels_first(draft_cuda_stream stream, int64_t n, int64_t c, int64_t hw, const float *from,
-                                  float *to)
-{
-    run_each(stream, n * c * hw, transposed{from, to, c, hw});
 }

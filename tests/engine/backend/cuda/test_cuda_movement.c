@@ -307,34 +307,13 @@ static void test_cuda_movement__types(void **state)
     in_every_way("odd types", run_types, &(int64_t){77});
 }
 
-static void run_layouts(enum draft_dtype type, const void *context)
-{
-    (void)context;
-    enum { N = 2, C = 4, HW = 35 };
-    float *x = numbers(type, N * C * HW, 1, 0), *want = memory(N * C * HW * 4);
-    float *last = memory(N * C * HW * 4), *first = memory(N * C * HW * 4);
-    for (int n = 0; n < N; n++)
-        for (int c = 0; c < C; c++)
-            for (int i = 0; i < HW; i++)
-                want[(n * HW + i) * C + c] = x[(n * C + c) * HW + i];
-    draft_cuda_to_channels_last(NULL, N, C, HW, x, last);
-    draft_cuda_to_channels_first(NULL, N, C, HW, last, first);
-    check("last", DRAFT_F32, N * C * HW, last, want, 0);
-    check("first", DRAFT_F32, N * C * HW, first, x, 0);
-}
-
-static void test_cuda_movement__layouts(void **state)
-{
-    (void)state;
-    in_every_order("layouts", DRAFT_F32, run_layouts, NULL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cuda_movement__windows), cmocka_unit_test(test_cuda_movement__tokens_and_tables),
-        cmocka_unit_test(test_cuda_movement__patches), cmocka_unit_test(test_cuda_movement__types),
-        cmocka_unit_test(test_cuda_movement__layouts),
+        cmocka_unit_test(test_cuda_movement__windows),
+        cmocka_unit_test(test_cuda_movement__tokens_and_tables),
+        cmocka_unit_test(test_cuda_movement__patches),
+        cmocka_unit_test(test_cuda_movement__types),
     };
     return cmocka_run_group_tests(tests, open_cpu, close_cpu);
 }

@@ -1,7 +1,5 @@
-/* The optimizer against train/adamw.c's formulas in double, and the random numbers against base/rng.c. */
+/* The optimizer against train/adamw.c's formulas in double, and the timestep embedding against the CPU's. */
 #include "engine/backend/cuda/cpu_reference.h"
-
-#include "base/rng.h"
 
 struct update {
     int64_t n;
@@ -109,28 +107,6 @@ static void test_cuda_training__averages_follow_and_change_places(void **state)
         in_every_order("average", DRAFT_F32, run_average, &counts[i]);
 }
 
-/* The emulated device uses the same C library as the CPU, so here even the last bit agrees. */
-static void run_noise(enum draft_dtype type, const void *context)
-{
-    (void)type, (void)context;
-    enum { N = 3, COUNT = 101, STRIDE = 5 };
-    float *got = memory(N * COUNT * 4), *want = memory(N * COUNT * 4);
-    struct draft_cuda_draw *draw = memory(sizeof *draw);
-    *draw = (struct draft_cuda_draw){UINT64_C(0x123456789abcdef0), UINT64_C(0x100000007), UINT64_C(0xfffffffe),
-                                     DRAFT_PURPOSE_RENOISE};
-    for (uint64_t i = 0; i < N; i++)
-        draft_philox_randn(draw->seed, DRAFT_PURPOSE_RENOISE, draw->step, draw->index + i * STRIDE, want + i * COUNT,
-                           COUNT);
-    draft_cuda_philox_randn(NULL, draw, N, STRIDE, COUNT, got);
-    check("noise", DRAFT_F32, N * COUNT, got, want, 0);
-}
-
-static void test_cuda_training__noise_is_the_cpus(void **state)
-{
-    (void)state;
-    in_every_order("noise", DRAFT_F32, run_noise, NULL);
-}
-
 struct timestep {
     int64_t n, dim;
     bool flip;
@@ -168,7 +144,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuda_training__adamw),
         cmocka_unit_test(test_cuda_training__averages_follow_and_change_places),
-        cmocka_unit_test(test_cuda_training__noise_is_the_cpus),
         cmocka_unit_test(test_cuda_training__timesteps_are_the_cpus),
     };
     return cmocka_run_group_tests(tests, open_cpu, close_cpu);
