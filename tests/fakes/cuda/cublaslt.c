@@ -1,6 +1,6 @@
 /*
  * The part of cuBLASLt that the backend uses, on the host: F32, BF16 and BF16 into F32, both transposes, batches, beta,
- * the bias epilogue. Plain loops, sums in double, results rounded to nearest even. What it does not know it refuses.
+ * the bias epilogue. Sums in double, results rounded to nearest even. What it does not know it refuses.
  * Linked in place of libcublasLt.
  */
 #include <cublasLt.h>
@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "products.h"
 #include "runtime.h"
 #include "tensor/half.h"
 
@@ -163,44 +164,49 @@ static void put(void *values, cudaDataType type, int64_t i, float value)
         ((float *)values)[i] = value;
 }
 
-/* Row i of op(a), or column i of op(b), as every `step`th number of `out`. */
-static void widen(const void *values, const struct layout *l, bool along_rows, int64_t i, int64_t n, double *out,
-                  int64_t step)
+/* The values as floats: as they are, or widened into memory that the caller frees. */
+static const float *as_floats(const void *values, const struct layout *l, float **widened)
 {
-    for (int64_t k = 0; k < n; k++)
-        out[k * step] = (double)get(values, l->type, along_rows ? i + k * l->ld : i * l->ld + k);
+    const int64_t count = ((int64_t)l->columns - 1) * l->ld + (int64_t)l->rows;
+    *widened = NULL;
+    if (l->type != CUDA_R_16BF)
+        return values;
+    *widened = malloc((size_t)count * sizeof **widened);
+    if (*widened == NULL)
+        abort();
+    for (int64_t i = 0; i < count; i++)
+        (*widened)[i] = draft_bf16_to_f32(((const uint16_t *)values)[i]);
+    return *widened;
 }
-
-enum { PANEL = 8 }; /* rows whose sums go side by side */
 
 static void multiply(const struct call *call, const void *a, const void *b, const void *c, void *d)
 {
     const struct layout *la = &call->a_layout, *lb = &call->b_layout, *lc = &call->c_layout;
     int64_t m = (int64_t)lc->rows, n = (int64_t)lc->columns, k = (int64_t)(call->p.trans_a ? la->rows : la->columns);
-    double *panel = calloc((size_t)(PANEL + n) * (size_t)k + 1, sizeof *panel), *columns = panel + PANEL * k;
+    if (m == 0 || n == 0)
+        return;
+    float *widened[2];
+    struct fake_matrix left = {as_floats(a, la, &widened[0]), call->p.trans_a ? la->ld : 1,
+                               call->p.trans_a ? 1 : la->ld};
+    struct fake_matrix right = {as_floats(b, lb, &widened[1]), call->p.trans_b ? lb->ld : 1,
+                                call->p.trans_b ? 1 : lb->ld};
+    double *sum = malloc((size_t)(m * n) * sizeof *sum);
+    if (sum == NULL)
+        abort();
+    fake_multiply(m, n, k, left, right, sum);
     for (int64_t j = 0; j < n; j++)
-        widen(b, lb, call->p.trans_b, j, k, columns + j * k, 1);
-    for (int64_t first = 0; first < m; first += PANEL) {
-        int64_t rows = m - first < PANEL ? m - first : PANEL;
-        for (int64_t i = 0; i < rows; i++)
-            widen(a, la, !call->p.trans_a, first + i, k, panel + i, PANEL);
-        for (int64_t j = 0; j < n; j++) {
-            double sum[PANEL] = {0};
-            for (int64_t l = 0; l < k; l++)
-                for (int i = 0; i < PANEL; i++)
-                    sum[i] += panel[l * PANEL + i] * columns[j * k + l];
-            for (int64_t i = 0; i < rows; i++) {
-                int64_t at = first + i + j * lc->ld;
-                float out = call->alpha * (float)sum[i];
-                if (call->beta != 0)
-                    out += call->beta * get(c, lc->type, at);
-                if (call->p.epilogue == CUBLASLT_EPILOGUE_BIAS)
-                    out += get(call->p.bias, la->type, first + i);
-                put(d, lc->type, at, out);
-            }
+        for (int64_t i = 0; i < m; i++) {
+            int64_t at = i + j * lc->ld;
+            float out = call->alpha * (float)sum[i * n + j];
+            if (call->beta != 0)
+                out += call->beta * get(c, lc->type, at);
+            if (call->p.epilogue == CUBLASLT_EPILOGUE_BIAS)
+                out += get(call->p.bias, la->type, i);
+            put(d, lc->type, at, out);
         }
-    }
-    free(panel);
+    free(sum);
+    free(widened[0]);
+    free(widened[1]);
 }
 
 static void run(void *context)

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "products.h"
 #include "runtime.h"
 #include "tensor/half.h"
 
@@ -237,54 +238,76 @@ static bool next(const struct tensor *t, int64_t i[RANK])
  * -------------------------------------------------------------------------------------------------------
  */
 
+/* A convolution as a matrix product: a row of `patches` is what a pixel of y sees of x, [taps, channels]. */
 struct geometry {
     int64_t pad[2], stride[2];
     struct tensor *x, *w, *y;
+    int64_t pixels, wide; /* rows and columns of the patches */
 };
 
-/* Calls visit for each picture, pixel of y and tap that falls into x, with the offsets of their channels. */
-static void each_tap(const struct geometry *g, void (*visit)(const struct geometry *g, int64_t x, int64_t w, int64_t y))
+/* Calls visit for each element of each patch that falls into x, with its place there. */
+__attribute__((always_inline)) static inline void each_element(const struct geometry *g, float *patches,
+                                                               void (*visit)(float *of_x, float *of_patch))
 {
-    const int64_t *xs = g->x->stride, *ws = g->w->stride, *ys = g->y->stride;
+    const int64_t *xs = g->x->stride, channels = g->w->dim[1];
+    float *patch = patches;
     for (int64_t n = 0; n < g->y->dim[0]; n++)
         for (int64_t i = 0; i < g->y->dim[2]; i++)
             for (int64_t j = 0; j < g->y->dim[3]; j++)
                 for (int64_t p = 0; p < g->w->dim[2]; p++)
-                    for (int64_t q = 0; q < g->w->dim[3]; q++) {
+                    for (int64_t q = 0; q < g->w->dim[3]; q++, patch += channels) {
                         int64_t row = i * g->stride[0] + p - g->pad[0], column = j * g->stride[1] + q - g->pad[1];
+                        float *from = g->x->values + n * xs[0] + row * xs[2] + column * xs[3];
                         if (row >= 0 && row < g->x->dim[2] && column >= 0 && column < g->x->dim[3])
-                            visit(g, n * xs[0] + row * xs[2] + column * xs[3], p * ws[2] + q * ws[3],
-                                  n * ys[0] + i * ys[2] + j * ys[3]);
+                            for (int64_t c = 0; c < channels; c++)
+                                visit(from + c * xs[1], patch + c);
                     }
 }
 
-static void forward_tap(const struct geometry *g, int64_t x, int64_t w, int64_t y)
+static void gather(float *of_x, float *of_patch)
 {
-    for (int64_t o = 0; o < g->w->dim[0]; o++) {
-        double sum = 0;
-        const float *a = g->x->values + x, *b = g->w->values + w + o * g->w->stride[0];
-        for (int64_t c = 0; c < g->w->dim[1]; c++)
-            sum += (double)a[c * g->x->stride[1]] * b[c * g->w->stride[1]];
-        g->y->values[y + o * g->y->stride[1]] += (float)sum;
-    }
+    *of_patch = *of_x;
 }
 
-static void data_tap(const struct geometry *g, int64_t x, int64_t w, int64_t y)
+static void scatter(float *of_x, float *of_patch)
 {
-    for (int64_t o = 0; o < g->w->dim[0]; o++) {
-        const float dy = g->y->values[y + o * g->y->stride[1]], *b = g->w->values + w + o * g->w->stride[0];
-        for (int64_t c = 0; c < g->w->dim[1]; c++)
-            g->x->values[x + c * g->x->stride[1]] += dy * b[c * g->w->stride[1]];
-    }
+    *of_x += *of_patch;
 }
 
-static void filter_tap(const struct geometry *g, int64_t x, int64_t w, int64_t y)
+/* The weights [o, taps, channels] and y [pixels, o], between their own strides and rows without gaps. */
+static void each_weight(const struct geometry *g, float *rows, bool out)
 {
-    for (int64_t o = 0; o < g->w->dim[0]; o++) {
-        const float dy = g->y->values[y + o * g->y->stride[1]], *a = g->x->values + x;
-        for (int64_t c = 0; c < g->w->dim[1]; c++)
-            g->w->values[w + o * g->w->stride[0] + c * g->w->stride[1]] += dy * a[c * g->x->stride[1]];
-    }
+    const int64_t *ws = g->w->stride, *wd = g->w->dim;
+    for (int64_t o = 0; o < wd[0]; o++)
+        for (int64_t p = 0; p < wd[2]; p++)
+            for (int64_t q = 0; q < wd[3]; q++)
+                for (int64_t c = 0; c < wd[1]; c++, rows++) {
+                    float *w = &g->w->values[o * ws[0] + p * ws[2] + q * ws[3] + c * ws[1]];
+                    *(out ? w : rows) = out ? *w + *rows : *w;
+                }
+}
+
+static void each_output(const struct geometry *g, float *rows, bool out)
+{
+    const int64_t *ys = g->y->stride, *yd = g->y->dim;
+    for (int64_t n = 0; n < yd[0]; n++)
+        for (int64_t i = 0; i < yd[2]; i++)
+            for (int64_t j = 0; j < yd[3]; j++)
+                for (int64_t o = 0; o < yd[1]; o++, rows++) {
+                    float *y = &g->y->values[n * ys[0] + i * ys[2] + j * ys[3] + o * ys[1]];
+                    *(out ? y : rows) = out ? *y + *rows : *y;
+                }
+}
+
+static void product(int64_t m, int64_t n, int64_t k, struct fake_matrix a, struct fake_matrix b, float *c)
+{
+    double *sum = malloc((size_t)(m * n) * sizeof *sum);
+    if (sum == NULL)
+        abort();
+    fake_multiply(m, n, k, a, b, sum);
+    for (int64_t i = 0; i < m * n; i++)
+        c[i] = (float)sum[i];
+    free(sum);
 }
 
 static const char *text_of(const json_t *node, const char *key)
@@ -326,9 +349,35 @@ static void convolve(struct execution *e, const json_t *node, struct tensor *res
     }
     for (int64_t i = 0; i < result->size; i++)
         result->values[i] = beta != 0 ? beta * result->values[i] : 0;
-    each_tap(&g, strstr(kind, "FORWARD") != NULL         ? forward_tap
-                 : strstr(kind, "BACKWARD_DATA") != NULL ? data_tap
-                                                         : filter_tap);
+    const int64_t outputs = g.w->dim[0];
+    g.pixels = g.y->dim[0] * g.y->dim[2] * g.y->dim[3];
+    g.wide = g.w->dim[2] * g.w->dim[3] * g.w->dim[1];
+    float *patches = calloc((size_t)(g.pixels * g.wide), sizeof *patches);
+    float *w = calloc((size_t)(outputs * g.wide), sizeof *w), *y = calloc((size_t)(g.pixels * outputs), sizeof *y);
+    if (patches == NULL || w == NULL || y == NULL)
+        abort();
+    if (strstr(kind, "FORWARD") != NULL) {
+        each_element(&g, patches, gather);
+        each_weight(&g, w, false);
+        product(g.pixels, outputs, g.wide, (struct fake_matrix){patches, g.wide, 1}, (struct fake_matrix){w, 1, g.wide},
+                y);
+        each_output(&g, y, true);
+    } else if (strstr(kind, "BACKWARD_DATA") != NULL) {
+        each_output(&g, y, false);
+        each_weight(&g, w, false);
+        product(g.pixels, g.wide, outputs, (struct fake_matrix){y, outputs, 1}, (struct fake_matrix){w, g.wide, 1},
+                patches);
+        each_element(&g, patches, scatter);
+    } else {
+        each_output(&g, y, false);
+        each_element(&g, patches, gather);
+        product(outputs, g.wide, g.pixels, (struct fake_matrix){y, 1, outputs},
+                (struct fake_matrix){patches, g.wide, 1}, w);
+        each_weight(&g, w, true);
+    }
+    free(patches);
+    free(w);
+    free(y);
 }
 
 static float compute(const char *mode, float x, float b, bool *known)
@@ -380,15 +429,19 @@ static void multiply(struct execution *e, const json_t *node, struct tensor *c)
 {
     const struct tensor *a = operand(e, node, (const char *const[]){"matA", NULL});
     const struct tensor *b = operand(e, node, (const char *const[]){"matB", NULL});
-    int64_t i[RANK] = {0};
-    do {
-        const float *row = a->values + at(a, (int64_t[RANK]){i[0], i[1], i[2], 0});
-        const float *column = b->values + at(b, (int64_t[RANK]){i[0], i[1], 0, i[3]});
-        double sum = 0;
-        for (int64_t k = 0; k < a->dim[3]; k++)
-            sum += (double)row[k * a->stride[3]] * column[k * b->stride[2]];
-        c->values[at(c, i)] = (float)sum;
-    } while (next(c, i));
+    const int64_t m = c->dim[2], n = c->dim[3];
+    float *out = malloc((size_t)(m * n) * sizeof *out);
+    if (out == NULL)
+        abort();
+    for (int64_t i = 0; i < c->dim[0]; i++)
+        for (int64_t j = 0; j < c->dim[1]; j++) {
+            const int64_t first[RANK] = {i, j, 0, 0};
+            product(m, n, a->dim[3], (struct fake_matrix){a->values + at(a, first), a->stride[2], a->stride[3]},
+                    (struct fake_matrix){b->values + at(b, first), b->stride[2], b->stride[3]}, out);
+            for (int64_t k = 0; k < m * n; k++)
+                c->values[at(c, first) + k / n * c->stride[2] + k % n * c->stride[3]] = out[k];
+        }
+    free(out);
 }
 
 static bool compute_node(struct execution *e, const json_t *node, struct tensor *result)

@@ -3,6 +3,9 @@
  * all have returned. A thread leaves its fiber at a barrier or in a warp's exchange only, so between two of these it
  * runs undisturbed: what threads write for each other without a barrier in between shows as a result that depends on
  * the order (emulated_order).
+ *
+ * A thread that waits for nobody needs no fiber: it leaves its stack to the next one of its warp, so that the threads
+ * of an elementwise kernel are the turns of a loop. One that waits goes over to the next one of its warp.
  */
 #include <sys/mman.h>
 
@@ -57,16 +60,20 @@ struct fiber {
     unsigned mask, from_lane;
     uint64_t value, result;
     void *stack_pointer, *fake_stack; /* while it does not run */
-    char *stack;
+    char *stack;                      /* null: it has not begun, or has returned */
 };
 
 static fiber fibers[MOST_THREADS];
-static fiber *self;                       /* runs just now */
-static unsigned threads, living, waiting; /* of the block: all, not returned, at the barrier */
+static fiber *self;                              /* runs just now */
+static unsigned threads, living, waiting;        /* of the block: all, not returned, at the barrier */
+static std::vector<char *> stacks;               /* that nobody is on, the last used one last */
+static unsigned exchanging[MOST_THREADS / WARP]; /* of each warp: lanes in an exchange */
+static const unsigned *turn, *turns_end; /* of the warp that runs: who runs just now, in the order of the warp */
 static const emulated_launch *running;
 static void *scheduler_pointer, *scheduler_fake_stack;
 static const void *scheduler_bottom;
 static size_t scheduler_size;
+static bool from_scheduler; /* the last switch was */
 static bool failed;
 static cudaError_t first_error;
 
@@ -89,58 +96,128 @@ asm(".pushsection .text\n"
     ".popsection");
 constexpr size_t SAVED = 6; /* registers */
 
-static void resume(fiber &f)
+static void begin(fiber &f, char *stack)
 {
+    f.stack = stack;
+    f.where = {"", 0};
     self = &f;
     thread_index = f.index;
+}
+
+/* The next thread of the warp takes the stack over if it has not begun. */
+static bool passed_on()
+{
+    if (failed || turn + 1 == turns_end)
+        return false;
+    fiber &next = fibers[turn[1]];
+    if (next.state != fiber::RUNNABLE || next.stack)
+        return false;
+    turn++;
+    begin(next, std::exchange(self->stack, nullptr));
+    return true;
+}
+
+/* The first thing on a stack that was switched to; null: a new one. */
+static void arrive(void *fake_stack)
+{
+    if (__sanitizer_finish_switch_fiber) {
+        const void *bottom;
+        size_t size;
+        __sanitizer_finish_switch_fiber(fake_stack, &bottom, &size);
+        if (from_scheduler)
+            scheduler_bottom = bottom, scheduler_size = size;
+    }
+    from_scheduler = false;
+}
+
+static void body()
+{
+    arrive(nullptr);
+    do {
+        running->call(running->arguments);
+        self->state = fiber::RETURNED;
+        living--;
+    } while (passed_on());
+    if (__sanitizer_start_switch_fiber)
+        __sanitizer_start_switch_fiber(nullptr, scheduler_bottom, scheduler_size);
+    emulation_switch(&self->stack_pointer, scheduler_pointer);
+}
+
+/* Of a thread, with a page below it that nobody may touch. */
+static char *new_stack()
+{
+    void *memory =
+        mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED || mprotect(memory, GUARD, PROT_NONE)) {
+        std::perror("cuda emulation: the stack of a thread");
+        std::abort();
+    }
+    return static_cast<char *>(memory) + GUARD;
+}
+
+static void start(fiber &f)
+{
+    if (stacks.empty())
+        stacks.push_back(new_stack());
+    begin(f, stacks.back());
+    stacks.pop_back();
+    /* What a switch pops: the registers, and where to return to, with the stack aligned as after a call. Tops at
+     * different places of a page: hundreds at the same one would evict each other from the processor's cache. */
+    const size_t offset = size_t(&f - fibers) % 24 * 128, frames = 8 << 10;
+    if (__asan_unpoison_memory_region) /* body() never returns: whoever was here before left its frame */
+        __asan_unpoison_memory_region(f.stack + STACK - frames, frames);
+    void **top = reinterpret_cast<void **>(f.stack + STACK - offset) - 2, **frame = top - SAVED;
+    std::fill(frame, top + 2, nullptr);
+    *top = reinterpret_cast<void *>(body);
+    f.stack_pointer = frame;
+}
+
+static void enter(fiber &f)
+{
+    if (f.stack)
+        self = &f, thread_index = f.index;
+    else
+        start(f);
+}
+
+/* The running thread waits: the next one of its warp goes on, or else the scheduler decides. A processor foretells
+ * where a switch between threads goes, which left the same calls a turn ago; the scheduler's it does not. */
+static void leave()
+{
+    fiber &f = *self;
+    const bool next = !failed && turn + 1 != turns_end && fibers[turn[1]].state == fiber::RUNNABLE;
+    if (next)
+        enter(fibers[*++turn]);
+    if (__sanitizer_start_switch_fiber)
+        __sanitizer_start_switch_fiber(&f.fake_stack, next ? self->stack : scheduler_bottom,
+                                       next ? STACK : scheduler_size);
+    emulation_switch(&f.stack_pointer, next ? self->stack_pointer : scheduler_pointer);
+    arrive(f.fake_stack);
+}
+
+/* Until nobody in turn can go on, or one has returned and nobody of the warp can take its stack over. */
+static void resume(fiber &f)
+{
+    enter(f);
+    from_scheduler = true;
     if (__sanitizer_start_switch_fiber)
         __sanitizer_start_switch_fiber(&scheduler_fake_stack, f.stack, STACK);
     emulation_switch(&scheduler_pointer, f.stack_pointer);
     if (__sanitizer_finish_switch_fiber)
         __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr);
+    if (self->state == fiber::RETURNED)
+        stacks.push_back(std::exchange(self->stack, nullptr));
 }
 
-static void leave(bool for_good)
+/* Those that have not returned stay where they are for ever, and what AddressSanitizer knows of their frames with them.
+ */
+static void abandon(fiber &f)
 {
-    fiber &f = *self;
-    if (__sanitizer_start_switch_fiber)
-        __sanitizer_start_switch_fiber(for_good ? nullptr : &f.fake_stack, scheduler_bottom, scheduler_size);
-    emulation_switch(&f.stack_pointer, scheduler_pointer);
-    if (__sanitizer_finish_switch_fiber)
-        __sanitizer_finish_switch_fiber(f.fake_stack, &scheduler_bottom, &scheduler_size);
-}
-
-static void body()
-{
-    if (__sanitizer_finish_switch_fiber)
-        __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_size);
-    running->call(running->arguments);
-    self->state = fiber::RETURNED;
-    living--;
-    leave(true);
-}
-
-static void prepare(fiber &f, unsigned number)
-{
-    if (!f.stack) { /* with a page below it that nobody may touch */
-        void *memory =
-            mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (memory == MAP_FAILED || mprotect(memory, GUARD, PROT_NONE)) {
-            std::perror("cuda emulation: the stack of a thread");
-            std::abort();
-        }
-        f.stack = static_cast<char *>(memory) + GUARD;
-    }
+    if (!f.stack)
+        return;
     if (__asan_unpoison_memory_region)
         __asan_unpoison_memory_region(f.stack, STACK);
-    /* What a switch pops: the registers, and where to return to, with the stack aligned as after a call. */
-    void **top = reinterpret_cast<void **>(f.stack + STACK) - 2, **frame = top - SAVED;
-    std::fill(frame, top + 2, nullptr);
-    *top = reinterpret_cast<void *>(body);
-    f.stack_pointer = frame;
-    f.index = {number % block_size.x, number / block_size.x % block_size.y, number / (block_size.x * block_size.y)};
-    f.state = fiber::RUNNABLE;
-    f.where = {"", 0};
+    stacks.push_back(std::exchange(f.stack, nullptr));
 }
 
 /* --- What the threads of a block do together ---------------------------------------------------------------------- */
@@ -171,11 +248,11 @@ void barrier(site where)
     self->where = where;
     /* Once a thread has returned nobody is released: run_block() reports it. */
     if (++waiting < threads)
-        return leave(false);
+        return leave();
     for (unsigned i = 0; i < threads; i++)
         if (fibers[i].where.line != where.line) {
             report("one barrier, reached at different places");
-            return leave(false);
+            return leave();
         }
     for (unsigned i = 0; i < threads; i++)
         fibers[i].state = fiber::RUNNABLE;
@@ -185,6 +262,11 @@ void barrier(site where)
 unsigned lane()
 {
     return unsigned(self - fibers) % WARP;
+}
+
+static unsigned members(unsigned mask)
+{
+    return mask == ~0u ? WARP : unsigned(__builtin_popcount(mask));
 }
 
 /* The last lane to arrive works out everybody's result. */
@@ -203,19 +285,24 @@ uint64_t exchange(unsigned mask, uint64_t value, unsigned from_lane, site where)
     me.state = fiber::IN_EXCHANGE;
     if (!(mask >> (number - first) & 1)) {
         report("a lane is missing from its own mask");
-        leave(false);
+        leave();
         return 0;
+    }
+    unsigned &arrived = exchanging[number / WARP];
+    if (++arrived < members(mask)) {
+        leave();
+        return me.result;
     }
     for (unsigned l = 0; l < width; l++) {
         if (!(mask >> l & 1))
             continue;
         if (warp[l].state != fiber::IN_EXCHANGE || warp[l].mask != mask) {
-            leave(false);
+            leave();
             return me.result;
         }
         if (warp[l].where.line != where.line) {
             report("the lanes of one warp in different exchanges");
-            leave(false);
+            leave();
             return 0;
         }
     }
@@ -225,6 +312,7 @@ uint64_t exchange(unsigned mask, uint64_t value, unsigned from_lane, site where)
             warp[l].result = from < width && mask >> from & 1 ? warp[from].value : ~uint64_t(0);
             warp[l].state = fiber::RUNNABLE;
         }
+    arrived -= members(mask);
     return me.result;
 }
 
@@ -251,10 +339,12 @@ static std::vector<std::vector<unsigned>> warps_of(unsigned count)
     return warps;
 }
 
-__attribute__((no_sanitize("address"))) static void forget_shared(size_t bytes)
+static void forget_shared(size_t bytes)
 {
-    for (volatile unsigned char *p = __start_emulated_shared; p && p != __stop_emulated_shared; p++)
-        *p = 0xff; /* 0xffffffff is a NaN */
+    void *begin = __start_emulated_shared;
+    size_t size = begin ? size_t(__stop_emulated_shared - __start_emulated_shared) : 0;
+    /* 0xffffffff is a NaN. Not memset, of which AddressSanitizer sees that there are gaps between variables. */
+    asm volatile("rep stosb" : "+D"(begin), "+c"(size) : "a"(0xff) : "memory");
     std::memset(draft_dynamic_shared, 0xff, bytes);
 }
 
@@ -264,10 +354,11 @@ static bool run_warp(const std::vector<unsigned> &warp)
     bool ever = false;
     for (bool moved = true; moved;) {
         moved = false;
-        for (unsigned i : warp)
-            if (fibers[i].state == fiber::RUNNABLE && !failed) {
+        turns_end = warp.data() + warp.size();
+        for (turn = warp.data(); turn != turns_end; turn++)
+            if (fibers[*turn].state == fiber::RUNNABLE && !failed) {
                 moved = ever = true;
-                resume(fibers[i]);
+                resume(fibers[*turn]);
             }
     }
     return ever;
@@ -278,8 +369,9 @@ static void run_block(const std::vector<std::vector<unsigned>> &warps)
 {
     living = threads;
     waiting = 0;
+    std::fill(exchanging, exchanging + (threads + WARP - 1) / WARP, 0);
     for (unsigned i = 0; i < threads; i++)
-        prepare(fibers[i], i);
+        fibers[i].state = fiber::RUNNABLE;
     for (bool moved = true; living && moved && !failed;) {
         moved = false;
         for (const std::vector<unsigned> &warp : warps)
@@ -287,6 +379,8 @@ static void run_block(const std::vector<std::vector<unsigned>> &warps)
     }
     if (living && !failed)
         report("not every thread gets here");
+    for (unsigned i = 0; living && i < threads; i++)
+        abandon(fibers[i]);
 }
 
 static void run(const emulated_launch &l)
@@ -302,6 +396,8 @@ static void run(const emulated_launch &l)
         __asan_unpoison_memory_region(draft_dynamic_shared, MOST_SHARED);
         __asan_poison_memory_region(draft_dynamic_shared + l.shared, MOST_SHARED - l.shared);
     }
+    for (unsigned i = 0; i < threads; i++)
+        fibers[i].index = {i % l.block.x, i / l.block.x % l.block.y, i / (l.block.x * l.block.y)};
     const std::vector<std::vector<unsigned>> warps = warps_of(threads);
     for (unsigned b : sequence(uint64_t(l.grid.x) * l.grid.y * l.grid.z)) {
         block_index = {b % l.grid.x, b / l.grid.x % l.grid.y, b / (l.grid.x * l.grid.y)};
