@@ -309,7 +309,7 @@ void draftd_training_end(struct draftd *d, struct draftd_worker *worker)
     job->worker = NULL;
     if (job->stop == DRAFTD_STOP_CANCEL)
         finish(d, job, CANCELLED, "", "cancelled on request");
-    else if (done && !crashed)
+    else if (done && !crashed && job->trouble.code == DRAFT_OK)
         finish(d, job, SUCCEEDED, "", "");
     else if (job->stop != DRAFTD_STOP_NONE &&
              (crashed || worker->stopped || worker->result.code == DRAFT_CANCELLED || job->trouble.code))

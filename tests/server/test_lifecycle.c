@@ -443,14 +443,14 @@ static void test_lifecycle__drain_saves_and_the_next_start_goes_on(void **state)
     fixture_free(points);
 }
 
-static void test_lifecycle__a_database_that_another_program_holds_pauses_the_job(void **state)
+/* The database is somebody else's from step 12 on until the job has paused; then the job goes on. */
+static void hold_the_database(struct fixture *f, const char *scenario, int steps, char *id)
 {
-    struct fixture *f = *state;
-    char id[32], path[128];
+    char path[128];
     sqlite3 *theirs = NULL;
     struct draft_error err = {0};
     snprintf(path, sizeof path, "%s/draftd.db", f->state);
-    fixture_submit(f, "ms=20", 100000, id);
+    fixture_submit(f, scenario, steps, id);
     fixture_wait_step(f, id, 12);
     assert_int_equal(sqlite3_open(path, &theirs), SQLITE_OK);
     sqlite3_busy_timeout(theirs, 5000);
@@ -466,7 +466,25 @@ static void test_lifecycle__a_database_that_another_program_holds_pauses_the_job
         assert_true(fixture_patient(&polls));
     }
     fixture_free(job);
-    fixture_free(fixture_wait(f, id, RUNNING));
+}
+
+static void test_lifecycle__a_database_that_another_program_holds_pauses_the_job(void **state)
+{
+    char id[32];
+    hold_the_database(*state, "ms=20", 100000, id);
+    fixture_free(fixture_wait(*state, id, RUNNING));
+}
+
+/* Its worker finishes within the 2 s that the lock is waited for. */
+static void test_lifecycle__a_job_whose_last_points_cannot_be_recorded_is_not_done(void **state)
+{
+    struct fixture *f = *state;
+    char id[32];
+    hold_the_database(f, "ms=20", 40, id);
+    fixture_free(fixture_wait(f, id, SUCCEEDED));
+    Draftd__V1__QueryMetricsResponse *points = fixture_points(f, id, "reward");
+    assert_int_equal(points->series[0]->n_points, 40);
+    fixture_free(points);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(test_lifecycle__##name, fixture_setup, fixture_teardown)
@@ -494,6 +512,7 @@ int main(void)
         CASE(many_wishes_for_a_checkpoint_are_one),
         CASE(drain_saves_and_the_next_start_goes_on),
         CASE(a_database_that_another_program_holds_pauses_the_job),
+        CASE(a_job_whose_last_points_cannot_be_recorded_is_not_done),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
