@@ -175,8 +175,7 @@ const struct draft_command draft_command_bench = {
         "--socket the bench queues behind the jobs of that daemon, and its job is deleted afterwards, also after "
         "Ctrl-C. Times mean something on an idle machine only.\n\n"
         "--profile times every op instead, on the device's own clock, without a daemon, and puts each beside what a "
-        "large "
-        "product and a large copy reach here: FLOPs, bytes, launches of kernels, and which of them bounds it.",
+        "large product and a large copy reach here: FLOPs, bytes, launches of kernels, and which of them bounds it.",
     .examples = "  draft bench\n"
                 "  draft bench sd15 --reward clip:PickScore_v1\n"
                 "  draft bench sd15 -T 50 --batch 4 --micro-batch 2 --steps 1    what a step of such a job takes\n"
