@@ -133,6 +133,11 @@ size_t draft_backend_prepared_bytes(const struct draft_backend *backend)
     return draft_backend_kind(backend)->prepared_bytes(backend);
 }
 
+bool draft_backend_lap(struct draft_backend *backend, double *last, double *sum, struct draft_error *err)
+{
+    return draft_backend_kind(backend)->lap(backend, last, sum, err);
+}
+
 bool draft_backend_mark(struct draft_backend *backend, int i, struct draft_error *err)
 {
     assert(i >= 0 && i < DRAFT_MARKS);

@@ -72,6 +72,7 @@ struct draft_backend_kind {
     void (*forget)(struct draft_backend *backend, struct draft_tensor *weight);
     size_t (*prepared_bytes)(const struct draft_backend *backend);
     void (*keep)(struct draft_backend *backend, size_t bytes); /* NULL: this backend plans by itself */
+    bool (*lap)(struct draft_backend *backend, double *last, double *sum, struct draft_error *err);
     bool (*mark)(struct draft_backend *backend, int i, struct draft_error *err);
     bool (*between)(struct draft_backend *backend, int i, int j, double *seconds, struct draft_error *err);
     uint64_t (*launches)(const struct draft_backend *backend); /* NULL: this backend launches nothing */
@@ -195,13 +196,18 @@ void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *we
 void draft_backend_keep(struct draft_backend *backend, size_t bytes);
 size_t draft_backend_prepared_bytes(const struct draft_backend *backend);
 
-/* --- Time, for autograd/profile.h ------------------------------------------------------------------------------------
+/* --- Time, on the clock of whoever computes --------------------------------------------------------------------------
  */
 
+/* Behind the work so far: *sum += now - *last (sum NULL: nothing); *last = now, in seconds. Both are where values live,
+ * and are read like them: phases of a step are told apart without a wait, within a recording too. */
+bool draft_backend_lap(struct draft_backend *backend, double *last, double *sum, struct draft_error *err);
+
+/* For autograd/profile.h: */
 enum { DRAFT_MARKS = 1024 };
 /* Puts mark i (below DRAFT_MARKS) behind the work so far. A mark may be set again once it was read. */
 bool draft_backend_mark(struct draft_backend *backend, int i, struct draft_error *err);
-/* Seconds from mark i to mark j, on the clock of whoever computes. Waits until j is passed. */
+/* Seconds from mark i to mark j. Waits until j is passed. */
 bool draft_backend_between(struct draft_backend *backend, int i, int j, double *seconds, struct draft_error *err);
 /* Kernels launched so far, by this process. 0 on the CPU. */
 uint64_t draft_backend_launches(const struct draft_backend *backend);

@@ -29,14 +29,11 @@ struct part {
     const struct draft_observer *observer;
     struct draft_plus_results *results;
     struct draft_plus_results own; /* of this part and copy alone: where a replayed block puts them */
-    double since;                  /* when the present phase began */
 };
 
-static double lap(struct part *part)
+static bool lap(const struct part *part, enum draft_plus_phase phase)
 {
-    double now = draft_clock_seconds(), passed = now - part->since;
-    part->since = now;
-    return passed;
+    return draft_plus_results_lap(part->dp->graph, part->results, phase);
 }
 
 static struct draft_tensor *take_noise(const struct part *part, const float *noise)
@@ -120,7 +117,8 @@ static bool score_and_backpropagate(struct part *part, struct draft_tensor *x0, 
         draft_observe(part->observer, x0, "lv%d/x0", part->copy - 1);
         draft_observe(part->observer, rewards, "lv%d/rewards", part->copy - 1);
     }
-    part->results->forward_seconds += lap(part);
+    if (!lap(part, DRAFT_PLUS_FORWARD))
+        return false;
 
     /* 6. its share of the global batch and of the 1 + lv_copies copies */
     int64_t copies = 1 + dp->lv_copies, parts = (part->batch->n + dp->micro_batch - 1) / dp->micro_batch;
@@ -129,9 +127,7 @@ static bool score_and_backpropagate(struct part *part, struct draft_tensor *x0, 
         return draft_fail(&g->error, DRAFT_CANCELLED, "stopped on request before the backward pass");
     float share = (float)((double)part->n / part->batch->n / (double)copies);
     draft_profile_phase(g, "backward");
-    bool done = draft_graph_backward(g, loss, &share);
-    part->results->backward_seconds += lap(part);
-    return done;
+    return draft_graph_backward(g, loss, &share) && lap(part, DRAFT_PLUS_BACKWARD);
 }
 
 /* DRaFT-LV: x_1 = alpha_1 * stopgrad(x_0) + sigma_1 * eps with fresh eps at the noise level of the last timestep;
@@ -199,8 +195,8 @@ static struct draft_replay_key key_of(const struct part *part, const char *name)
                    dp->guidance, dp->kl_coeff, dp->recompute, dp->plan->count, dp->plan->clip, (double)context[0],
                    (double)context[1], adapter ? (double)adapter->scale : 0},
         .address = {p->unet, p->base, p->vae, dp->scoring, dp->plan->step, part->own.values->data,
-                    part->conditions.context->data, part->frozen, noise->data, part->step[0].at->data,
-                    text ? text->data : NULL, part->stopped ? part->stopped->data : NULL,
+                    part->results->values->data, part->conditions.context->data, part->frozen, noise->data,
+                    part->step[0].at->data, text ? text->data : NULL, part->stopped ? part->stopped->data : NULL,
                     adapter && adapter->count > 0 ? adapter->entry[0].lora.down->data : NULL}};
 }
 
@@ -236,7 +232,6 @@ static bool micro_batch(struct part *part)
     const struct draft_plus *dp = part->dp;
     struct draft_graph *g = dp->graph;
     int K = dp->truncation_steps;
-    part->since = draft_clock_seconds();
     draft_profile_phase(g, "sampling");
 
     /* 1. prompts c, noise x_T ~ N(0, I) */
@@ -267,9 +262,8 @@ static bool micro_batch(struct part *part)
                                      .history = &part->history,
                                      .progress = dp->progress,
                                      .observer = part->observer};
-    if (!draft_sample_latents(g, dp->pipeline, &part->conditions, &quietly, x, NULL))
+    if (!draft_sample_latents(g, dp->pipeline, &part->conditions, &quietly, x, NULL) || !lap(part, DRAFT_PLUS_SAMPLE))
         return false;
-    part->results->sample_seconds += lap(part);
 
     struct draft_replay_key key = key_of(part, "the steps with gradient");
     if (!draft_replay(g, &key, steps_with_gradient, part) || !file_results(part))
@@ -283,8 +277,7 @@ static bool micro_batch(struct part *part)
         if (!draft_replay(g, &key, lv_copy, part) || !file_results(part))
             return false;
     }
-    part->results->backward_seconds += lap(part);
-    return true;
+    return lap(part, DRAFT_PLUS_BACKWARD); /* filing the results */
 }
 
 /* --- A step ------------------------------------------------------------------------------------------------------- */
@@ -299,7 +292,8 @@ bool draft_plus_run(const struct draft_plus *dp, const struct draft_plus_batch *
     draft_vae_set_recompute(dp->pipeline->vae, dp->recompute);
 
     draft_graph_reset(g, NULL);
-    bool ok = draft_plus_results_make(dp, batch->n, dp->micro_batch, 1 + dp->lv_copies, results);
+    bool ok = draft_plus_results_make(dp, batch->n, dp->micro_batch, 1 + dp->lv_copies, results) &&
+              draft_plus_results_start(g, results);
     const struct draft_mark mark = draft_graph_mark(g);
     int64_t denoised = 0, total = (int64_t)dp->plan->count * results->parts;
     for (int first = 0; ok && first < batch->n; first += dp->micro_batch) {

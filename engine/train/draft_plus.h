@@ -39,6 +39,17 @@ struct draft_plus_batch {
     struct draft_fresh fresh;    /* of ancestral samplers */
 };
 
+/* Where the seconds of a step go, on the clock of whoever computes: sampling without gradient, with what comes before
+ * it; the steps with gradient up to the loss; the backward pass; what was put to work before the step was read, which
+ * is the optimizer. */
+enum draft_plus_phase {
+    DRAFT_PLUS_SAMPLE,
+    DRAFT_PLUS_FORWARD,
+    DRAFT_PLUS_BACKWARD,
+    DRAFT_PLUS_OPTIMIZER,
+    DRAFT_PLUS_PHASES,
+};
+
 /* Means over the global batch and its 1 + lv_copies pictures each. */
 struct draft_plus_numbers {
     double loss, reward, kl; /* kl is 0 when kl_coeff is */
@@ -46,12 +57,12 @@ struct draft_plus_numbers {
     double term[DRAFT_MAX_TERMS], measure[DRAFT_MAX_TERMS];
     double grad_norm; /* what the optimizer told; 0: nothing */
     bool finite;      /* every micro-batch's loss, and grad_norm */
-    /* The host's. On a device whose work goes on by itself, what is left of it is waited for when it is read. */
-    double sample_seconds, forward_seconds, backward_seconds;
+    double seconds[DRAFT_PLUS_PHASES];
 };
 
 /* What a step gives, where the backend computes, until somebody reads it: one tensor at the bottom of the step arena.
  *   [2]                     the optimizer's place for the gradient norm, a double
+ *   [2 (1 + phases)]        doubles: when the clock was last read, then each phase's seconds
  *   [parts, copies]         losses; then KL, if there is any
  *   [copies, n]             rewards
  *   [terms, copies, n]      each term by itself
@@ -61,7 +72,6 @@ struct draft_plus_results {
     struct draft_tensor *values;
     int64_t n, parts, copies, terms, picture; /* picture: numbers of one; 0: none are kept */
     int height, width;                        /* of the pictures */
-    double sample_seconds, forward_seconds, backward_seconds;
 };
 
 /* Puts the step to work: adds the gradient of the loss to the adapter's grad buffers (overwrites those whose

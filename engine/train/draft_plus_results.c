@@ -9,12 +9,16 @@
 
 /* Where each kind of result begins in draft_plus_results' values. */
 struct layout {
-    int64_t loss, kl, reward, term, picture, end;
+    int64_t clock, loss, kl, reward, term, picture, end;
 };
+
+/* Doubles in between. */
+enum { CLOCK_LAST, CLOCK_PHASES, CLOCK_END = CLOCK_PHASES + DRAFT_PLUS_PHASES };
 
 static struct layout layout_of(const struct draft_plus_results *r)
 {
-    struct layout at = {.loss = sizeof(double) / sizeof(float)};
+    const int64_t doubles = sizeof(double) / sizeof(float);
+    struct layout at = {.clock = doubles, .loss = doubles + CLOCK_END * doubles};
     at.kl = at.loss + r->parts * r->copies;
     at.reward = at.kl + r->parts * r->copies;
     at.term = at.reward + r->copies * r->n;
@@ -36,10 +40,31 @@ bool draft_plus_results_make(const struct draft_plus *dp, int64_t n, int64_t mic
     if (draft_score_measured(dp->scoring))
         r->picture = (int64_t)r->height * r->width * 3;
     r->values = draft_new(dp->graph, DRAFT_F32, 1, (int64_t[]){layout_of(r).end});
-    /* without a KL or an optimizer theirs stay as they are here */
+    /* without a KL or an optimizer theirs stay as they are here; the clock's sums begin at zero */
     return r->values &&
            draft_backend_fill(dp->graph->backend, draft_f32(r->values), layout_of(r).reward, 0, &dp->graph->error);
 }
+
+/* --- The clock ---------------------------------------------------------------------------------------------------- */
+
+static double *clock_of(const struct draft_plus_results *r)
+{
+    return (double *)(void *)(draft_f32(r->values) + layout_of(r).clock);
+}
+
+bool draft_plus_results_start(struct draft_graph *g, const struct draft_plus_results *r)
+{
+    return draft_backend_lap(g->backend, clock_of(r) + CLOCK_LAST, NULL, &g->error);
+}
+
+bool draft_plus_results_lap(struct draft_graph *g, const struct draft_plus_results *r, enum draft_plus_phase phase)
+{
+    double *clock = clock_of(r);
+    return draft_graph_ok(g) &&
+           draft_backend_lap(g->backend, clock + CLOCK_LAST, clock + CLOCK_PHASES + phase, &g->error);
+}
+
+/* --- Numbers ------------------------------------------------------------------------------------------------------ */
 
 /* `count` numbers of some results, beginning at `offset` of them. */
 static struct draft_tensor numbers_at(const struct draft_plus_results *r, int64_t offset, int64_t count)
@@ -144,10 +169,8 @@ bool draft_plus_read(const struct draft_plus *dp, const struct draft_plus_result
                      struct draft_plus_numbers *numbers, struct draft_error *err)
 {
     struct draft_graph *g = dp->graph;
-    *numbers = (struct draft_plus_numbers){.sample_seconds = r->sample_seconds,
-                                           .forward_seconds = r->forward_seconds,
-                                           .backward_seconds = r->backward_seconds};
-    const float *values = draft_read(g, r->values);
+    *numbers = (struct draft_plus_numbers){.loss = 0};
+    const float *values = draft_plus_results_lap(g, r, DRAFT_PLUS_OPTIMIZER) ? draft_read(g, r->values) : NULL;
     struct sums sums = {0};
     bool ok = values != NULL;
     for (int64_t part = 0; ok && part < r->parts; part++)
@@ -155,6 +178,8 @@ bool draft_plus_read(const struct draft_plus *dp, const struct draft_plus_result
             ok = add_part(dp, r, values, part, copy, &sums, &g->error);
     if (ok) {
         memcpy(&numbers->grad_norm, values, sizeof numbers->grad_norm);
+        memcpy(numbers->seconds, (const double *)(const void *)(values + layout_of(r).clock) + CLOCK_PHASES,
+               sizeof numbers->seconds);
         numbers->finite = isfinite(numbers->grad_norm);
         for (int64_t i = 0; i < r->parts * r->copies; i++)
             numbers->finite = numbers->finite && isfinite(values[layout_of(r).loss + i]);

@@ -11,6 +11,9 @@
 /* Room for the results of n pictures in micro-batches, and their copies, in the step arena. */
 bool draft_plus_results_make(const struct draft_plus *dp, int64_t n, int64_t micro_batch, int64_t copies,
                              struct draft_plus_results *r);
+/* Starts the clock; and: what was put to work since it was last read is of this phase. */
+bool draft_plus_results_start(struct draft_graph *g, const struct draft_plus_results *r);
+bool draft_plus_results_lap(struct draft_graph *g, const struct draft_plus_results *r, enum draft_plus_phase phase);
 /* loss, kl: [1]; kl NULL: none. rewards and each term: [n]. image: [n, h, w, 3], kept if something is measured in it.
  */
 void draft_plus_results_keep(struct draft_graph *g, const struct draft_plus_results *own,

@@ -26,12 +26,27 @@ static bool axpby(struct draft_backend *backend, enum draft_dtype type, int64_t 
     return true;
 }
 
-static bool mark(struct draft_backend *backend, int i, struct draft_error *err)
+static double now(void)
 {
     struct timespec t;
-    (void)err;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    backend->marks[i] = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool lap(struct draft_backend *backend, double *last, double *sum, struct draft_error *err)
+{
+    const double at = now();
+    (void)backend, (void)err;
+    if (sum)
+        *sum += at - *last;
+    *last = at;
+    return true;
+}
+
+static bool mark(struct draft_backend *backend, int i, struct draft_error *err)
+{
+    (void)err;
+    backend->marks[i] = now();
     return true;
 }
 
@@ -49,6 +64,7 @@ static const struct draft_backend_kind CPU = {.name = "cpu",
                                               .forget = draft_prepared_forget,
                                               .prepared_bytes = draft_prepared_bytes,
                                               .keep = draft_prepared_keep,
+                                              .lap = lap,
                                               .mark = mark,
                                               .between = between};
 

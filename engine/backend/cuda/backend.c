@@ -184,6 +184,12 @@ static bool exchange(struct draft_backend *backend, int64_t n, float *a, float *
     return draft_cuda_launched("exchanging parameters and averages", err);
 }
 
+static bool lap(struct draft_backend *backend, double *last, double *sum, struct draft_error *err)
+{
+    draft_cuda_lap(backend->stream, last, sum);
+    return draft_cuda_launched("reading the device's clock", err);
+}
+
 static const struct draft_backend_kind CUDA = {.name = "cuda",
                                                .ops = draft_cuda_columns,
                                                .destroy = destroy,
@@ -201,6 +207,7 @@ static const struct draft_backend_kind CUDA = {.name = "cuda",
                                                .exchange = exchange,
                                                .forget = draft_cuda_weight_forget,
                                                .prepared_bytes = draft_cuda_weight_bytes,
+                                               .lap = lap,
                                                .mark = draft_cuda_mark,
                                                .between = draft_cuda_between,
                                                .launches = draft_cuda_launch_count,

@@ -268,6 +268,11 @@ void draft_cuda_jpeg_size_backward(draft_cuda_stream stream, enum draft_dtype ty
 void draft_cuda_timestep_embedding(draft_cuda_stream stream, enum draft_dtype type, int64_t n, int64_t dim,
                                    float freq_shift, bool flip, const float *at, void *y);
 
+/* --- The clock (clock.cu) ----------------------------------------------------------------------------------------- */
+
+/* *sum += now - *last (sum NULL: nothing); *last = now, in seconds, when the stream gets there. */
+void draft_cuda_lap(draft_cuda_stream stream, double *last, double *sum);
+
 #ifdef __cplusplus
 }
 #endif

@@ -123,6 +123,12 @@ static bool exchange(struct draft_backend *backend, int64_t n, float *a, float *
     return true;
 }
 
+static bool lap(struct draft_backend *backend, double *last, double *sum, struct draft_error *err)
+{
+    (void)backend, (void)last, (void)sum, (void)err;
+    return true;
+}
+
 static void destroy(struct draft_backend *backend)
 {
     draft_cuda_products_destroy(backend->products);
@@ -151,6 +157,7 @@ struct draft_backend *draft_cuda_create_dry(struct draft_backend *lender, const 
                                                   .exchange = exchange,
                                                   .forget = draft_cuda_weight_forget,
                                                   .prepared_bytes = draft_cuda_weight_bytes,
+                                                  .lap = lap,
                                                   .mark = draft_cuda_mark,
                                                   .between = draft_cuda_between};
     struct draft_backend *backend = calloc(1, sizeof *backend);

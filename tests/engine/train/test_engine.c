@@ -25,7 +25,7 @@ static void test_engine__reports_a_step_by_name(void **state)
     assert_true(fabs(metric(&report, "learning_rate") - 1e-4) < 1e-15);
     double seconds = metric(&report, "seconds/sample") + metric(&report, "seconds/forward") +
                      metric(&report, "seconds/backward") + metric(&report, "seconds/optimizer");
-    assert_true(seconds > 0 && seconds <= report.seconds);
+    assert_true(seconds > 0.5 * report.seconds && seconds <= report.seconds);
     assert_true(metric(&report, "memory/step_arena_bytes") > 1e5);
     assert_true(metric(&report, "memory/peak_bytes") > metric(&report, "memory/step_arena_bytes"));
     assert_true(draft_engine_step(e, &report, &err));

@@ -85,6 +85,22 @@ static void assert_same(const struct draft_report *a, const struct draft_report 
                      b->metric[i].value);
 }
 
+/* Nothing has run before the one wait, which by the host's clock is the optimizer's; the device's tells them apart. */
+static void assert_phases(const struct draft_report *report)
+{
+    static const char *const names[] = {"seconds/sample", "seconds/forward", "seconds/backward", "seconds/optimizer"};
+    double seconds[4] = {0}, sum = 0;
+    for (int p = 0; p < 4; p++) {
+        for (int i = 0; i < report->count; i++)
+            if (strcmp(report->metric[i].name, names[p]) == 0)
+                seconds[p] = report->metric[i].value;
+        assert_true(seconds[p] > 0);
+        sum += seconds[p];
+    }
+    assert_true(sum <= report->seconds && sum > 0.8 * report->seconds);
+    assert_true(seconds[3] < 0.2 * sum);
+}
+
 static void assert_same_parameters(struct draft_engine *a, struct draft_engine *b)
 {
     for (int i = 0; i < a->trained.count; i++) /* the fakes' device memory is the host's */
@@ -128,6 +144,7 @@ static void trains_alike(const struct draft_job_config *c, int launches, char *c
             assert_int_equal(fake_counts()->waits - before.waits, 1);
             assert_int_equal(fake_counts()->captures, before.captures);
             assert_int_equal(fake_counts()->allocations, before.allocations);
+            assert_phases(&a);
         }
         struct draft_report b = step(eager);
         assert_same(&a, &b);

@@ -1,4 +1,6 @@
-/* The optimizer against train/adamw.c's formulas in double, and the timestep embedding against the CPU's. */
+/* The optimizer against train/adamw.c's formulas in double, the timestep embedding against the CPU's, the clock. */
+#include <time.h>
+
 #include "engine/backend/cuda/cpu_reference.h"
 
 struct update {
@@ -139,12 +141,30 @@ static void test_cuda_training__timesteps_are_the_cpus(void **state)
         in_every_way("timestep", run_timestep, &cases[i]);
 }
 
+static void test_cuda_training__laps_add_up_what_passes_between_them(void **state)
+{
+    (void)state;
+    const struct timespec pause = {.tv_nsec = 2000000};
+    double *last = memory(sizeof *last), *sum = memory(2 * sizeof *sum);
+    sum[0] = sum[1] = 0;
+    draft_cuda_lap(NULL, last, NULL);
+    const double start = *last;
+    for (int i = 0; i < 2; i++) { /* what is between them is the other's */
+        nanosleep(&pause, NULL);
+        draft_cuda_lap(NULL, last, &sum[0]);
+        draft_cuda_lap(NULL, last, &sum[1]);
+    }
+    assert_true(sum[0] >= 4e-3 && sum[1] > 0 && sum[1] < sum[0]);
+    assert_true(fabs(sum[0] + sum[1] - (*last - start)) < 1e-8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuda_training__adamw),
         cmocka_unit_test(test_cuda_training__averages_follow_and_change_places),
         cmocka_unit_test(test_cuda_training__timesteps_are_the_cpus),
+        cmocka_unit_test(test_cuda_training__laps_add_up_what_passes_between_them),
     };
     return cmocka_run_group_tests(tests, open_cpu, close_cpu);
 }
