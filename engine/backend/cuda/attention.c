@@ -57,10 +57,10 @@ bool draft_cuda_attention_way(struct draft_backend *backend, const struct draft_
 static bool execute(struct draft_backend *backend, const struct draft_attention_shape *shape, bool backward, int count,
                     const int64_t *id, const void *const *memory, void *workspace, struct draft_error *err)
 {
+    draft_cuda_launches++;
     if (draft_backend_is_dry(backend))
         return true;
     const struct draft_cudnn_plan *plan = plan_of(backend, shape, backward, err);
-    draft_cuda_launches++;
     return plan != NULL && draft_cudnn_execute(backend->cudnn, plan, count, id, memory,
                                                workspace != NULL ? workspace : backend->workspace, err);
 }

@@ -23,6 +23,7 @@ bool draft_cuda_convolve(struct draft_backend *backend, const struct draft_cuda_
                          struct draft_error *err)
 {
     *done = true;
+    draft_cuda_launches++;
     if (draft_backend_is_dry(backend))
         return true;
     const struct draft_cudnn_plan *plan = plan_of(backend, c, err);
@@ -40,6 +41,5 @@ bool draft_cuda_convolve(struct draft_backend *backend, const struct draft_cuda_
         id[count] = DRAFT_CONVOLUTION_RESIDUAL;
         memory[count++] = c->residual;
     }
-    draft_cuda_launches++;
     return !plan->supported || draft_cudnn_execute(backend->cudnn, plan, count, id, memory, backend->workspace, err);
 }

@@ -159,7 +159,8 @@ struct draft_backend *draft_cuda_create_dry(struct draft_backend *lender, const 
                                                   .prepared_bytes = draft_cuda_weight_bytes,
                                                   .lap = lap,
                                                   .mark = draft_cuda_mark,
-                                                  .between = draft_cuda_between};
+                                                  .between = draft_cuda_between,
+                                                  .launches = draft_cuda_launch_count};
     struct draft_backend *backend = calloc(1, sizeof *backend);
     if (backend == NULL) {
         draft_fail(err, DRAFT_OUT_OF_MEMORY, "no memory for the CUDA backend");

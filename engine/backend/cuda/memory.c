@@ -138,6 +138,15 @@ static bool commit(void *context, size_t bytes)
     return add_piece(region, wanted) || (needed < wanted && add_piece(region, needed));
 }
 
+/* By a kernel: a copy of the runtime may go to a copy engine, for which the kernels around it would wait. Blocks of an
+ * arena end on whole words. */
+static void copy(struct draft_backend *backend, void *to, const void *from, size_t bytes)
+{
+    const size_t words = (bytes + sizeof(float) - 1) / sizeof(float);
+    draft_cuda_convert(backend->stream, DRAFT_F32, DRAFT_F32, (int64_t)words, from,
+                       (struct draft_cuda_gradient){to, false});
+}
+
 /* Within overlapping ranges a copy of the device has no order; so it goes in pieces no longer than the gap, or where
  * that is short, through the workspace. */
 static void move(void *context, void *to, const void *from, size_t bytes)
@@ -149,16 +158,14 @@ static void move(void *context, void *to, const void *from, size_t bytes)
     size_t gap = (size_t)(source - target);
     bool direct = gap >= DRAFT_CUDA_WORKSPACE || gap >= bytes;
     size_t most = direct ? gap : DRAFT_CUDA_WORKSPACE;
-    if (draft_backend_is_dry(backend))
-        return;
     for (size_t done = 0, n; gap > 0 && done < bytes; done += n) {
         n = bytes - done < most ? bytes - done : most;
         const char *next = source + done;
         if (!direct) {
-            cudaMemcpyAsync(backend->workspace, next, n, cudaMemcpyDeviceToDevice, backend->stream);
+            copy(backend, backend->workspace, next, n);
             next = backend->workspace;
         }
-        cudaMemcpyAsync(target + done, next, n, cudaMemcpyDeviceToDevice, backend->stream);
+        copy(backend, target + done, next, n);
     }
 }
 

@@ -200,14 +200,16 @@ static struct plan *find(struct draft_backend *backend, const struct draft_cuda_
 
 bool draft_cuda_multiply(struct draft_backend *backend, const struct draft_cuda_product *p, struct draft_error *err)
 {
-    if (p->batch == 0 || p->m == 0 || p->n == 0 || draft_backend_is_dry(backend))
+    if (p->batch == 0 || p->m == 0 || p->n == 0)
+        return true;
+    draft_cuda_launches++;
+    if (draft_backend_is_dry(backend))
         return true;
     struct plan *plan = find(backend, p, err);
     if (plan == NULL)
         return false;
     if (p->bias != NULL && !set(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias, err))
         return false;
-    draft_cuda_launches++;
     return done(cublasLtMatmul(backend->cublas, plan->product, &p->alpha, p->b, plan->a, p->a, plan->b, &p->beta,
                                p->onto != NULL ? p->onto : p->c, plan->c, p->c, plan->c, &plan->algorithm,
                                backend->workspace, DRAFT_CUDA_WORKSPACE, backend->stream),

@@ -17,16 +17,19 @@
 
 /* --- Launching ---------------------------------------------------------------------------------------------------- */
 
-/* Nothing to do is not an error here, though an empty grid is one to the runtime; nor is a stream that does nothing. */
+/* Nothing to do is not an error here, though an empty grid is one to the runtime; nor is a stream that does nothing,
+ * where launches are counted all the same. */
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments)
 {
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || stream == DRAFT_CUDA_DRY_STREAM)
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0)
+        return;
+    draft_cuda_launches++;
+    if (stream == DRAFT_CUDA_DRY_STREAM)
         return;
     auto call = [&](P... parameters) {
         void *pointers[] = {&parameters...};
         cudaLaunchKernel(kernel, grid, block, pointers, shared, stream);
-        draft_cuda_launches++;
     };
     call(static_cast<P>(arguments)...);
 }
