@@ -150,6 +150,7 @@ static struct draft_tensor *time_embedding(struct unet_pass *pass, int64_t n)
     t = linear(g, enter(g, t), &unet->time_linear_1);                      /* [n, time] */
     t = linear(g, draft_activate(g, t, DRAFT_SILU), &unet->time_linear_2); /* [n, time] */
     observe(pass, "time_embedding", t);
+    t = draft_slice_batch(g, t, 0, 1);       /* [1, time]: its rows are equal */
     return draft_activate(g, t, DRAFT_SILU); /* every resnet begins with it */
 }
 
@@ -161,7 +162,7 @@ static struct draft_tensor *forward(struct unet_pass *pass, struct draft_tensor 
     if (x == NULL)
         return NULL;
 
-    pass->temb = time_embedding(pass, x->dim[0]); /* [n, time] */
+    pass->temb = time_embedding(pass, x->dim[0]); /* [1, time] */
     x = conv(g, x, &unet->conv_in);               /* [n, h, w, c0] */
     observe(pass, "conv_in", x);
     pass->skip[pass->skips++] = x;

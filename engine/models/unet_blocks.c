@@ -125,7 +125,6 @@ static struct draft_tensor *resnet(struct unet_pass *pass, struct draft_resnet *
     if (!draft_model_continue(g))
         return NULL;
     draft_block unit = skip != NULL ? skip_resnet_unit : resnet_unit;
-    pass->temb = draft_both_halves(g, pass->temb, x->dim[0]);
     struct draft_tensor *in[] = {x, pass->temb, skip};
     if (pass->unet->recompute && g->recording)
         return draft_recompute(g, unit, module, in, skip != NULL ? 3 : 2);

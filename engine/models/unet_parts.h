@@ -58,7 +58,7 @@ struct unet_pass {
     struct draft_graph *g;
     const struct draft_unet *unet;
     const struct draft_unet_call *call;
-    struct draft_tensor *temb; /* [n, time_width], through SiLU */
+    struct draft_tensor *temb; /* [1, time_width], through SiLU */
     struct draft_tensor *skip[UNET_MAX_SKIPS];
     int skips;
 };

@@ -9,8 +9,8 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     const struct draft_mark mark = draft_graph_mark(g);
     const void *table = draft_on_device(g, call->in[TABLE], x->dtype);
     if (table)
-        draft_cuda_add_channels(draft_stream(g), call->out->dtype, 1, x->dim[0], x->dim[1] * x->dim[2], x->data, table,
-                                call->out->data);
+        draft_cuda_add_to_rows(draft_stream(g), call->out->dtype, x->dim[0], x->dim[1] * x->dim[2], x->data, table,
+                               call->out->data);
     draft_graph_release(g, mark);
     return draft_launched(g);
 }

@@ -46,6 +46,12 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 const struct draft_op draft_op_conv2d = {
     .name = "conv2d", .id = DRAFT_OP_conv2d, .forward = forward, .backward = backward};
 
+/* A weight, or an activation of x's type. */
+static bool bias_fits(const struct draft_tensor *b, const struct draft_tensor *x, int64_t o)
+{
+    return b->rank == 1 && b->dim[0] == o && (b->dtype == DRAFT_F32 || b->dtype == x->dtype);
+}
+
 struct draft_tensor *draft_conv2d_onto(struct draft_graph *g, struct draft_tensor *residual, struct draft_tensor *x,
                                        struct draft_tensor *w, struct draft_tensor *b,
                                        const struct draft_conv2d_args *args)
@@ -55,7 +61,7 @@ struct draft_tensor *draft_conv2d_onto(struct draft_graph *g, struct draft_tenso
     assert(x != NULL && w != NULL && args->stride >= 1);
     assert(args->pad_top >= 0 && args->pad_left >= 0 && args->pad_bottom >= 0 && args->pad_right >= 0);
     if (!draft_is_activation(x, 4) || !draft_is_f32(w, 4) || draft_last(w) != draft_last(x) ||
-        (b != NULL && !draft_is_vector(b, w->dim[0])))
+        (b != NULL && !bias_fits(b, x, w->dim[0])))
         return DRAFT_REFUSE(g, "conv2d", "x [n, h, w, c], weight [o, kh, kw, c], bias [o] or nothing", x, w, b);
     struct draft_conv_shape s = {.n = x->dim[0],
                                  .h = x->dim[1],

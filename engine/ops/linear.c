@@ -126,6 +126,12 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 const struct draft_op draft_op_linear = {
     .name = "linear", .id = DRAFT_OP_linear, .forward = forward, .backward = backward};
 
+/* A residual is as the result is; or a weight [o], a second bias, where the result is one row. */
+static bool residual_fits(const struct draft_tensor *residual, const struct draft_tensor *out)
+{
+    return draft_same_shape(residual, out) || (draft_rows(out) == 1 && draft_is_vector(residual, draft_last(out)));
+}
+
 struct draft_tensor *draft_linear_onto(struct draft_graph *g, struct draft_tensor *residual, struct draft_tensor *x,
                                        struct draft_tensor *w, struct draft_tensor *b, const struct draft_lora *lora)
 {
@@ -154,7 +160,7 @@ struct draft_tensor *draft_linear_onto(struct draft_graph *g, struct draft_tenso
     dim[x->rank - 1] = args.o;
     call.in[RESIDUAL] = residual;
     call.out = draft_new(g, x->dtype, x->rank, dim);
-    if (call.out != NULL && residual != NULL && !draft_same_shape(residual, call.out))
+    if (call.out != NULL && residual != NULL && !residual_fits(residual, call.out))
         return DRAFT_REFUSE(g, "linear", "a residual of the result's shape and type", x, w, residual);
     return draft_graph_run(g, &call);
 }

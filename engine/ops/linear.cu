@@ -31,31 +31,60 @@ static bool lora_backward(struct draft_graph *g, struct draft_call *call, struct
     return done;
 }
 
+/* One row without adapter, the time embedding's: no tile of a matrix product is filled by it. */
+static bool forward_row(struct draft_graph *g, struct draft_call *call)
+{
+    const struct draft_linear_args &a = draft_args<struct draft_linear_args>(call);
+    const enum draft_dtype type = call->out->dtype;
+    const void *w = draft_on_device(g, call->in[W], type), *b = draft_on_device(g, call->in[B], type),
+               *residual = draft_on_device(g, call->in[RESIDUAL], type);
+    if (draft_graph_ok(g))
+        draft_cuda_row_product(draft_stream(g), type, a.o, a.k, call->in[X]->data, w, b, residual, call->out->data);
+    return draft_launched(g);
+}
+
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_linear_args &a = draft_args<struct draft_linear_args>(call);
     const enum draft_dtype type = call->out->dtype;
     const void *x = call->in[X]->data;
     void *y = call->out->data;
+    if (a.m == 1 && !call->in[DOWN])
+        return forward_row(g, call);
     const struct draft_mark before = draft_graph_mark(g);
     const int64_t dim[] = {a.m, a.r};
     struct draft_tensor *down = call->in[DOWN] ? draft_new(g, type, 2, dim) : nullptr;
     const struct draft_mark mark = draft_graph_mark(g);
-    bool done = draft_product(g, {type, type}, a.m, a.o, a.k, {x, false}, {draft_on_device(g, call->in[W], type), true},
-                              1, draft_on_device(g, call->in[B], type), draft_overwrite(y),
-                              call->in[RESIDUAL] ? call->in[RESIDUAL]->data : nullptr);
-    if (down)
+    const void *onto = draft_on_device(g, call->in[RESIDUAL], type);
+    bool done = draft_graph_ok(g);
+    /* The adapter's part first: its thin product only writes y, which the large one reads while it multiplies. */
+    if (done && down) {
         done =
-            done &&
             draft_product(g, {type, type}, a.m, a.r, a.k, {x, false}, {draft_on_device(g, call->in[DOWN], type), true},
                           1, nullptr, draft_overwrite(down->data)) &&
             draft_product(g, {type, type}, a.m, a.o, a.r, {down->data, false},
-                          {draft_on_device(g, call->in[UP], type), true}, a.scale, nullptr, {y, true});
+                          {draft_on_device(g, call->in[UP], type), true}, a.scale, nullptr, draft_overwrite(y), onto);
+        onto = y;
+    }
+    done =
+        done && draft_product(g, {type, type}, a.m, a.o, a.k, {x, false}, {draft_on_device(g, call->in[W], type), true},
+                              1, draft_on_device(g, call->in[B], type), draft_overwrite(y), onto);
     const bool wanted = down && call->out->needs_grad && call->in[UP]->needs_grad;
     if (wanted)
         call->saved[SAVED_DOWN] = down;
     draft_graph_release(g, wanted ? mark : before);
     return done && draft_launched(g);
+}
+
+/* A weight's gradient is F32, whatever dy is. */
+static bool residual_backward(struct draft_graph *g, struct draft_call *call)
+{
+    struct draft_tensor *residual = call->in[RESIDUAL];
+    if (!residual || residual->dtype == call->out->dtype)
+        return draft_grad_pass(g, call->out, residual);
+    const struct draft_cuda_gradient d = draft_gradient(g, residual);
+    return draft_graph_ok(g) &&
+           (!d.to || draft_sum_rows(g, 1, 1, draft_last(call->out), call->out->dtype, call->out->grad, residual, d));
 }
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
@@ -74,8 +103,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
         done = draft_product(g, {type, DRAFT_F32}, a.o, a.k, a.m, {dy, true}, {x, false}, 1, nullptr, dw);
     if (done && db.to)
         done = draft_sum_rows(g, 1, a.m, a.o, type, dy, call->in[B], db);
-    return done && draft_launched(g) && (!call->in[DOWN] || lora_backward(g, call, dx)) &&
-           draft_grad_pass(g, call->out, call->in[RESIDUAL]);
+    return done && draft_launched(g) && (!call->in[DOWN] || lora_backward(g, call, dx)) && residual_backward(g, call);
 }
 
 const struct draft_op_column draft_cuda_op_linear = {forward, backward};

@@ -24,7 +24,7 @@ enum draft_activation { DRAFT_SILU, DRAFT_GELU, DRAFT_QUICK_GELU, DRAFT_RELU };
  * backward: dx = dy W, dW = dy^T x, db = sum dy, and the adapter's. */
 struct draft_tensor *draft_linear(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *w,
                                   struct draft_tensor *b, const struct draft_lora *lora);
-/* The same + residual [..., o], in one go; NULL: none. */
+/* The same + residual, in one go: [..., o], or for a single row also a weight [o]; NULL: none. */
 struct draft_tensor *draft_linear_onto(struct draft_graph *g, struct draft_tensor *residual, struct draft_tensor *x,
                                        struct draft_tensor *w, struct draft_tensor *b, const struct draft_lora *lora);
 
@@ -32,7 +32,7 @@ struct draft_conv2d_args {
     int stride;
     int pad_top, pad_left, pad_bottom, pad_right; /* zeros */
 };
-/* x [n, h, w, c], w [o, kh, kw, c], b [o] or NULL -> [n, oh, ow, o] */
+/* x [n, h, w, c], w [o, kh, kw, c], b [o], a weight or an activation, or NULL -> [n, oh, ow, o] */
 struct draft_tensor *draft_conv2d(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *w,
                                   struct draft_tensor *b, const struct draft_conv2d_args *args);
 /* The same + residual [n, oh, ow, o], in one go; NULL: none. */
@@ -56,8 +56,6 @@ struct draft_tensor *draft_attention(struct draft_graph *g, struct draft_tensor 
                                      struct draft_tensor *v, int heads, bool causal);
 
 struct draft_tensor *draft_add(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b); /* same shape */
-/* x [n, h, w, c] or [n, s, c] + b [n, c], the same for all positions (the time embedding) */
-struct draft_tensor *draft_add_channels(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *b);
 /* x [n, s, c] + table [s', c], rows 0 .. s-1 (positions); the table is a weight */
 struct draft_tensor *draft_add_positions(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *table);
 /* alpha * a + beta * b, b may be NULL: DDIM steps, guidance, scalings */

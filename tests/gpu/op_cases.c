@@ -94,12 +94,6 @@ RUN(add)
     return draft_add(g, in[0], in[1]);
 }
 
-RUN(add_channels)
-{
-    (void)context;
-    return draft_add_channels(g, in[0], in[1]);
-}
-
 RUN(add_positions)
 {
     (void)context;
@@ -306,7 +300,6 @@ const struct op_call op_calls[] = {
     {"attention", "8 heads of 40, 70 > 77", .in = {X(1, 70, 320), X(1, 77, 320), X(1, 77, 320)}, .run = run_attention,
      &heads_8},
     {"add", "", .in = {X(3, 7, 5), X(3, 7, 5)}, .run = run_add},
-    {"add_channels", "", .in = {X(2, 3, 5, 6), X(2, 6)}, .run = run_add_channels},
     {"add_positions", "", .in = {X(2, 5, 6), W(1, 9, 6)}, .run = run_add_positions},
     {"axpby", "two terms", .in = {X(3, 11), X(3, 11)}, .run = run_axpby},
     {"axpby", "one term", .in = {X(3, 11)}, .run = run_axpby},

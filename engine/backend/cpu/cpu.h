@@ -159,8 +159,5 @@ void draft_cpu_geglu_backward(struct draft_backend *backend, int64_t rows, int64
 /* y = alpha a + beta b (+ y); b may be NULL */
 void draft_cpu_axpby(struct draft_backend *backend, int64_t n, float alpha, const float *a, float beta, const float *b,
                      float *y, bool accumulate);
-/* y[n, rows, c] = x[n, rows, c] + b[n, c] */
-void draft_cpu_add_channels(struct draft_backend *backend, int64_t n, int64_t rows, int64_t c, const float *x,
-                            const float *b, float *y);
 
 #endif

@@ -96,29 +96,3 @@ void draft_cpu_axpby(struct draft_backend *backend, int64_t n, float alpha, cons
     struct axpby_work work = {backend->kernels, alpha, beta, a, b, y, accumulate};
     draft_parallel_range(backend, n, 2 * GRAIN, run_axpby, &work);
 }
-
-struct channels_work {
-    const struct draft_kernels *kernels;
-    int64_t rows, c; /* of one image */
-    const float *x, *b;
-    float *y;
-};
-
-/* Rows of all images in one count; a piece may span images. */
-static void run_channels(void *context, int64_t begin, int64_t end)
-{
-    const struct channels_work *w = context;
-    for (int64_t row = begin; row < end;) {
-        int64_t image = row / w->rows, last = (image + 1) * w->rows;
-        last = last < end ? last : end;
-        w->kernels->add_channels(last - row, w->c, w->x + row * w->c, w->b + image * w->c, w->y + row * w->c);
-        row = last;
-    }
-}
-
-void draft_cpu_add_channels(struct draft_backend *backend, int64_t n, int64_t rows, int64_t c, const float *x,
-                            const float *b, float *y)
-{
-    struct channels_work work = {backend->kernels, rows, c, x, b, y};
-    draft_parallel_range(backend, n * rows, rows_of_grain(c), run_channels, &work);
-}

@@ -148,7 +148,6 @@ struct draft_kernels {
     void (*geglu)(int64_t rows, int64_t c, const float *x, float *y);
     void (*geglu_backward)(int64_t rows, int64_t c, const float *x, const float *dy, float *dx, bool accumulate);
     void (*axpby)(int64_t n, float alpha, const float *a, float beta, const float *b, float *y, bool accumulate);
-    void (*add_channels)(int64_t rows, int64_t c, const float *x, const float *b, float *y);
 };
 
 /* The table for an instruction set's name, NULL or "auto" for the best that computes in fp32, or, with bf16, the one

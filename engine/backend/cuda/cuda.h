@@ -83,9 +83,9 @@ void draft_cuda_geglu_backward(draft_cuda_stream stream, enum draft_dtype type, 
 /* y = alpha a + beta b (+ y); b may be NULL */
 void draft_cuda_axpby(draft_cuda_stream stream, enum draft_dtype type, int64_t n, float alpha, const void *a,
                       float beta, const void *b, struct draft_cuda_gradient y);
-/* y[n, rows, c] = x[n, rows, c] + b[n, c]. Also a table added to every sample: n = 1, rows = samples, c = the rest. */
-void draft_cuda_add_channels(draft_cuda_stream stream, enum draft_dtype type, int64_t n, int64_t rows, int64_t c,
-                             const void *x, const void *b, void *y);
+/* y[rows, c] = x[rows, c] + b[c] */
+void draft_cuda_add_to_rows(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t c, const void *x,
+                            const void *b, void *y);
 /* y = min(max(scale x + shift, lo), hi); dx = scale dy where it was not cut. NaN stays NaN. */
 struct draft_cuda_clamp {
     float scale, shift, lo, hi;
@@ -127,6 +127,10 @@ void draft_cuda_cut(draft_cuda_stream stream, enum draft_dtype type, const struc
 void draft_cuda_paste(draft_cuda_stream stream, enum draft_dtype type, const struct draft_cuda_window *window,
                       const void *small, struct draft_cuda_gradient big, bool clear);
 
+/* y [rows, ca + cb] = (a [rows, ca], b [rows, cb]), in one pass. Rows of a batch: rows = 1. */
+void draft_cuda_join(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t ca, int64_t cb,
+                     const void *a, const void *b, void *y);
+
 /* y [n, s + 1, c] = token [c], x [n, s, c]. Its gradients: draft_cuda_cut and draft_cuda_sum_rows. */
 void draft_cuda_prepend_token(draft_cuda_stream stream, enum draft_dtype type, int64_t n, int64_t s, int64_t c,
                               const void *token, const void *x, void *y);
@@ -148,6 +152,12 @@ void draft_cuda_patches(draft_cuda_stream stream, enum draft_dtype type, const s
                         const void *x, int64_t stride, void *patches);
 void draft_cuda_patches_backward(draft_cuda_stream stream, enum draft_dtype type, const struct draft_conv_shape *shape,
                                  const void *dpatches, int64_t stride, struct draft_cuda_gradient dx);
+
+/* --- One row (row_product.cu) ------------------------------------------------------------------------------------- */
+
+/* y [o] = w [o, k] x [k] + b [o] + c [o]; b and c may be NULL. */
+void draft_cuda_row_product(draft_cuda_stream stream, enum draft_dtype type, int64_t o, int64_t k, const void *x,
+                            const void *w, const void *b, const void *c, void *y);
 
 /* --- Pictures (image.cu) ------------------------------------------------------------------------------------------ */
 

@@ -99,6 +99,16 @@ static void test_conv2d__does_a_large_kernel_with_uneven_padding(void **state)
                                   .context = &args});
 }
 
+static void test_conv2d__takes_an_activation_for_a_bias(void **state)
+{
+    struct op_test *t = *state;
+    check_op(t, &(struct op_case){.in = {GIVEN(t, 2, 4, 5, 8), GIVEN(t, 8, 3, 3, 8), GIVEN(t, 8)},
+                                  .run = run,
+                                  .weights = WEIGHTS & ~(1u << B),
+                                  .twin = twin,
+                                  .context = &same});
+}
+
 static void test_conv2d__adds_a_residual(void **state)
 {
     struct op_test *t = *state;
@@ -152,6 +162,7 @@ int main(void)
         op_test_case(test_conv2d__halves_with_the_padding_of_the_unet),
         op_test_case(test_conv2d__cuts_patches_without_overlap),
         op_test_case(test_conv2d__does_a_large_kernel_with_uneven_padding),
+        op_test_case(test_conv2d__takes_an_activation_for_a_bias),
         op_test_case(test_conv2d__adds_a_residual),
         op_test_case(test_conv2d__adds_its_own_input),
         op_test_case(test_conv2d__refuses_shapes_that_do_not_fit),

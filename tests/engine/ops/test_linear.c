@@ -89,6 +89,22 @@ static void test_linear__adds_a_residual(void **state)
     assert_refused(t, draft_linear_onto(&t->g, c.in[X], c.in[X], c.in[W], NULL, NULL), "linear", "[2, 3, 6], [5, 6]");
 }
 
+/* What it adds to a row may be a second bias. */
+static void test_linear__one_row(void **state)
+{
+    struct op_test *t = *state;
+    struct op_case c = {.in = {GIVEN(t, 1, 24), GIVEN(t, 19, 24), GIVEN(t, 19), [RESIDUAL] = GIVEN(t, 19)},
+                        .run = run,
+                        .weights = WEIGHTS | 1 << RESIDUAL,
+                        .twin = twin,
+                        .context = &on};
+    check_op(t, &c);
+    c.in[DOWN] = GIVEN(t, 2, 24);
+    c.in[UP] = GIVEN(t, 19, 2);
+    check_op(t, &c);
+    assert_refused(t, draft_linear_onto(&t->g, c.in[B], GIVEN(t, 2, 24), c.in[W], NULL, NULL), "linear", "and [19]");
+}
+
 static void test_linear__trains_an_adapter_on_a_frozen_weight(void **state)
 {
     struct op_test *t = *state;
@@ -171,6 +187,7 @@ int main(void)
         op_test_case(test_linear__takes_a_one_by_one_convolution_weight_on_an_image),
         op_test_case(test_linear__adds_the_scaled_adapter_and_differentiates_both_matrices),
         op_test_case(test_linear__adds_a_residual),
+        op_test_case(test_linear__one_row),
         op_test_case(test_linear__trains_an_adapter_on_a_frozen_weight),
         op_test_case(test_linear__gives_down_an_exact_zero_while_up_is_zero),
         op_test_case(test_linear__ignores_an_adapter_that_is_off),

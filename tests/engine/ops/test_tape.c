@@ -231,7 +231,7 @@ static void test_tape__keeps_the_first_error_and_takes_null_after_it(void **stat
     y = draft_layer_norm(g, y, y, y, 1e-5f);
     y = draft_attention(g, y, y, y, 2, false);
     y = draft_geglu(g, draft_activate(g, y, DRAFT_SILU));
-    y = draft_add_channels(g, draft_add_positions(g, y, y), y);
+    y = draft_add(g, draft_add_positions(g, y, y), y);
     y = draft_axpby(g, 1, draft_scale_clamp(g, y, 1, 0, 0, 1), 1, y);
     y = draft_normalize_channels(g, draft_concat_channels(g, y, y), NULL, NULL);
     y = draft_slice_batch(g, draft_slice_channels(g, draft_concat_batch(g, y, y), 0, 1), 0, 1);

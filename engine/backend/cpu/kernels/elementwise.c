@@ -134,12 +134,3 @@ void ISA(axpby)(int64_t n, float alpha, const float *a, float beta, const float 
         IVDEP for (int64_t i = 0; i < n; i++) y[i] = alpha * a[i];
     }
 }
-
-void ISA(add_channels)(int64_t rows, int64_t c, const float *x, const float *b, float *y)
-{
-    for (int64_t r = 0; r < rows; r++) {
-        const float *in = x + r * c;
-        float *out = y + r * c;
-        IVDEP for (int64_t i = 0; i < c; i++) out[i] = in[i] + b[i];
-    }
-}

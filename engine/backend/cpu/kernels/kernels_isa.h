@@ -56,6 +56,5 @@ void ISA(map_backward)(enum draft_map map, int64_t n, const float *x, const floa
 void ISA(geglu)(int64_t rows, int64_t c, const float *x, float *y);
 void ISA(geglu_backward)(int64_t rows, int64_t c, const float *x, const float *dy, float *dx, bool accumulate);
 void ISA(axpby)(int64_t n, float alpha, const float *a, float beta, const float *b, float *y, bool accumulate);
-void ISA(add_channels)(int64_t rows, int64_t c, const float *x, const float *b, float *y);
 
 #endif

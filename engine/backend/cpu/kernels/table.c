@@ -38,5 +38,4 @@ const struct draft_kernels ISA(kernels) = {
     .geglu = ISA(geglu),
     .geglu_backward = ISA(geglu_backward),
     .axpby = ISA(axpby),
-    .add_channels = ISA(add_channels),
 };

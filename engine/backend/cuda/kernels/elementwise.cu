@@ -193,22 +193,22 @@ template <class T, int W> struct weighted_pair {
     }
 };
 
-template <class T, int W> struct channels_added {
+template <class T, int W> struct added_to_rows {
     const T *x, *b;
     T *y;
-    int64_t rows, c;
+    int64_t c;
 
     struct columns {
         float b[W];
 
-        __device__ columns(const channels_added &f, int64_t n, int64_t column)
+        __device__ columns(const added_to_rows &f, int64_t, int64_t column)
         {
-            load<W>(f.b + n * f.c + column, b);
+            load<W>(f.b + column, b);
         }
     };
-    __device__ void operator()(const columns &at, int64_t n, int64_t row, int64_t column) const
+    __device__ void operator()(const columns &at, int64_t, int64_t row, int64_t column) const
     {
-        const int64_t i = (n * rows + row) * c + column;
+        const int64_t i = row * c + column;
         float v[W];
         load<W>(x + i, v);
         for (int k = 0; k < W; k++)
@@ -320,13 +320,13 @@ void draft_cuda_axpby(draft_cuda_stream stream, enum draft_dtype type, int64_t n
     });
 }
 
-void draft_cuda_add_channels(draft_cuda_stream stream, enum draft_dtype type, int64_t n, int64_t rows, int64_t c,
-                             const void *x, const void *b, void *y)
+void draft_cuda_add_to_rows(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t c, const void *x,
+                            const void *b, void *y)
 {
     with_vectors(type, {c}, {x, b, y}, [&](auto t, auto w) {
         using T = TYPE_OF(t);
-        run_column_each<WIDTH_OF(w)>(stream, n, rows, c,
-                                     channels_added<T, WIDTH_OF(w)>{as<T>(x), as<T>(b), as<T>(y), rows, c});
+        run_column_each<WIDTH_OF(w)>(stream, 1, rows, c,
+                                     added_to_rows<T, WIDTH_OF(w)>{as<T>(x), as<T>(b), as<T>(y), c});
     });
 }
 

@@ -69,6 +69,30 @@ template <class T, int W> struct pasted {
     }
 };
 
+template <class T, int W> struct joined {
+    using columns = no_columns;
+    const T *a, *b;
+    T *y;
+    int64_t ca, cb;
+
+    __device__ void operator()(const columns &, int64_t, int64_t row, int64_t column) const
+    {
+        float v[W];
+        load<W>(column < ca ? a + row * ca + column : b + row * cb + column - ca, v);
+        store<W>(y + row * (ca + cb) + column, v);
+    }
+};
+
+/* One row, however long. */
+template <class T, int W> struct joined_once {
+    joined<T, W> all;
+
+    __device__ void operator()(int64_t i) const
+    {
+        all(no_columns(all, 0, 0), 0, 0, i * W);
+    }
+};
+
 /* --- Tokens and tables -------------------------------------------------------------------------------------------- */
 
 template <class T, int W> struct token_prepended {
@@ -249,6 +273,20 @@ void draft_cuda_paste(draft_cuda_stream stream, enum draft_dtype type, const str
         run_column_each<WIDTH_OF(w)>(stream, window->n, all ? window->big_h : window->h,
                                      all ? window->big_w : window->w,
                                      pasted<T, WIDTH_OF(w)>{*window, as<T>(small), as<T>(big.to), big.accumulate, all});
+    });
+}
+
+void draft_cuda_join(draft_cuda_stream stream, enum draft_dtype type, int64_t rows, int64_t ca, int64_t cb,
+                     const void *a, const void *b, void *y)
+{
+    with_vectors(type, {ca, cb}, {a, b, y}, [&](auto t, auto w) {
+        using T = TYPE_OF(t);
+        constexpr int W = WIDTH_OF(w);
+        const joined<T, W> all{as<T>(a), as<T>(b), as<T>(y), ca, cb};
+        if (rows == 1)
+            run_each(stream, (ca + cb) / W, joined_once<T, W>{all});
+        else
+            run_column_each<W>(stream, 1, rows, ca + cb, all);
     });
 }
 

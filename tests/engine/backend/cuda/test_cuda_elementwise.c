@@ -99,27 +99,6 @@ static void axpby_backward(enum draft_dtype type, op_of op, void *const *in, con
         draft_cuda_axpby(NULL, type, count_of(op, 0), op->real[i], dy, 0, NULL, d[i]);
 }
 
-static struct draft_tensor *add_channels(struct draft_graph *g, struct draft_tensor **in, const void *context)
-{
-    (void)context;
-    return draft_add_channels(g, in[0], in[1]);
-}
-
-static void add_channels_forward(enum draft_dtype type, op_of op, void *const *in, void *y)
-{
-    draft_cuda_add_channels(NULL, type, op->dim[0][0], op->dim[0][1], op->dim[0][2], in[0], in[1], y);
-}
-
-static void add_channels_backward(enum draft_dtype type, op_of op, void *const *in, const void *dy,
-                                  const struct draft_cuda_gradient *d)
-{
-    (void)in;
-    struct draft_cuda_rows rows = {op->dim[0][0], op->dim[0][1], op->dim[0][2], op->dim[0][2],
-                                   op->dim[0][1] * op->dim[0][2]};
-    draft_cuda_axpby(NULL, type, count_of(op, 0), 1, dy, 0, NULL, d[0]);
-    draft_cuda_sum_rows(NULL, type, type, &rows, dy, d[1], memory(draft_cuda_sum_rows_scratch(&rows)));
-}
-
 static struct draft_tensor *add_positions(struct draft_graph *g, struct draft_tensor **in, const void *context)
 {
     (void)context;
@@ -128,7 +107,7 @@ static struct draft_tensor *add_positions(struct draft_graph *g, struct draft_te
 
 static void add_positions_forward(enum draft_dtype type, op_of op, void *const *in, void *y)
 {
-    draft_cuda_add_channels(NULL, type, 1, op->dim[0][0], op->dim[0][1] * op->dim[0][2], in[0], in[1], y);
+    draft_cuda_add_to_rows(NULL, type, op->dim[0][0], op->dim[0][1] * op->dim[0][2], in[0], in[1], y);
 }
 
 static void add_positions_backward(enum draft_dtype type, op_of op, void *const *in, const void *dy,
@@ -148,20 +127,6 @@ static void test_cuda_elementwise__sums(void **state)
         {"axpby", axpby, axpby_forward, axpby_backward, 2, {1, 1}, .dim = {{800}, {800}}, .real = {0.7f, -1.3f}},
         {"odd axpby", axpby, axpby_forward, axpby_backward, 2, {1, 1}, .dim = {{77}, {77}}, .real = {0.7f, -1.3f}},
         {"scaling", axpby, axpby_forward, axpby_backward, 1, {1}, .dim = {{33}}, .real = {0.18f}},
-        {"add channels",
-         add_channels,
-         add_channels_forward,
-         add_channels_backward,
-         2,
-         {3, 2},
-         .dim = {{2, 67, 40}, {2, 40}}},
-        {"odd add channels",
-         add_channels,
-         add_channels_forward,
-         add_channels_backward,
-         2,
-         {3, 2},
-         .dim = {{3, 5, 7}, {3, 7}}},
         {"add positions",
          add_positions,
          add_positions_forward,

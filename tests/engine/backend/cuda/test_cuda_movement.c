@@ -83,10 +83,7 @@ static struct draft_cuda_window part(op_of op, int i)
 
 static void concat_forward(enum draft_dtype type, op_of op, void *const *in, void *y)
 {
-    for (int i = 0; i < 2; i++) {
-        struct draft_cuda_window w = part(op, i);
-        draft_cuda_paste(NULL, type, &w, in[i], (struct draft_cuda_gradient){y, false}, false);
-    }
+    draft_cuda_join(NULL, type, rows_of(op), last_of(op, 0), last_of(op, 1), in[0], in[1], y);
 }
 
 static void concat_backward(enum draft_dtype type, op_of op, void *const *in, const void *dy,
@@ -134,6 +131,7 @@ static void test_cuda_movement__windows(void **state)
         {"pad", pad, pad_forward, pad_backward, 1, {4}, {{2, 3, 5, 3}}, .number = {1, 2, 7, 9}},
         {"wide pad", pad, pad_forward, pad_backward, 1, {4}, {{1, 3, 4, 8}}, .number = {0, 0, 4, 5}},
         {"concat", concat_channels, concat_forward, concat_backward, 2, {3, 3}, .dim = {{2, 9, 16}, {2, 9, 40}}},
+        {"one row", concat_channels, concat_forward, concat_backward, 2, {2, 2}, .dim = {{1, 40}, {1, 8}}},
         {"odd concat", concat_channels, concat_forward, concat_backward, 2, {2, 2}, .dim = {{7, 5}, {7, 8}}},
         {"slice", slice_batch, slice_forward, slice_backward, 1, {3}, {{4, 3, 8}}, .number = {1, 2}},
     };

@@ -174,12 +174,36 @@ static void test_cuda_reductions__lpips(void **state)
     in_every_way("lpips", run_lpips, NULL);
 }
 
+/* --- A matrix times one row; what is added to it, a bias twice ---------------------------------------------------- */
+
+static struct draft_tensor *row(struct draft_graph *g, struct draft_tensor **in, const void *context)
+{
+    (void)context;
+    return draft_linear_onto(g, in[2], in[0], in[1], in[2], NULL);
+}
+
+static void row_forward(enum draft_dtype type, op_of op, void *const *in, void *y)
+{
+    draft_cuda_row_product(NULL, type, op->dim[1][0], op->dim[1][1], in[0], in[1], in[2], in[2], y);
+}
+
+static void test_cuda_reductions__row_product(void **state)
+{
+    (void)state;
+    static const struct device_op ops[] = {
+        {"row", row, row_forward, NULL, 3, {2, 2, 1}, .dim = {{1, 320}, {77, 320}, {77}}},
+        {"odd row", row, row_forward, NULL, 3, {2, 2, 1}, .dim = {{1, 37}, {8, 37}, {8}}},
+    };
+    run_device_ops(ops, sizeof ops / sizeof *ops);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuda_reductions__losses),
         cmocka_unit_test(test_cuda_reductions__sums_over_rows),
         cmocka_unit_test(test_cuda_reductions__lpips),
+        cmocka_unit_test(test_cuda_reductions__row_product),
     };
     return cmocka_run_group_tests(tests, open_cpu, close_cpu);
 }
