@@ -6,6 +6,7 @@
 #include "interrupt.h"
 #include "json_message.h"
 #include "profile.h"
+#include "profile_page.h"
 #include "spec.h"
 
 static const struct draft_option own_options[] = {
@@ -135,7 +136,8 @@ static int profile(struct draft_bench *b, const struct draft_arguments *argument
                        ? draft_profile_fetch(spec, &st)
                        : NULL;
     if (told)
-        draft_profile_print(told, PROFILE_ROWS, &b->cx->out);
+        draft_profile_print(told, PROFILE_ROWS, draft_ink(&b->cx->out, DRAFT_BOLD), draft_ink(&b->cx->out, DRAFT_PLAIN),
+                            b->cx->out.out);
     if (told && path && json_dump_file(told, path, JSON_INDENT(1)) != 0)
         draft_status_fail(&st, DRAFT_STATUS_INTERNAL, "%s could not be written", path);
     json_decref(told);
@@ -175,7 +177,9 @@ const struct draft_command draft_command_bench = {
         "--socket the bench queues behind the jobs of that daemon, and its job is deleted afterwards, also after "
         "Ctrl-C. Times mean something on an idle machine only.\n\n"
         "--profile times every op instead, on the device's own clock, without a daemon, and puts each beside what a "
-        "large product and a large copy reach here: FLOPs, bytes, launches of kernels, and which of them bounds it.",
+        "large product and a large copy reach here: FLOPs, bytes, launches of kernels, which of them bounds it, and "
+        "where "
+        "to look first. (All its rows: --json.)",
     .examples = "  draft bench\n"
                 "  draft bench sd15 --reward clip:PickScore_v1\n"
                 "  draft bench sd15 -T 50 --batch 4 --micro-batch 2 --steps 1    what a step of such a job takes\n"

@@ -7,7 +7,7 @@
 #include "ops/cost.h"
 #include "ops/op.h"
 
-enum { MAX_ROWS = 2048, BUCKETS = 4096 };
+enum { MAX_ROWS = DRAFT_PROFILE_ROWS, BUCKETS = 4096 };
 
 struct draft_profile {
     struct draft_backend *backend;
@@ -142,6 +142,46 @@ bool draft_profile_rows(struct draft_profile *profile, const struct draft_profil
     return true;
 }
 
+/* --- Sums ---------------------------------------------------------------------------------------------------------
+ */
+
+/* Into the sum of this name and direction, which is made where there is none. */
+static void add_row(const struct draft_profile_row *row, const char *name, size_t length, bool backward,
+                    struct draft_profile_row *sums, int *count)
+{
+    int i = 0;
+    while (i < *count &&
+           (sums[i].backward != backward || strncmp(sums[i].what, name, length) != 0 || sums[i].what[length] != '\0'))
+        i++;
+    if (i == *count) {
+        sums[(*count)++] = (struct draft_profile_row){.phase = "", .backward = backward};
+        memcpy(sums[i].what, name, length);
+    }
+    sums[i].calls += row->calls;
+    sums[i].launches += row->launches;
+    sums[i].seconds += row->seconds;
+    sums[i].flops += row->flops;
+    sums[i].bytes += row->bytes;
+}
+
+int draft_profile_by_phase(const struct draft_profile_row *rows, int count, struct draft_profile_row *sums)
+{
+    int made = 0;
+    for (int i = 0; i < count; i++)
+        add_row(&rows[i], rows[i].phase, strlen(rows[i].phase), false, sums, &made);
+    qsort(sums, (size_t)made, sizeof *sums, longest_first);
+    return made;
+}
+
+int draft_profile_by_op(const struct draft_profile_row *rows, int count, struct draft_profile_row *sums)
+{
+    int made = 0;
+    for (int i = 0; i < count; i++)
+        add_row(&rows[i], rows[i].what, strcspn(rows[i].what, " "), rows[i].backward, sums, &made);
+    qsort(sums, (size_t)made, sizeof *sums, longest_first);
+    return made;
+}
+
 /* --- The roofline ---------------------------------------------------------------------------------------------------
  */
 
@@ -223,18 +263,61 @@ static bool reach(struct draft_graph *g, void (*run)(struct draft_graph *g, stru
     return ok;
 }
 
+enum { FEW = 32 };
+
+static void copy_often(struct draft_graph *g, struct probe *probe)
+{
+    for (int i = 0; i < FEW; i++)
+        draft_axpby(g, 1, probe->x, 0, NULL);
+}
+
+/* Seconds of a launch of next to nothing; 0: nothing is launched. */
+static bool reach_launches(struct draft_graph *g, double *seconds)
+{
+    struct draft_mark mark = draft_graph_mark(g);
+    struct probe probe;
+    uint64_t before = draft_backend_launches(g->backend);
+    bool ok = prepare(g, 1, &probe) && fastest(g, copy_often, &probe, seconds);
+    bool launched = draft_backend_launches(g->backend) > before;
+    *seconds = ok && launched ? *seconds / FEW : 0;
+    free(probe.weight.data);
+    draft_graph_release(g, mark);
+    return ok;
+}
+
 bool draft_profile_roofline(struct draft_graph *g, struct draft_roofline *out)
 {
     struct draft_profile *asked = g->profile;
     bool was = draft_no_grad(g);
     int64_t factor, copied;
-    double product, moved;
+    double product, moved, launch;
     g->profile = NULL;
-    bool ok = reach(g, copy, false, &copied, &moved) && reach(g, multiply, true, &factor, &product);
+    bool ok = reach(g, copy, false, &copied, &moved) && reach(g, multiply, true, &factor, &product) &&
+              reach_launches(g, &launch);
     g->recording = was;
     g->profile = asked;
     if (ok)
         *out = (struct draft_roofline){.flops = 2 * (double)factor * (double)factor * (double)factor / product,
-                                       .bytes = 2 * (double)copied * (double)copied * sizeof(float) / moved};
+                                       .bytes = 2 * (double)copied * (double)copied * sizeof(float) / moved,
+                                       .launch = launch};
     return ok;
+}
+
+enum draft_profile_bound draft_profile_bound(const struct draft_roofline *reached, const struct draft_profile_row *row,
+                                             double *share)
+{
+    const double least[] = {[DRAFT_BOUND_FLOPS] = row->flops / reached->flops,
+                            [DRAFT_BOUND_BYTES] = row->bytes / reached->bytes,
+                            [DRAFT_BOUND_LAUNCHES] = (double)row->launches * reached->launch};
+    enum draft_profile_bound bound = DRAFT_BOUND_FLOPS;
+    for (enum draft_profile_bound i = DRAFT_BOUND_BYTES; i <= DRAFT_BOUND_LAUNCHES; i++)
+        bound = least[i] > least[bound] ? i : bound;
+    *share = row->seconds > 0 ? least[bound] / row->seconds : 0;
+    return *share < 0.1 ? DRAFT_BOUND_NOTHING : bound;
+}
+
+const char *draft_profile_bound_name(enum draft_profile_bound bound)
+{
+    static const char *const name[] = {"nothing", "FLOPs", "bytes", "launches"};
+    return name[bound];
 }

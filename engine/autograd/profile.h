@@ -21,6 +21,8 @@ struct draft_profile_row {
     double seconds, flops, bytes; /* of all calls */
 };
 
+enum { DRAFT_PROFILE_ROWS = 2048 }; /* at most */
+
 /* NULL: no memory, or the backend cannot tell times (err says so). */
 struct draft_profile *draft_profile_create(struct draft_backend *backend, struct draft_error *err);
 void draft_profile_destroy(struct draft_profile *profile); /* NULL is fine */
@@ -33,12 +35,25 @@ void draft_profile_clear(struct draft_profile *profile);
 bool draft_profile_rows(struct draft_profile *profile, const struct draft_profile_row **rows, int *count,
                         struct draft_error *err);
 
+/* Sums of rows, the longest first, into sums[count]: by phase (`what` is the phase then), or by op and direction, of
+ * whatever shape (`what`: the op's name). Returns how many there are. */
+int draft_profile_by_phase(const struct draft_profile_row *rows, int count, struct draft_profile_row *sums);
+int draft_profile_by_op(const struct draft_profile_row *rows, int count, struct draft_profile_row *sums);
+
 /* What the graph's backend reaches, measured: a large product of g->activations (FLOP/s), a large copy (bytes read and
- * written, a second). Takes a second or so, and some hundred MB of a GPU. */
+ * written, a second), and the seconds of one kernel that has nothing to do, of many one after the other (0 where
+ * nothing is launched). Takes a second or so, and some hundred MB of a GPU. */
 struct draft_roofline {
-    double flops, bytes;
+    double flops, bytes, launch;
 };
 bool draft_profile_roofline(struct draft_graph *g, struct draft_roofline *out);
+
+/* What a row's time is bound by: whichever of its FLOPs, bytes and launches takes longest by the roofline; share: how
+ * much of the row's time that explains. Below a tenth it is none of them: a poor kernel, small shapes, the host. */
+enum draft_profile_bound { DRAFT_BOUND_NOTHING, DRAFT_BOUND_FLOPS, DRAFT_BOUND_BYTES, DRAFT_BOUND_LAUNCHES };
+enum draft_profile_bound draft_profile_bound(const struct draft_roofline *reached, const struct draft_profile_row *row,
+                                             double *share);
+const char *draft_profile_bound_name(enum draft_profile_bound bound); /* "FLOPs", "nothing" */
 
 /* For the graph: runs one direction of a call, timed where g has a profile. */
 typedef bool (*draft_op_function)(struct draft_graph *g, struct draft_call *call);

@@ -4,8 +4,9 @@
  *
  *   bench_step PIPELINE REWARD [--steps N] [--warm N] [--batch N] [--micro N] [--T N] [--K N] [--lv N] [--cfg W]
  *              [--kl C] [--rank R] [--size PIXELS] [--precision fp32|bf16] [--memory fast|low]
- *              [--threads N] [--isa NAME] [--recompute] [--device NAME] [--preview N]
+ *              [--threads N] [--isa NAME] [--recompute] [--device NAME] [--preview N] [--profile N]
  *
+ * --profile N: with every op of one more step timed, and the N that took longest told (engine/profiling.h).
  * --preview N: draws N pictures afterwards, as a preview would. On a GPU its memory is told too, as seen after the
  * steps: arenas never shrink. REWARD: a CLIPModel folder, or a reward as a job names it ("jpeg"). --steps 0: only
  * opens, and says how long it took.
@@ -17,6 +18,7 @@
 #include <sys/resource.h>
 
 #include "backend/open.h"
+#include "profiling.h"
 #include "program.h"
 #include "state.h"
 
@@ -28,6 +30,7 @@ enum { MAX_STEPS = 10000 };
 struct length {
     int warm, steps; /* steps before the clock runs, and timed ones */
     int preview;     /* pictures drawn afterwards */
+    int profile;     /* ops told */
 };
 
 static int fail(const struct draft_error *err)
@@ -43,6 +46,7 @@ static bool parse(int argc, char **argv, struct draft_job_config *config, struct
     const struct bench_option options[] = {{"steps", .number = &length->steps},
                                            {"warm", .number = &length->warm},
                                            {"preview", .number = &length->preview},
+                                           {"profile", .number = &length->profile},
                                            {"batch", .number = &config->global_batch},
                                            {"micro", .number = &config->micro_batch},
                                            {"T", .number = &config->sampling_steps},
@@ -70,8 +74,8 @@ static bool parse(int argc, char **argv, struct draft_job_config *config, struct
     config->height = config->width = size;
     if (config->micro_batch == 0)
         config->micro_batch = config->global_batch;
-    return argc - optind == 2 && length->preview >= 0 && length->warm >= 0 && length->steps >= 0 &&
-           length->warm + length->steps <= MAX_STEPS;
+    return argc - optind == 2 && length->preview >= 0 && length->profile >= 0 && length->warm >= 0 &&
+           length->steps >= 0 && length->warm + length->steps <= MAX_STEPS;
 }
 
 /* A folder is a CLIP model's. */
@@ -133,6 +137,7 @@ struct measured {
     size_t device_bytes;
     bool low;
     struct draft_report mean;
+    json_t *profile; /* NULL: none */
 };
 
 static double mean_of(const struct draft_report *mean, const char *name)
@@ -174,6 +179,10 @@ static void print(const double *seconds, int steps, const struct draft_job_confi
             printf("%s%.6f", i ? ", " : "", seconds[i]);
         printf("]");
     }
+    if (m->profile) {
+        printf(", \"profile\": ");
+        json_dumpf(m->profile, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    }
     printf("}\n");
 }
 
@@ -210,10 +219,12 @@ int main(int argc, char **argv)
     struct draft_engine *engine = draft_engine_open(&config, &watch, &err);
     m.open_seconds = bench_seconds() - start;
     if (!engine || (length.steps > 0 && !run(engine, &length, seconds, &m.mean, &err)) ||
-        !draw(engine, length.preview, &m.preview_seconds, &err) || !device_bytes(engine, &m.device_bytes, &err))
+        !draw(engine, length.preview, &m.preview_seconds, &err) || !device_bytes(engine, &m.device_bytes, &err) ||
+        (length.profile > 0 && !(m.profile = draft_engine_profile(engine, 1, length.profile, &err))))
         return fail(&err);
     m.low = draft_engine_config(engine)->memory == DRAFT_MEMORY_LOW;
     draft_engine_close(engine);
     print(seconds, length.steps, &config, &m);
+    json_decref(m.profile);
     return 0;
 }

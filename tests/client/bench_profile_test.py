@@ -29,7 +29,17 @@ def profile(device, **environment):
     convolutions = lambda phase: sum(row["flops"] for row in rows if row["phase"] == phase and row["op"].startswith("conv2d"))
     assert convolutions("sampling") == 2 * convolutions("frozen prediction") > 0
     assert by_phase("last steps", "flops") > by_phase("frozen prediction", "flops")         # the LoRA's
-    for word in ("bound by", "conv2d backward", "GFLOP/s", "sampling"):
+    for key in ("seconds", "flops", "bytes", "launches", "calls"):
+        sums = [sum(row[key] for row in told[of]) for of in ("by_phase", "by_op", "rows")]
+        assert max(sums) - min(sums) <= 1e-9 * max(sums), (key, sums)
+    for row in told["by_phase"] + told["by_op"] + rows:
+        least = {"FLOPs": row["flops"] / told["flops_per_second"], "bytes": row["bytes"] / told["bytes_per_second"],
+                 "launches": row["launches"] * told["launch_seconds"]}
+        share = max(least.values()) / row["seconds"]
+        assert abs(row["share"] - share) <= 1e-9 * share, row
+        assert row["bound"] == (max(least, key=least.get) if share >= 0.1 else "nothing"), row
+    assert told["left_out"] == 0 and (told["launch_seconds"] > 0) == ("replayed_seconds" in told) == (device != "cpu")
+    for word in ("bound by", "conv2d, backward", "GFLOP/s", "sampling", "Look first at "):
         assert word in done.stdout, done.stdout
     return rows
 

@@ -48,7 +48,9 @@ def test_all_parts_pass_and_are_reported():
               if line.startswith("DRAFT_OP(")}
     for name in ("ops", "ops-bf16"):
         assert {item["name"] for item in part(report, name)["items"]} == listed
-    assert part(report, "bench/batch1")["data"]["samples_per_s"] > 0
+    bench = part(report, "bench/batch1")["data"]
+    assert bench["samples_per_s"] > 0 and len(bench["profile"]["rows"]) == 10 and bench["profile"]["left_out"] > 0
+    assert sum(row["launches"] for row in bench["profile"]["by_op"]) > 100 and "Look first at " in page and "bound by" in page
     assert set(part(report, "job/eager")["data"]) == {"graphs", "eager"}
 
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "profile_page.h"
 #include "runner.h"
 
 static const char *text(const json_t *object, const char *key)
@@ -83,6 +84,20 @@ static void benchmarks_of(FILE *out, const json_t *report)
     }
 }
 
+/* Where a benchmark's time goes. */
+static void profiles_of(FILE *out, const json_t *report)
+{
+    size_t i;
+    const json_t *part;
+    json_array_foreach (json_object_get(report, "parts"), i, part) {
+        const json_t *profile = json_object_get(json_object_get(part, "data"), "profile");
+        if (!profile)
+            continue;
+        fprintf(out, "\n--- %s: where the time goes ---\n\n", text(part, "name"));
+        draft_profile_print(profile, 0, "", "", out);
+    }
+}
+
 char *page_of(const json_t *report)
 {
     char *page = NULL;
@@ -93,5 +108,6 @@ char *page_of(const json_t *report)
     head(out, report);
     parts_of(out, report);
     benchmarks_of(out, report);
+    profiles_of(out, report);
     return fclose(out) == 0 ? page : NULL;
 }

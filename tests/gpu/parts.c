@@ -77,13 +77,14 @@ const struct part parts[] = {
 
     {"bench/batch1", "bench",
      "gpu_check bench {models}/sd15 {models}/clip-h --device {device} --precision bf16 --batch 1 --T 50 --K 1 "
-     "--cfg 7.5 --kl 0.25 --rank 32 --warm 3 --steps 5 --preview 4",
+     "--cfg 7.5 --kl 0.25 --rank 32 --warm 3 --steps 5 --preview 4 --profile 40",
      "gpu_check bench {models}/sd15 jpeg --device {device} --precision fp32 --batch 1 --T 2 --size 64 --rank 4 "
-     "--warm 0 --steps 1 --preview 1",
-     120, false, "DRaFT+ on SD 1.5 at 512x512 with CLIP-H: T = 50, guidance 7.5, K = 1, KL on; four pictures"},
+     "--warm 0 --steps 1 --preview 1 --profile 10",
+     120, false,
+     "DRaFT+ on SD 1.5 at 512x512 with CLIP-H: T = 50, guidance 7.5, K = 1, KL on; four pictures; where time goes"},
     {"bench/batch8", "bench",
      "gpu_check bench {models}/sd15 {models}/clip-h --device {device} --precision bf16 --batch 8 --T 50 --K 1 "
-     "--cfg 7.5 --kl 0.25 --rank 32 --warm 2 --steps 3",
+     "--cfg 7.5 --kl 0.25 --rank 32 --warm 2 --steps 3 --profile 20",
      0, 120, false, "eight pictures at once"},
     {"bench/batch1-fp32", "bench",
      "gpu_check bench {models}/sd15 {models}/clip-h --device {device} --precision fp32 --batch 1 --T 50 --K 1 "

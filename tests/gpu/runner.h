@@ -21,7 +21,7 @@ bool outcome_is_bad(enum outcome outcome);      /* the report fails by it */
 /* --- process.c ------------------------------------------------------------------------------------------------------
  */
 
-enum { TAIL_BYTES = 3000, LINE_BYTES = 4000 };
+enum { TAIL_BYTES = 3000, LINE_BYTES = 1 << 17 }; /* a profile is a line */
 
 struct ended {
     enum outcome outcome;
