@@ -114,6 +114,21 @@ struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, in
     return t;
 }
 
+struct draft_tensor *draft_new_rows(struct draft_graph *g, enum draft_dtype dtype, int rank, const int64_t *dim)
+{
+    int64_t wide[DRAFT_MAX_RANK];
+    if (g->room == 0 || g->recording || !draft_backend_folds(g->backend, dtype, dim[rank - 1], g->room))
+        return draft_new(g, dtype, rank, dim);
+    memcpy(wide, dim, (size_t)rank * sizeof *dim);
+    wide[rank - 1] += g->room;
+    struct draft_tensor *t = draft_new(g, dtype, rank, wide);
+    if (t == NULL)
+        return NULL;
+    t->row = wide[rank - 1];
+    t->dim[rank - 1] = dim[rank - 1];
+    return t;
+}
+
 struct draft_tensor *draft_new_view(struct draft_graph *g, const struct draft_tensor *x, int rank, const int64_t *dim,
                                     size_t offset)
 {

@@ -54,6 +54,7 @@ struct draft_graph {
     /* Not 0: a run of calls without gradient in which adapters do not change. Their LoRAs may be added to the weights,
      * once for all calls with this number (draft_merge_begin). */
     uint64_t merged_run;
+    int64_t room;                  /* behind the rows that draft_new_rows() makes; 0: none */
     struct draft_profile *profile; /* lent; times each op that runs. NULL: nobody asks */
     struct draft_error error;      /* the first failure */
     /* Asked between ops of a model at natural points (a block, a denoising step): false means stop. NULL: never asked.
@@ -124,6 +125,10 @@ static inline bool draft_graph_ok(const struct draft_graph *g)
 /* A new activation in the step arena, or for I32 in the notes, on the host; contents undefined. NULL (and the graph
  * failed) when memory is out. */
 struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, int rank, const int64_t *dim);
+/* The same for what linears with an adapter read, of rank g->room: where the backend multiplies a row x and its
+ * x down^T in one product, there is room for the latter behind each row. Without gradient alone, and only linears read
+ * such a tensor. */
+struct draft_tensor *draft_new_rows(struct draft_graph *g, enum draft_dtype dtype, int rank, const int64_t *dim);
 /* `bytes` of host memory that lasts as long as an activation made now; contents undefined. NULL (and the graph failed)
  * when memory is out. */
 void *draft_note(struct draft_graph *g, size_t bytes);

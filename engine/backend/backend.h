@@ -69,6 +69,8 @@ struct draft_backend_kind {
                   const struct draft_guard *guard, struct draft_error *err);
     /* NULL where values do not live in host memory */
     void (*pieces)(struct draft_backend *backend, int64_t n, int64_t piece, draft_piece_work work, void *context);
+    /* NULL: never; else whether a product of rows of k numbers takes an adapter of rank r in (draft_new_rows) */
+    bool (*folds)(enum draft_dtype type, int64_t k, int64_t r);
     void (*forget)(struct draft_backend *backend, struct draft_tensor *weight);
     size_t (*prepared_bytes)(const struct draft_backend *backend);
     void (*keep)(struct draft_backend *backend, size_t bytes); /* NULL: this backend plans by itself */
@@ -113,6 +115,12 @@ static inline bool draft_backend_records(const struct draft_backend *backend)
 static inline uint64_t draft_backend_changes(const struct draft_backend *backend)
 {
     return ((const struct draft_backend_head *)backend)->changes;
+}
+
+static inline bool draft_backend_folds(const struct draft_backend *backend, enum draft_dtype type, int64_t k, int64_t r)
+{
+    const struct draft_backend_kind *kind = draft_backend_kind(backend);
+    return kind->folds != NULL && kind->folds(type, k, r);
 }
 
 /* After an op: waits where each op is waited for. */

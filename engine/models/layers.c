@@ -172,6 +172,8 @@ void draft_load_adapted_linear(struct draft_loader *loader, struct draft_linear_
     load_linear(loader, layer, in, out, bias, module);
     if (loader->adapter != NULL && loader->error.code == DRAFT_OK)
         layer->lora = draft_adapter_add(loader->adapter, module, in, out, &loader->error);
+    if (layer->lora != NULL && layer->weight != NULL)
+        layer->weight->up = layer->lora->up;
 }
 
 void draft_load_pointwise(struct draft_loader *loader, struct draft_linear_layer *layer, int64_t in, int64_t out,

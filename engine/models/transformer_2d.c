@@ -89,16 +89,26 @@ static struct draft_tensor *cross_attention(struct draft_graph *g, const struct 
     return draft_attention(g, q, k, v, a->heads, false);
 }
 
+/* The rank of the adapter on a layer; 0: there is none. */
+static int64_t rank_on(const struct draft_linear_layer *layer)
+{
+    return layer->lora != NULL && *layer->lora->on ? layer->lora->down->dim[0] : 0;
+}
+
 static struct draft_tensor *block_forward(struct draft_graph *g, const struct draft_transformer_block *b,
                                           struct draft_tensor *x, struct draft_tensor *context,
                                           const struct draft_unet_context *cached)
 {
+    const int64_t before = g->room;
+    g->room = rank_on(&b->attn1.to_q); /* the norms' rows and GEGLU's are read by linears with an adapter */
     struct draft_tensor *h = self_attention(g, &b->attn1, layer_norm(g, x, &b->norm1));
     x = linear_onto(g, x, h, &b->attn1.to_out);
     h = cross_attention(g, &b->attn2, layer_norm(g, x, &b->norm2), context, cached);
     x = linear_onto(g, draft_both_halves(g, x, context->dim[0]), h, &b->attn2.to_out);
-    h = linear(g, layer_norm(g, x, &b->norm3), &b->ff_in);   /* [n, s, 8 inner] */
-    return linear_onto(g, x, draft_geglu(g, h), &b->ff_out); /* [n, s, inner] */
+    h = linear(g, layer_norm(g, x, &b->norm3), &b->ff_in); /* [n, s, 8 inner] */
+    h = draft_geglu(g, h);                                 /* [n, s, 4 inner] */
+    g->room = before;
+    return linear_onto(g, x, h, &b->ff_out); /* [n, s, inner] */
 }
 
 struct draft_tensor *draft_transformer_2d_forward(struct draft_graph *g, const struct draft_transformer_2d *model,

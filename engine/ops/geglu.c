@@ -37,6 +37,6 @@ struct draft_tensor *draft_geglu(struct draft_graph *g, struct draft_tensor *x)
     memcpy(dim, x->dim, sizeof dim);
     dim[x->rank - 1] /= 2;
     struct draft_call call = {.op = &draft_op_geglu, .in = {x}};
-    call.out = draft_new(g, x->dtype, x->rank, dim);
+    call.out = draft_new_rows(g, x->dtype, x->rank, dim);
     return draft_graph_run(g, &call);
 }

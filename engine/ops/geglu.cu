@@ -5,7 +5,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const int64_t c = draft_last(call->out);
     draft_cuda_geglu(draft_stream(g), call->out->dtype, draft_rows(call->out), c, call->in[0]->data, call->out->data,
-                     c);
+                     draft_row(call->out));
     return draft_launched(g);
 }
 

@@ -61,6 +61,6 @@ struct draft_tensor *draft_layer_norm(struct draft_graph *g, struct draft_tensor
     struct draft_layer_norm_args args = {eps};
     struct draft_call call = {
         .op = &draft_op_layer_norm, .in = {x, gamma, beta}, .args = &args, .args_size = sizeof args};
-    call.out = draft_new(g, x->dtype, x->rank, x->dim);
+    call.out = draft_new_rows(g, x->dtype, x->rank, x->dim);
     return draft_graph_run(g, &call);
 }

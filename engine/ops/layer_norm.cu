@@ -13,7 +13,7 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
     if (stats)
         draft_cuda_layer_norm(draft_stream(g), call->out->dtype, rows, c, args.eps, call->in[X]->data,
                               draft_floats_on_device(g, call->in[GAMMA]), draft_floats_on_device(g, call->in[BETA]),
-                              call->out->data, c, draft_f32(stats));
+                              call->out->data, draft_row(call->out), draft_f32(stats));
     if (call->out->needs_grad)
         call->saved[STATS] = stats;
     else

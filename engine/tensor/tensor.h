@@ -5,7 +5,7 @@
  *
  * Layout: images are NHWC [n, h, w, c], so the same memory is a token sequence [n, h*w, c]. Linear weights are
  * [out, in], convolution weights [out, kh, kw, in] (re-laid once, at load, from the checkpoint's [out, in, kh, kw]).
- * All tensors are contiguous.
+ * All tensors are contiguous, but for activations with room behind their rows (draft_new_rows).
  */
 #ifndef DRAFT_TENSOR_TENSOR_H
 #define DRAFT_TENSOR_TENSOR_H
@@ -26,8 +26,10 @@ struct draft_tensor {
     const char *name; /* checkpoint key of a weight or parameter; NULL for an activation */
     bool needs_grad;  /* a trained parameter, or an activation that depends on one */
     void *grad;       /* same shape, same dtype; NULL until first written (parameters: until the trainer provides it) */
-    bool grad_written; /* false: the next backward writes (overwrites); true: it adds */
-    void *prepared;    /* the backend's own form of a frozen weight (packed panels); owned by the backend */
+    bool grad_written;       /* false: the next backward writes (overwrites); true: it adds */
+    int64_t row;             /* numbers from one row to the next where there is room behind each; 0: rows touch */
+    struct draft_tensor *up; /* of a frozen matrix with an adapter: the adapter's [out, r]; else NULL */
+    void *prepared;          /* the backend's own form of a frozen weight (packed panels); owned by the backend */
     const struct draft_weight_source *source; /* of a weight without data */
     bool every_step; /* a weight used at every denoising step, many times a training step: worth keeping packed */
     int tape_level;  /* the tape's: 0 for a leaf (weight, input); else the depth of the tape that recorded it */

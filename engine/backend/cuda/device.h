@@ -17,9 +17,24 @@ const struct draft_services *draft_cuda_services_of(const struct draft_backend *
 
 /* An address of one of the backend's arenas. */
 bool draft_cuda_is_device(const struct draft_backend *backend, const void *address);
-/* A weight's values on the device as F32 or BF16, copied there at first use: one copy for each type asked for. A
- * trained weight, whose F32 values are on the device, has its BF16 copy made there, and made anew in its place when it
- * is forgotten: its address never changes. NULL: err is set. */
+/* Whether rows of k numbers are multiplied together with an adapter's of rank r: whole vectors of both. */
+static inline bool draft_cuda_folds(enum draft_dtype type, int64_t k, int64_t r)
+{
+    enum { VECTOR = 8 };
+    return type == DRAFT_BF16 && r <= k && k % VECTOR == 0 && r % VECTOR == 0;
+}
+
+/* How many numbers stand behind each row of a matrix on the device: those of its adapter's up matrix in BF16. */
+static inline int64_t draft_cuda_tail(const struct draft_tensor *w, enum draft_dtype type)
+{
+    if (w->up == NULL || w->needs_grad || w->rank != 2 || !draft_cuda_folds(type, w->dim[1], w->up->dim[1]))
+        return 0;
+    return w->up->dim[1];
+}
+
+/* A weight's values on the device as F32 or BF16, with their tail, copied there at first use: one copy for each type
+ * asked for. A trained weight, whose F32 values are on the device, has its BF16 copy made there, and made anew in its
+ * place when it is forgotten: its address never changes. NULL: err is set. */
 const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor *w, enum draft_dtype type,
                               struct draft_error *err);
 /* The device's copy of these bytes. NULL: err is set. */

@@ -155,6 +155,7 @@ struct draft_backend *draft_cuda_create_dry(struct draft_backend *lender, const 
                                                   .axpby = axpby,
                                                   .approach = approach,
                                                   .exchange = exchange,
+                                                  .folds = draft_cuda_folds,
                                                   .forget = draft_cuda_weight_forget,
                                                   .prepared_bytes = draft_cuda_weight_bytes,
                                                   .lap = lap,

@@ -29,6 +29,12 @@ static inline size_t draft_size(enum draft_dtype type)
     return type == DRAFT_BF16 ? 2 : 4;
 }
 
+/* Numbers from one row to the next. */
+static inline int64_t draft_row(const struct draft_tensor *x)
+{
+    return x->row ? x->row : draft_last(x);
+}
+
 /* `elements` further on. */
 static inline const void *draft_at(const void *values, enum draft_dtype type, int64_t elements)
 {
@@ -136,10 +142,11 @@ static inline bool draft_sum_rows(struct draft_graph *g, int64_t b, int64_t rows
     return draft_sum_strided_rows(g, &shape, type, x, added, sum);
 }
 
-/* A contiguous matrix, taken as it is or transposed. */
+/* A matrix, taken as it is or transposed; numbers from one of its rows to the next, 0: its rows touch. */
 struct draft_matrix {
     const void *values;
     bool transposed;
+    int64_t row = 0;
 };
 
 /* The types of a product: of what is multiplied and of the bias, and of the result. */
@@ -158,8 +165,12 @@ static inline bool draft_product(struct draft_graph *g, struct draft_types types
                                          .k = k,
                                          .trans_a = a.transposed,
                                          .trans_b = b.transposed,
-                                         .lda = a.transposed ? m : k,
-                                         .ldb = b.transposed ? k : n,
+                                         .lda = a.row          ? a.row
+                                                : a.transposed ? m
+                                                               : k,
+                                         .ldb = b.row          ? b.row
+                                                : b.transposed ? k
+                                                               : n,
                                          .ldc = n,
                                          .stride_a = 0,
                                          .stride_b = 0,

@@ -1,6 +1,9 @@
 /*
  * Copies on the device of what the host owns, and the BF16 copies of trained weights: weights are found by the number
  * in tensor->prepared (a tensor may outlive the backend, or die before it), constants by their bytes.
+ *
+ * A matrix W [o, k] with an adapter has the adapter's up matrix B [o, r] behind its rows in BF16, [W, B] [o, k + r], so
+ * that one product multiplies [x, s x A^T] by both (draft_cuda_tail). W is never changed by it; B has no other copy.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -16,6 +19,7 @@ enum { AS_F32, AS_BF16, FORMS };
 
 struct copy {
     struct draft_cuda_piece form[FORMS]; /* none: not asked for, or forgotten */
+    struct draft_tensor *before;         /* of an up matrix: the one that it stands behind; NULL: none yet */
 };
 
 struct draft_cuda_weights {
@@ -73,9 +77,15 @@ static struct copy *add(struct draft_cuda_weights *weights, struct draft_tensor 
     return &weights->copy[weights->count++];
 }
 
+static int64_t tail_of(const struct draft_tensor *w, int form)
+{
+    return draft_cuda_tail(w, form == AS_BF16 ? DRAFT_BF16 : DRAFT_F32);
+}
+
 static size_t form_bytes(const struct draft_tensor *w, int form)
 {
-    return (size_t)draft_tensor_count(w) * (form == AS_BF16 ? sizeof(uint16_t) : sizeof(float));
+    const int64_t tail = tail_of(w, form), numbers = draft_tensor_count(w) + (tail > 0 ? w->dim[0] * tail : 0);
+    return (size_t)numbers * (form == AS_BF16 ? sizeof(uint16_t) : sizeof(float));
 }
 
 /* Where they are: a half is never further on than the float it comes from. */
@@ -87,11 +97,33 @@ static void narrow(float *values, int64_t n)
     }
 }
 
+/* Halves [rows, row] in a buffer to [rows, row + tail], with the rows of `behind` (NULL: not of the host) there. */
+static void add_tails(char *halves, int64_t rows, int64_t row, const struct draft_tensor *behind, int64_t tail,
+                      int64_t first)
+{
+    const size_t half = sizeof(uint16_t);
+    for (int64_t i = rows - 1; i >= 0; i--) {
+        char *to =
+            memmove(halves + (size_t)(i * (row + tail)) * half, halves + (size_t)(i * row) * half, (size_t)row * half);
+        for (int64_t j = 0; j < tail; j++) {
+            uint16_t value = behind != NULL ? draft_f32_to_bf16(draft_f32(behind)[(first + i) * tail + j]) : 0;
+            memcpy(to + (size_t)(row + j) * half, &value, half);
+        }
+    }
+}
+
 /* From the F32 values of a trained weight. */
 static void narrow_on_device(struct draft_backend *backend, const struct draft_tensor *w, void *to)
 {
     draft_cuda_convert(backend->stream, DRAFT_F32, DRAFT_BF16, draft_tensor_count(w), w->data,
                        (struct draft_cuda_gradient){to, false});
+}
+
+/* The same of an up matrix, to where it stands behind the rows of `w`. */
+static void narrow_tail_on_device(struct draft_backend *backend, const struct draft_tensor *w, void *to)
+{
+    const int64_t k = w->dim[1], r = w->up->dim[1];
+    draft_cuda_convert_rows(backend->stream, w->dim[0], r, draft_f32(w->up), (char *)to + k * 2, k + r);
 }
 
 /* Rows go by way of a buffer: the file may have them in another type and order, and need not fit into memory twice. */
@@ -105,6 +137,10 @@ static bool fill(struct draft_backend *backend, const struct draft_tensor *w, in
         narrow_on_device(backend, w, to);
         return draft_cuda_launched("copying a trained weight", err);
     }
+    const int64_t tail = tail_of(w, form);
+    const struct draft_tensor *behind =
+        tail > 0 && !draft_cuda_is_device(backend, w->up->data) ? w->up : NULL; /* else it is written there */
+    char *begin = to;
     int64_t rows = w->rank > 0 ? w->dim[0] : 1, row = rows > 0 ? draft_tensor_count(w) / rows : 0;
     size_t row_bytes = (size_t)row * sizeof(float);
     int64_t some = row_bytes > 0 && row_bytes < BUFFER ? (int64_t)(BUFFER / row_bytes) : 1;
@@ -118,12 +154,27 @@ static bool fill(struct draft_backend *backend, const struct draft_tensor *w, in
         ok = backend->services->weight_rows(w, first, count, buffer, err);
         if (ok && form == AS_BF16)
             narrow(buffer, count * row);
-        size_t bytes = (size_t)count * row_bytes / (form == AS_BF16 ? 2 : 1);
+        if (ok && tail > 0)
+            add_tails((char *)buffer, count, row, behind, tail, first);
+        size_t bytes = (size_t)(count * (row + tail)) * (form == AS_BF16 ? sizeof(uint16_t) : sizeof(float));
         ok = ok && draft_backend_kind(backend)->upload(backend, to, buffer, bytes, err);
         to += bytes;
     }
     free(buffer);
+    if (ok && tail > 0 && behind == NULL)
+        narrow_tail_on_device(backend, w, begin);
     return ok && backend->services->weight_unchanged(w, err);
+}
+
+/* An up matrix learns what it stands behind, for when it changes. */
+static bool tie(struct draft_cuda_weights *weights, struct draft_tensor *w, struct draft_error *err)
+{
+    struct copy *copy = find(weights, w->up);
+    if (copy == NULL)
+        copy = add(weights, w->up, err);
+    if (copy != NULL)
+        copy->before = w;
+    return copy != NULL;
 }
 
 const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor *w, enum draft_dtype type,
@@ -131,6 +182,8 @@ const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor
 {
     struct draft_cuda_weights *weights = backend->weights;
     int form = type == DRAFT_BF16 ? AS_BF16 : AS_F32;
+    if (tail_of(w, form) > 0 && !tie(weights, w, err))
+        return NULL;
     struct copy *copy = find(weights, w);
     if (copy == NULL)
         copy = add(weights, w, err);
@@ -151,12 +204,18 @@ const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor
 
 void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor *w)
 {
-    struct copy *copy = find(backend->weights, w);
+    struct copy *copy = find(backend->weights, w), *before = NULL;
+    if (copy != NULL && copy->before != NULL)
+        before = find(backend->weights, copy->before);
     if (copy != NULL && draft_cuda_is_device(backend, w->data)) {
         if (copy->form[AS_BF16].values != NULL)
             narrow_on_device(backend, w, copy->form[AS_BF16].values);
+        if (before != NULL && before->form[AS_BF16].values != NULL)
+            narrow_tail_on_device(backend, copy->before, before->form[AS_BF16].values);
         return;
     }
+    if (before != NULL)
+        draft_cuda_weight_forget(backend, copy->before);
     for (int form = 0; copy != NULL && form < FORMS; form++) {
         if (copy->form[form].values == NULL)
             continue;

@@ -105,6 +105,63 @@ static void test_linear__one_row(void **state)
     assert_refused(t, draft_linear_onto(&t->g, c.in[B], GIVEN(t, 2, 24), c.in[W], NULL, NULL), "linear", "and [19]");
 }
 
+/* |y - (x W^T + scale x A^T B^T)| relative to the largest, in double. */
+static double error_of(struct draft_graph *g, const struct draft_tensor *y, const struct draft_tensor *x,
+                       const struct draft_tensor *w, const struct draft_lora *lora)
+{
+    const float *got = draft_read(g, y), *values = draft_read(g, x);
+    int64_t k = draft_last(x), o = w->dim[0], r = lora->down->dim[0];
+    double worst = 0, largest = 0;
+    for (int64_t i = 0; i < draft_tensor_count(y); i++) {
+        const float *row = values + i / o * k;
+        double sum = 0;
+        for (int64_t l = 0; l < k; l++) {
+            double weight = (double)draft_f32(w)[i % o * k + l];
+            for (int64_t q = 0; q < r; q++)
+                weight += (double)*lora->scale * (double)draft_f32(lora->up)[i % o * r + q] *
+                          (double)draft_f32(lora->down)[q * k + l];
+            sum += (double)row[l] * weight;
+        }
+        worst = fmax(worst, fabs(sum - (double)got[i]));
+        largest = fmax(largest, fabs(sum));
+    }
+    return worst / largest;
+}
+
+/* Without gradient a backend may take the adapter along in the weight's own product; its matrices may change. */
+static void test_linear__takes_an_adapter_along(void **state)
+{
+    enum { N = 5, K = 24, O = 17, R = 8 };
+    static float weight[O * K];
+    struct op_test *t = *state;
+    struct draft_graph *g = &t->g;
+    struct draft_tensor *gamma = GIVEN(t, K), *beta = GIVEN(t, K), *down = GIVEN(t, R, K), *up = GIVEN(t, O, R);
+    struct draft_tensor w = {.dtype = DRAFT_F32, .rank = 2, .dim = {O, K}, .data = weight, .name = "w", .up = up};
+    struct draft_lora lora = {down, up, &scale, &on};
+    const double bound = g->activations == DRAFT_BF16 ? OP_BF16 : 1e-6;
+    for (int i = 0; i < O * K; i++)
+        weight[i] = op_random(t);
+    struct draft_tensor *in = draft_convert(g, GIVEN(t, N, K), g->activations);
+    bool was = draft_no_grad(g);
+    for (int change = 0; change < 2; change++) {
+        struct draft_tensor *touching = draft_layer_norm(g, in, gamma, beta, 1e-5f);
+        g->room = R;
+        struct draft_tensor *x = draft_layer_norm(g, in, gamma, beta, 1e-5f);
+        assert_int_equal(x->row, draft_backend_folds(t->backend, x->dtype, K, R) ? K + R : 0);
+        struct draft_tensor *y = draft_linear_onto(g, NULL, x, &w, NULL, &lora);
+        g->room = 0;
+        struct draft_tensor *same = draft_linear(g, touching, &w, NULL, &lora);
+        assert_ok(t);
+        assert_true(error_of(g, y, touching, &w, &lora) <= bound);
+        assert_true(error_of(g, same, touching, &w, &lora) <= bound);
+        for (int i = 0; i < O * R; i++)
+            draft_f32(up)[i] = op_random(t);
+        draft_backend_forget(t->backend, up);
+    }
+    g->recording = was;
+    draft_backend_forget(t->backend, &w);
+}
+
 static void test_linear__trains_an_adapter_on_a_frozen_weight(void **state)
 {
     struct op_test *t = *state;
@@ -188,6 +245,7 @@ int main(void)
         op_test_case(test_linear__adds_the_scaled_adapter_and_differentiates_both_matrices),
         op_test_case(test_linear__adds_a_residual),
         op_test_case(test_linear__one_row),
+        op_test_case(test_linear__takes_an_adapter_along),
         op_test_case(test_linear__trains_an_adapter_on_a_frozen_weight),
         op_test_case(test_linear__gives_down_an_exact_zero_while_up_is_zero),
         op_test_case(test_linear__ignores_an_adapter_that_is_off),

@@ -28,7 +28,7 @@ static struct draft_job_config small_job(const char *device, enum draft_precisio
                                  .guidance = 4,
                                  .height = 64,
                                  .width = 64,
-                                 .lora_rank = 4,
+                                 .lora_rank = 8, /* which goes along in the weights' products (draft_new_rows) */
                                  .global_batch = 1,
                                  .steps = 4,
                                  .seed = 3,

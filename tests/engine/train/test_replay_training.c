@@ -173,6 +173,16 @@ static void test_replay_training__trains_to_the_bit_as_op_by_op(void **state)
     unlink(checkpoint);
 }
 
+/* Their LoRA, which an update changes, goes along in the products of the steps without gradient. */
+static void test_replay_training__trains_alike_in_bf16(void **state)
+{
+    (void)state;
+    struct draft_job_config c = job(3, 1);
+    c.precision = DRAFT_PRECISION_BF16;
+    c.lora_rank = 8;
+    trains_alike(&c, 2 + 1 + 1, NULL);
+}
+
 static void test_replay_training__trains_alike_with_two_steps_of_gradient_ancestral_noise_and_recompute(void **state)
 {
     (void)state;
@@ -219,6 +229,7 @@ int main(void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replay_training__trains_to_the_bit_as_op_by_op),
+        cmocka_unit_test(test_replay_training__trains_alike_in_bf16),
         cmocka_unit_test(test_replay_training__trains_alike_with_two_steps_of_gradient_ancestral_noise_and_recompute),
         cmocka_unit_test(test_replay_training__trains_alike_with_copies_and_a_multistep_sampler),
         cmocka_unit_test(test_replay_training__says_once_that_nothing_can_be_recorded),

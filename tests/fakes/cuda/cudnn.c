@@ -53,7 +53,10 @@ size_t __wrap_cudnnGetCudartVersion(void)
     return found("cuda-12") ? 12090 : __real_cudnnGetCudartVersion();
 }
 
-static cudaStream_t stream_of_handle;
+/* A handle; a process may hold several engines, each with a stream of its own. */
+struct cudnnContext {
+    cudaStream_t stream;
+};
 
 /* The compiler of run-time compiled plans is opened and closed with each of them. To a leak checker the memory of what
  * is gone is nobody's, so it stays; where it is not found, no such plan is made either. */
@@ -65,22 +68,20 @@ static void keep_compiler(void)
 
 cudnnStatus_t __wrap_cudnnCreate(cudnnHandle_t *handle)
 {
-    static char one;
     keep_compiler();
-    *handle = (cudnnHandle_t)(void *)&one;
-    return CUDNN_STATUS_SUCCESS;
+    *handle = calloc(1, sizeof **handle);
+    return *handle != NULL ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_ALLOC_FAILED;
 }
 
 cudnnStatus_t __wrap_cudnnDestroy(cudnnHandle_t handle)
 {
-    (void)handle;
+    free(handle);
     return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t __wrap_cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream)
 {
-    (void)handle;
-    stream_of_handle = stream;
+    handle->stream = stream;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -577,7 +578,6 @@ static void keep_libraries(void)
 cudnnStatus_t __wrap_cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan,
                                          cudnnBackendDescriptor_t pack)
 {
-    (void)handle;
     keep_libraries();
     struct execution *e = calloc(1, sizeof *e);
     if (e == NULL)
@@ -591,6 +591,6 @@ cudnnStatus_t __wrap_cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescr
         release(e);
         return CUDNN_STATUS_BAD_PARAM;
     }
-    fake_submit(stream_of_handle, run, e, release);
+    fake_submit(handle->stream, run, e, release);
     return CUDNN_STATUS_SUCCESS;
 }

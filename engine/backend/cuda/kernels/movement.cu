@@ -21,6 +21,20 @@ template <class From, class To, int W> struct converted {
     }
 };
 
+template <int W> struct rows_converted {
+    using columns = no_columns;
+    const float *from;
+    __nv_bfloat16 *to;
+    int64_t c, to_stride;
+
+    __device__ void operator()(const columns &, int64_t, int64_t row, int64_t column) const
+    {
+        float v[W];
+        load<W>(from + row * c + column, v);
+        store<W>(to + row * to_stride + column, v);
+    }
+};
+
 template <class T, int W> struct filled {
     T *to;
     float value;
@@ -244,6 +258,16 @@ void draft_cuda_convert(draft_cuda_stream stream, enum draft_dtype from_type, en
                 run_each(stream, n, converted<From, To, 1>{as<From>(from), as<To>(to.to), to.accumulate});
         });
     });
+}
+
+void draft_cuda_convert_rows(draft_cuda_stream stream, int64_t rows, int64_t c, const float *from, void *to,
+                             int64_t to_stride)
+{
+    __nv_bfloat16 *out = as<__nv_bfloat16>(to);
+    if (c % CONVERTED == 0 && to_stride % CONVERTED == 0 && aligned(from) && reinterpret_cast<uintptr_t>(to) % 8 == 0)
+        run_column_each<CONVERTED>(stream, 1, rows, c, rows_converted<CONVERTED>{from, out, c, to_stride});
+    else
+        run_column_each<1>(stream, 1, rows, c, rows_converted<1>{from, out, c, to_stride});
 }
 
 void draft_cuda_fill(draft_cuda_stream stream, enum draft_dtype type, int64_t n, float value, void *to)
