@@ -93,34 +93,40 @@ void draft_bert_load(struct draft_loader *loader, struct bert *bert, const struc
 /* --- Forward -------------------------------------------------------------------------------------------------------
  */
 
-/* BertSelfAttention and BertSelfOutput: x [n, s, width], context [n, t, .] */
+/* BertSelfAttention and BertSelfOutput: x [n, s, width], context [n, t, .], lengths of it, NULL: all of it */
 static struct draft_tensor *attend(struct draft_graph *g, const struct bert_attention *a, int heads,
-                                   struct draft_tensor *x, struct draft_tensor *context)
+                                   struct draft_tensor *x, struct draft_tensor *context, struct draft_tensor *lengths)
 {
     struct draft_tensor *q = linear(g, x, &a->query), *k = linear(g, context, &a->key);
     struct draft_tensor *v = linear(g, context, &a->value);
-    struct draft_tensor *y = linear(g, draft_attention(g, q, k, v, heads, false), &a->dense);
+    struct draft_tensor *y = linear(g, draft_attention_padded(g, q, k, v, lengths, heads), &a->dense);
     return layer_norm(g, draft_add(g, y, x), &a->norm);
 }
 
 static struct draft_tensor *layer_forward(struct draft_graph *g, const struct bert_layer *l, int heads,
-                                          struct draft_tensor *x, struct draft_tensor *image)
+                                          struct draft_tensor *x, struct draft_tensor *lengths,
+                                          struct draft_tensor *image)
 {
-    x = attend(g, &l->self, heads, x, x);
-    x = attend(g, &l->cross, heads, x, image);
+    x = attend(g, &l->self, heads, x, x, lengths);
+    x = attend(g, &l->cross, heads, x, image, NULL);
     struct draft_tensor *h = draft_activate(g, linear(g, x, &l->intermediate), DRAFT_GELU); /* [n, s, wide] */
     return layer_norm(g, draft_add(g, linear(g, h, &l->output), x), &l->norm);
 }
 
-struct draft_tensor *draft_bert_forward(struct draft_graph *g, const struct bert *bert, struct draft_tensor *ids,
-                                        struct draft_tensor *image)
+struct draft_tensor *draft_bert_embed(struct draft_graph *g, const struct bert *bert, struct draft_tensor *ids)
 {
     struct draft_mark mark = draft_scope_begin(g);
-    struct draft_tensor *x = draft_embedding(g, bert->word, ids); /* [n, s, width] */
-    x = layer_norm(g, draft_add_positions(g, x, bert->position), &bert->norm);
+    struct draft_tensor *x = draft_add_positions(g, draft_embedding(g, bert->word, ids), bert->position);
+    return draft_scope_end(g, mark, layer_norm(g, x, &bert->norm));
+}
+
+struct draft_tensor *draft_bert_forward(struct draft_graph *g, const struct bert *bert, struct draft_tensor *x,
+                                        struct draft_tensor *lengths, struct draft_tensor *image)
+{
+    struct draft_mark mark = draft_scope_begin(g);
     for (int i = 0; i < bert->config.layers && draft_model_continue(g); i++) {
         struct draft_mark inner = draft_scope_begin(g);
-        x = draft_scope_end(g, inner, layer_forward(g, &bert->layer[i], bert->config.heads, x, image));
+        x = draft_scope_end(g, inner, layer_forward(g, &bert->layer[i], bert->config.heads, x, lengths, image));
     }
     return draft_scope_end(g, mark, draft_graph_ok(g) ? x : NULL);
 }

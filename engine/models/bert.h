@@ -1,6 +1,6 @@
 /*
  * BERT (Devlin et al. 2018) with cross-attention to an image, as BLIP's med.py has it: post-norm layers, no token
- * types, no mask (a prompt is given without its padding, which attention would not see). Internal to models/.
+ * types. Prompts may be padded: attention does not see what lies behind their lengths. Internal to models/.
  */
 #ifndef DRAFT_MODELS_BERT_H
 #define DRAFT_MODELS_BERT_H
@@ -36,8 +36,11 @@ struct bert {
 /* image_width: of the tokens that cross-attention reads. "prefix" ends with a dot. */
 void draft_bert_load(struct draft_loader *loader, struct bert *bert, const struct bert_config *config,
                      int64_t image_width, const char *prefix);
-/* ids I32 [n, s], image [n, t, image_width] -> last_hidden_state [n, s, width] */
-struct draft_tensor *draft_bert_forward(struct draft_graph *g, const struct bert *bert, struct draft_tensor *ids,
-                                        struct draft_tensor *image);
+/* BertEmbeddings: ids I32 [n, s] -> [n, s, width] */
+struct draft_tensor *draft_bert_embed(struct draft_graph *g, const struct bert *bert, struct draft_tensor *ids);
+/* x [n, s, width] of that, of which the first lengths[i] rows are a prompt's (F32 [n]), image [n, t, image_width] ->
+ * last_hidden_state [n, s, width] */
+struct draft_tensor *draft_bert_forward(struct draft_graph *g, const struct bert *bert, struct draft_tensor *x,
+                                        struct draft_tensor *lengths, struct draft_tensor *image);
 
 #endif

@@ -2,6 +2,7 @@
 #include "models/image_reward.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "models/affine_head.h"
 #include "models/bert.h"
@@ -76,12 +77,45 @@ struct draft_tensor *draft_image_reward_look(struct draft_graph *g, const struct
     return draft_blip_vit_forward(g, &model->vit, pixels);
 }
 
-struct draft_tensor *draft_image_reward_judge(struct draft_graph *g, const struct draft_image_reward *model,
-                                              struct draft_tensor *tokens, struct draft_tensor *ids)
+int64_t draft_image_reward_text_width(const struct draft_image_reward *model)
 {
+    return model->bert.config.width;
+}
+
+/* [1, width], zeros behind the number. */
+static struct draft_tensor *row_of(struct draft_graph *g, int64_t width, int number)
+{
+    struct draft_tensor *row = draft_new(g, DRAFT_F32, 2, (int64_t[]){1, width});
+    float *values = row != NULL ? draft_write(g, row) : NULL;
+    if (values == NULL)
+        return NULL;
+    memset(values, 0, (size_t)width * sizeof *values);
+    values[0] = (float)number;
+    return draft_written(g, row, values) ? row : NULL;
+}
+
+struct draft_tensor *draft_image_reward_read(struct draft_graph *g, const struct draft_image_reward *model,
+                                             struct draft_tensor *ids, int count)
+{
+    const int64_t width = model->bert.config.width;
+    struct draft_tensor *x = leave(g, draft_bert_embed(g, &model->bert, ids)); /* [1, s, width] */
+    struct draft_tensor *row = draft_graph_ok(g) ? row_of(g, width, count) : NULL;
+    return draft_graph_ok(g) ? draft_concat_batch(g, draft_reshape(g, x, 2, (int64_t[]){ids->dim[1], width}), row)
+                             : NULL;
+}
+
+struct draft_tensor *draft_image_reward_judge(struct draft_graph *g, const struct draft_image_reward *model,
+                                              struct draft_tensor *tokens, struct draft_tensor *text)
+{
+    if (!draft_graph_ok(g))
+        return NULL;
+    const int64_t n = text->dim[0], numbers = text->dim[1] * text->dim[2], last = numbers - text->dim[2];
     struct draft_mark mark = draft_scope_begin(g);
-    struct draft_tensor *x = draft_bert_forward(g, &model->bert, ids, tokens); /* [1, s, width] */
-    x = leave(g, draft_select_token(g, x, NULL));                              /* [CLS], [1, width] */
-    x = draft_linear(g, x, model->head.weight, model->head.bias, NULL);        /* [1, 1] */
-    return draft_scope_end(g, mark, draft_graph_ok(g) ? draft_reshape(g, x, 1, (int64_t[]){1}) : NULL);
+    struct draft_tensor *lengths = draft_reshape(g, text, 2, (int64_t[]){n, numbers});
+    lengths = draft_reshape(g, draft_slice_channels(g, lengths, last, 1), 1, &n);
+    struct draft_tensor *x =
+        draft_bert_forward(g, &model->bert, enter(g, text), lengths, tokens); /* [n, s + 1, width] */
+    x = leave(g, draft_select_token(g, x, NULL));                             /* [CLS], [n, width] */
+    x = draft_linear(g, x, model->head.weight, model->head.bias, NULL);       /* [n, 1] */
+    return draft_scope_end(g, mark, draft_graph_ok(g) ? draft_reshape(g, x, 1, &n) : NULL);
 }

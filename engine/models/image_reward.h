@@ -18,8 +18,13 @@ int64_t draft_image_reward_positions(const struct draft_image_reward *model);  /
 /* pixels, normalised, [n, size, size, 3] -> tokens [n, t, width] */
 struct draft_tensor *draft_image_reward_look(struct draft_graph *g, const struct draft_image_reward *model,
                                              struct draft_tensor *pixels);
-/* One picture's tokens [1, t, width] and its prompt's ids I32 [1, s] without padding -> the normalised score [1] */
+/* A prompt's `count` ids I32 [1, s], padded, -> what judge wants of it, F32 [s + 1, text_width]: its embeddings, those
+ * of the padding, and a row that begins with `count`. No gradient. */
+struct draft_tensor *draft_image_reward_read(struct draft_graph *g, const struct draft_image_reward *model,
+                                             struct draft_tensor *ids, int count);
+int64_t draft_image_reward_text_width(const struct draft_image_reward *model);
+/* Pictures' tokens [n, t, width] and what was read of their prompts [n, s + 1, text_width] -> normalised scores [n] */
 struct draft_tensor *draft_image_reward_judge(struct draft_graph *g, const struct draft_image_reward *model,
-                                              struct draft_tensor *tokens, struct draft_tensor *ids);
+                                              struct draft_tensor *tokens, struct draft_tensor *text);
 
 #endif

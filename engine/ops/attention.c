@@ -1,6 +1,7 @@
 /*
  * attention (Vaswani et al. 2017), head by head: P = softmax(q k^T / sqrt(d)), y = P v.
- * q, y [n, s, heads d]; k, v [n, t, heads d]; with `causal`, position i sees j <= i.
+ * q, y [n, s, heads d]; k, v [n, t, heads d]; with `causal`, position i sees j <= i; with lengths [n], the queries of
+ * sample i see its first lengths[i] keys, and what lies behind them (padding) gets a gradient of zero.
  *
  *   dv = P^T dy      dS = P (dy v^T - rowsum(dy y))      dq = dS k / sqrt(d)      dk = dS^T q / sqrt(d)
  * P is computed again in backward, from the log of each row's sum (Dao 2023).
@@ -10,9 +11,36 @@
 #include <assert.h>
 #include <stdio.h>
 #include <math.h>
+#include <string.h>
 
-enum { Q, K, V };
+enum { Q, K, V, LENGTHS };
 enum { LOG_SUM }; /* [n, heads, s] */
+
+/* All samples at once; or, with lengths, one after the other, as if it had no more keys than take part. */
+struct piece {
+    struct draft_attention_shape shape;
+    int64_t q, k, log_sum; /* where it begins */
+};
+
+static int64_t pieces(const struct draft_call *call)
+{
+    const struct draft_attention_shape *s = call->args;
+    return call->in[LENGTHS] != NULL ? s->n : 1;
+}
+
+static struct piece piece_at(const struct draft_call *call, int64_t i)
+{
+    const struct draft_attention_shape *s = call->args;
+    const int64_t width = s->heads * s->d;
+    struct piece piece = {*s, i * s->s * width, i * s->t * width, i * s->heads * s->s};
+    if (call->in[LENGTHS] != NULL) {
+        const float length = draft_f32(call->in[LENGTHS])[i];
+        piece.shape.n = 1;
+        if (length >= 1 && length < (float)s->t)
+            piece.shape.t = (int64_t)length;
+    }
+    return piece;
+}
 
 static bool forward(struct draft_graph *g, struct draft_call *call)
 {
@@ -24,8 +52,27 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
             return false;
         log_sum = draft_f32(call->saved[LOG_SUM]);
     }
-    return draft_cpu_attention(g->backend, s, draft_f32(call->in[Q]), draft_f32(call->in[K]), draft_f32(call->in[V]),
-                               draft_f32(call->out), log_sum, &g->error);
+    bool done = true;
+    for (int64_t i = 0; done && i < pieces(call); i++) {
+        const struct piece p = piece_at(call, i);
+        done = draft_cpu_attention(g->backend, &p.shape, draft_f32(call->in[Q]) + p.q, draft_f32(call->in[K]) + p.k,
+                                   draft_f32(call->in[V]) + p.k, draft_f32(call->out) + p.q,
+                                   log_sum != NULL ? log_sum + p.log_sum : NULL, &g->error);
+    }
+    return done;
+}
+
+static float *shifted(float *gradient, int64_t by)
+{
+    return gradient != NULL ? gradient + by : NULL;
+}
+
+/* The gradient of keys or values that take no part. */
+static void clear(float *gradient, bool accumulate, const struct draft_attention_shape *whole, int64_t taking_part)
+{
+    const int64_t width = whole->heads * whole->d;
+    if (gradient != NULL && !accumulate)
+        memset(gradient + taking_part * width, 0, (size_t)((whole->t - taking_part) * width) * sizeof(float));
 }
 
 static bool backward(struct draft_graph *g, struct draft_call *call)
@@ -34,17 +81,28 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     to.dq = draft_grad(g, call->in[Q], &to.accumulate_q);
     to.dk = draft_grad(g, call->in[K], &to.accumulate_k);
     to.dv = draft_grad(g, call->in[V], &to.accumulate_v);
-    return draft_graph_ok(g) &&
-           draft_cpu_attention_backward(g->backend, call->args, draft_f32(call->in[Q]), draft_f32(call->in[K]),
-                                        draft_f32(call->in[V]), draft_f32(call->out), draft_f32(call->saved[LOG_SUM]),
-                                        call->out->grad, &to, &g->error);
+    bool done = draft_graph_ok(g);
+    for (int64_t i = 0; done && i < pieces(call); i++) {
+        const struct piece p = piece_at(call, i);
+        struct draft_attention_gradients own = to;
+        own.dq = shifted(to.dq, p.q);
+        own.dk = shifted(to.dk, p.k);
+        own.dv = shifted(to.dv, p.k);
+        done = draft_cpu_attention_backward(g->backend, &p.shape, draft_f32(call->in[Q]) + p.q,
+                                            draft_f32(call->in[K]) + p.k, draft_f32(call->in[V]) + p.k,
+                                            draft_f32(call->out) + p.q, draft_f32(call->saved[LOG_SUM]) + p.log_sum,
+                                            (const float *)call->out->grad + p.q, &own, &g->error);
+        clear(own.dk, to.accumulate_k, call->args, p.shape.t);
+        clear(own.dv, to.accumulate_v, call->args, p.shape.t);
+    }
+    return done;
 }
 
 const struct draft_op draft_op_attention = {
     .name = "attention", .id = DRAFT_OP_attention, .forward = forward, .backward = backward};
 
-struct draft_tensor *draft_attention(struct draft_graph *g, struct draft_tensor *q, struct draft_tensor *k,
-                                     struct draft_tensor *v, int heads, bool causal)
+static struct draft_tensor *attend(struct draft_graph *g, struct draft_tensor *q, struct draft_tensor *k,
+                                   struct draft_tensor *v, struct draft_tensor *lengths, int heads, bool causal)
 {
     if (!draft_graph_ok(g))
         return NULL;
@@ -58,6 +116,8 @@ struct draft_tensor *draft_attention(struct draft_graph *g, struct draft_tensor 
                  heads);
         return DRAFT_REFUSE(g, "attention", expected, q, k, v);
     }
+    if (lengths != NULL && (lengths->needs_grad || !draft_is_vector(lengths, q->dim[0])))
+        return DRAFT_REFUSE(g, "attention", "lengths [n] without a gradient, q [n, s, c]", lengths, q);
     /* The kernel wants three gradient buffers: a tensor given twice gets a second one through a view. */
     if (k == q)
         k = draft_reshape(g, k, k->rank, k->dim);
@@ -70,7 +130,19 @@ struct draft_tensor *draft_attention(struct draft_graph *g, struct draft_tensor 
                                       .d = q->dim[2] / heads,
                                       .causal = causal,
                                       .scale = (float)(1 / sqrt((double)(q->dim[2] / heads)))};
-    struct draft_call call = {.op = &draft_op_attention, .in = {q, k, v}, .args = &s, .args_size = sizeof s};
+    struct draft_call call = {.op = &draft_op_attention, .in = {q, k, v, lengths}, .args = &s, .args_size = sizeof s};
     call.out = draft_new(g, q->dtype, 3, q->dim);
     return draft_graph_run(g, &call);
+}
+
+struct draft_tensor *draft_attention(struct draft_graph *g, struct draft_tensor *q, struct draft_tensor *k,
+                                     struct draft_tensor *v, int heads, bool causal)
+{
+    return attend(g, q, k, v, NULL, heads, causal);
+}
+
+struct draft_tensor *draft_attention_padded(struct draft_graph *g, struct draft_tensor *q, struct draft_tensor *k,
+                                            struct draft_tensor *v, struct draft_tensor *lengths, int heads)
+{
+    return attend(g, q, k, v, lengths, heads, false);
 }

@@ -1,12 +1,12 @@
 /*
  * attention: formulas in attention.c. In BF16 through cuDNN's fused kernels where it has plans for the shape; else, and
- * in F32, unfused: scores (F32) and probabilities (in q's type) of a picture in memory.
+ * in F32 or with lengths, unfused: scores (F32) and probabilities (in q's type) of a picture in memory.
  */
 #include "backend/cuda/op.h"
 
 #include "backend/cuda/attention.h"
 
-enum { Q, K, V };
+enum { Q, K, V, LENGTHS };
 enum { LOG_SUM }; /* of fused attention alone: [n, heads, s] */
 
 /* --- Unfused --------------------------------------------------------------------------------------------------------
@@ -97,13 +97,19 @@ static bool product(struct draft_graph *g, const struct draft_attention_shape *s
     return draft_cuda_multiply(g->backend, &p, &g->error);
 }
 
+/* Where the picture's number of keys is; null: all take part. */
+static const float *length_at(const struct draft_call *call, int64_t picture)
+{
+    return call->in[LENGTHS] ? draft_f32(call->in[LENGTHS]) + picture : nullptr;
+}
+
 static bool probabilities(struct draft_graph *g, const struct draft_attention_shape *s, enum draft_dtype type,
-                          const void *q, const void *k, void *scores, void *p)
+                          const void *q, const void *k, const float *length, void *scores, void *p)
 {
     if (!product(g, s, type, {s->s, s->t, s->d}, head_matrix(s, q), transposed(head_matrix(s, k)),
                  draft_overwrite(scores), false))
         return false;
-    draft_cuda_softmax(draft_stream(g), DRAFT_F32, type, s->heads, s->s, s->t, s->causal, s->scale, scores, p);
+    draft_cuda_softmax(draft_stream(g), DRAFT_F32, type, s->heads, s->s, s->t, s->causal, length, s->scale, scores, p);
     return true;
 }
 
@@ -121,7 +127,8 @@ static bool unfused_forward(struct draft_graph *g, struct draft_call *call)
     bool done = draft_graph_ok(g);
     for (int64_t i = 0; done && i < s.n; i++) {
         const int64_t at_q = i * of_queries(&s), at_k = i * of_keys(&s);
-        done = probabilities(g, &s, type, values_at(call->in[Q], at_q), values_at(call->in[K], at_k), scores, p) &&
+        done = probabilities(g, &s, type, values_at(call->in[Q], at_q), values_at(call->in[K], at_k),
+                             length_at(call, i), scores, p) &&
                product(g, &s, type, {s.s, s.d, s.t}, score_matrix(&s, p), head_matrix(&s, values_at(call->in[V], at_k)),
                        draft_overwrite(draft_at(call->out->data, type, at_q)), true);
     }
@@ -145,7 +152,7 @@ static bool unfused_backward(struct draft_graph *g, struct draft_call *call)
         const void *q = values_at(call->in[Q], at_q), *k = values_at(call->in[K], at_k);
         const void *v = values_at(call->in[V], at_k);
         const void *dy = draft_at(static_cast<const void *>(call->out->grad), type, at_q);
-        done = probabilities(g, &s, type, q, k, scores, p);
+        done = probabilities(g, &s, type, q, k, length_at(call, i), scores, p);
         if (done && dv.to)
             done = product(g, &s, type, {s.t, s.d, s.s}, transposed(score_matrix(&s, p)), head_matrix(&s, dy),
                            shifted(dv, type, at_k), true);
@@ -264,7 +271,8 @@ static bool forward(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_attention_shape &s = draft_args<struct draft_attention_shape>(call);
     struct draft_cuda_attention_way way = {}, back = {};
-    if (call->out->dtype == DRAFT_BF16 && !draft_cuda_attention_way(g->backend, &s, false, &way, &g->error))
+    const bool padded = call->in[LENGTHS]; /* few keys, of a prompt */
+    if (call->out->dtype == DRAFT_BF16 && !padded && !draft_cuda_attention_way(g->backend, &s, false, &way, &g->error))
         return false;
     if (way.fused && call->out->needs_grad && !draft_cuda_attention_way(g->backend, &s, true, &back, &g->error))
         return false;

@@ -54,6 +54,10 @@ struct draft_tensor *draft_geglu(struct draft_graph *g, struct draft_tensor *x);
  * causal: position i sees j <= i (s == t). */
 struct draft_tensor *draft_attention(struct draft_graph *g, struct draft_tensor *q, struct draft_tensor *k,
                                      struct draft_tensor *v, int heads, bool causal);
+/* The same with keys that are padded: of sample i the first lengths[i] take part, from 1 to t. lengths F32 [n], no
+ * gradient, read when it is run again. */
+struct draft_tensor *draft_attention_padded(struct draft_graph *g, struct draft_tensor *q, struct draft_tensor *k,
+                                            struct draft_tensor *v, struct draft_tensor *lengths, int heads);
 
 struct draft_tensor *draft_add(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b); /* same shape */
 /* x [n, s, c] + table [s', c], rows 0 .. s-1 (positions); the table is a weight */

@@ -104,10 +104,9 @@ static struct draft_tensor *repeat_weight(struct draft_reward *reward, struct dr
 }
 
 static struct draft_tensor *score(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
-                                  const char *const *prompts, struct draft_tensor *weight)
+                                  struct draft_tensor *weight)
 {
     struct aesthetic *a = (struct aesthetic *)reward;
-    (void)prompts;
     if (!draft_graph_ok(g))
         return NULL;
     assert(images->rank == 4 && images->dim[3] == 3);

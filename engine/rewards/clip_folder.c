@@ -186,11 +186,9 @@ struct draft_tensor *draft_clip_folder_read(struct draft_reward *reward, struct 
 }
 
 struct draft_tensor *draft_clip_folder_score(struct draft_reward *reward, struct draft_graph *g,
-                                             struct draft_tensor *images, const char *const *prompts,
-                                             struct draft_tensor *text)
+                                             struct draft_tensor *images, struct draft_tensor *text)
 {
     struct clip_folder *clip = (struct clip_folder *)reward;
-    (void)prompts;
     if (!draft_graph_ok(g))
         return NULL;
     assert(images->rank == 4 && images->dim[3] == 3);

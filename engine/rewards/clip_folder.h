@@ -39,7 +39,6 @@ struct draft_reward *draft_clip_folder_open(const struct draft_reward_kind *kind
 struct draft_tensor *draft_clip_folder_read(struct draft_reward *reward, struct draft_graph *g,
                                             const char *const *prompts, int64_t n); /* [n, projection] */
 struct draft_tensor *draft_clip_folder_score(struct draft_reward *reward, struct draft_graph *g,
-                                             struct draft_tensor *images, const char *const *prompts,
-                                             struct draft_tensor *text);
+                                             struct draft_tensor *images, struct draft_tensor *text);
 
 #endif

@@ -55,10 +55,9 @@ static struct draft_reward *open_hps(const struct draft_reward_spec *spec, struc
 }
 
 static struct draft_tensor *score(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
-                                  const char *const *prompts, struct draft_tensor *text)
+                                  struct draft_tensor *text)
 {
     struct clip_folder *hps = (struct clip_folder *)reward;
-    (void)prompts;
     if (!draft_graph_ok(g))
         return NULL;
     assert(images->rank == 4 && images->dim[3] == 3);

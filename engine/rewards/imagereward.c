@@ -3,11 +3,13 @@
  * looks at the picture through BLIP's image tower. Normalised: about 0 on average, one standard deviation to 1.
  *
  * The folder holds ImageReward.safetensors, med_config.json, and the vocab.txt of bert-base-uncased. A prompt is read
- * up to 35 tokens. Unlike with CLIP the prompt meets the picture inside the network, so that each pair runs by itself.
+ * up to 35 tokens. Unlike with CLIP the prompt meets the picture inside the network; all prompts are padded to one
+ * length, so that the same ops serve any of them.
  */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "models/image_reward.h"
 #include "models/wordpiece.h"
@@ -30,6 +32,7 @@ static void close_imagereward(struct draft_reward *reward)
 {
     struct imagereward *r = (struct imagereward *)reward;
     draft_wordpiece_close(r->words);
+    draft_prompt_memory_destroy(r->reward.prompts);
     free(r);
 }
 
@@ -43,7 +46,8 @@ static bool load(struct imagereward *r, const char *folder, struct draft_arena *
         return false;
     if (snprintf(path, sizeof path, "%s/vocab.txt", folder) >= (int)sizeof path)
         return draft_fail(err, DRAFT_INVALID_ARGUMENT, "imagereward: the folder has too long a name");
-    r->words = draft_wordpiece_open(path, err);
+    r->reward.prompts = draft_prompt_memory_create(err);
+    r->words = r->reward.prompts != NULL ? draft_wordpiece_open(path, err) : NULL;
     if (r->words == NULL)
         return false;
     int64_t known = draft_image_reward_vocabulary(r->model), positions = draft_image_reward_positions(r->model);
@@ -81,42 +85,42 @@ static struct draft_reward *open_imagereward(const struct draft_reward_spec *spe
     return NULL;
 }
 
-/* The ids of a prompt: [1, its number of tokens] */
-static struct draft_tensor *read_prompt(const struct imagereward *r, struct draft_graph *g, const char *prompt)
+static struct draft_tensor *read_one(struct draft_graph *g, void *context, const char *prompt)
 {
+    const struct imagereward *r = context;
     int count;
     struct draft_tensor *ids = draft_new(g, DRAFT_I32, 2, (int64_t[]){1, r->length});
     if (ids == NULL || !draft_wordpiece_encode(r->words, prompt, r->length, ids->data, &count, &g->error))
         return NULL;
-    ids->dim[1] = count;
-    return ids;
+    memset((int32_t *)ids->data + count, 0, (size_t)(r->length - count) * sizeof(int32_t)); /* nobody sees it */
+    return draft_image_reward_read(g, r->model, ids, count);
+}
+
+/* [n, length + 1, text width]: see draft_image_reward_read */
+static struct draft_tensor *read_prompts(struct draft_reward *reward, struct draft_graph *g, const char *const *prompts,
+                                         int64_t n)
+{
+    struct imagereward *r = (struct imagereward *)reward;
+    const int64_t dim[] = {r->length + 1, draft_image_reward_text_width(r->model)};
+    return draft_prompt_memory_embed(r->reward.prompts, g, prompts, n, 2, dim, read_one, r);
 }
 
 static struct draft_tensor *score(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
-                                  const char *const *prompts, struct draft_tensor *text)
+                                  struct draft_tensor *text)
 {
     const struct imagereward *r = (const struct imagereward *)reward;
-    (void)text;
     if (!draft_graph_ok(g))
         return NULL;
     assert(images->rank == 4 && images->dim[3] == 3);
     struct draft_tensor *pixels = draft_picture_cut_torchvision(g, &r->form, images);
-    struct draft_tensor *tokens = draft_image_reward_look(g, r->model, pixels), *all = NULL; /* [n, t, width] */
-    for (int64_t i = 0; i < images->dim[0] && draft_graph_ok(g); i++) {
-        struct draft_tensor *ids = read_prompt(r, g, prompts[i]);
-        if (ids == NULL)
-            return NULL;
-        struct draft_tensor *one = draft_image_reward_judge(g, r->model, draft_slice_batch(g, tokens, i, 1), ids);
-        all = all == NULL ? one : draft_concat_batch(g, all, one);
-    }
-    return draft_graph_ok(g) ? all : NULL;
+    return draft_image_reward_judge(g, r->model, draft_image_reward_look(g, r->model, pixels), text);
 }
 
 const struct draft_reward_kind draft_reward_imagereward = {
     .name = "imagereward",
     .takes_path = true,
     .open = open_imagereward,
+    .read = read_prompts,
     .score = score,
-    .by_prompt = true,
     .close = close_imagereward,
 };

@@ -72,10 +72,10 @@ static void close_jpeg(struct draft_reward *reward)
 }
 
 static struct draft_tensor *score(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
-                                  const char *const *prompts, struct draft_tensor *text)
+                                  struct draft_tensor *text)
 {
     const struct jpeg_reward *jpeg = (const struct jpeg_reward *)reward;
-    (void)prompts, (void)text;
+    (void)text;
     return draft_axpby(g, jpeg->sign, draft_jpeg_size(g, images, jpeg->quality), 0, NULL);
 }
 

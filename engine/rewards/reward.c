@@ -59,7 +59,7 @@ struct draft_tensor *draft_reward_score(struct draft_reward *reward, struct draf
     struct draft_tensor *text = NULL;
     if (reward->kind->read != NULL)
         text = reward->kind->read(reward, g, prompts, images->dim[0]);
-    return reward->kind->score(reward, g, images, prompts, text);
+    return reward->kind->score(reward, g, images, text);
 }
 
 bool draft_reward_spec_parse(const char *text, struct draft_reward_spec *spec, struct draft_error *err)

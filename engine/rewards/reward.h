@@ -30,11 +30,10 @@ struct draft_reward_kind {
      * without a gradient. NULL: nothing. A failure is g->error. */
     struct draft_tensor *(*read)(struct draft_reward *reward, struct draft_graph *g, const char *const *prompts,
                                  int64_t n);
-    /* images [n, h, w, 3] in [0, 1], prompts[n], and what read gave of them -> [n], differentiable in the images. A
-     * failure is g->error. */
+    /* images [n, h, w, 3] in [0, 1], and what read gave of their prompts -> [n], differentiable in the images. The ops
+     * are the same for any prompts, so that they may be replayed for others. A failure is g->error. */
     struct draft_tensor *(*score)(struct draft_reward *reward, struct draft_graph *g, struct draft_tensor *images,
-                                  const char *const *prompts, struct draft_tensor *text);
-    bool by_prompt; /* score's ops depend on the prompts themselves, so that they cannot be replayed for others */
+                                  struct draft_tensor *text);
     /* A true measure reported beside the differentiable one (the encoded JPEG size in kB), or NULL. images as above. */
     const char *measure_name;
     bool (*measure)(struct draft_reward *reward, const float *images, int n, int h, int w, double *out,

@@ -190,7 +190,7 @@ static struct draft_replay_key key_of(const struct part *part, const char *name)
     const int64_t *context = part->conditions.context->dim;
     return (struct draft_replay_key){
         .name = name,
-        .never = part->observer != NULL || draft_score_by_prompt(dp->scoring),
+        .never = part->observer != NULL,
         .number = {part->n, part->batch->n, (double)dp->height, (double)dp->width, dp->truncation_steps, dp->lv_copies,
                    dp->guidance, dp->kl_coeff, dp->recompute, dp->plan->count, dp->plan->clip, (double)context[0],
                    (double)context[1], adapter ? (double)adapter->scale : 0},

@@ -55,7 +55,7 @@ void draft_scoring_close(struct draft_scoring *s)
 bool draft_score_read(struct draft_scoring *s, struct draft_graph *g, const char *const *prompts, int64_t n,
                       struct draft_asked *asked)
 {
-    *asked = (struct draft_asked){.prompts = prompts};
+    *asked = (struct draft_asked){{NULL}};
     for (int i = 0; draft_graph_ok(g) && i < s->terms; i++)
         if (s->term[i]->kind->read)
             asked->text[i] = s->term[i]->kind->read(s->term[i], g, prompts, n);
@@ -67,20 +67,12 @@ struct draft_tensor *draft_score(struct draft_scoring *s, struct draft_graph *g,
 {
     struct draft_tensor *sum = NULL;
     for (int i = 0; draft_graph_ok(g) && i < s->terms; i++) {
-        struct draft_tensor *r = s->term[i]->kind->score(s->term[i], g, images, asked->prompts, asked->text[i]);
+        struct draft_tensor *r = s->term[i]->kind->score(s->term[i], g, images, asked->text[i]);
         if (term)
             term[i] = r;
         sum = draft_axpby(g, (float)s->weight[i], r, 1, sum);
     }
     return draft_graph_ok(g) ? sum : NULL;
-}
-
-bool draft_score_by_prompt(const struct draft_scoring *s)
-{
-    bool any = false;
-    for (int i = 0; i < s->terms; i++)
-        any |= s->term[i]->kind->by_prompt;
-    return any;
 }
 
 bool draft_score_measured(const struct draft_scoring *s)

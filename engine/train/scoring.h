@@ -19,9 +19,8 @@ bool draft_scoring_open(struct draft_scoring *scoring, const struct draft_reward
                         struct draft_arena *arena, struct draft_error *err);
 void draft_scoring_close(struct draft_scoring *scoring); /* zeroed is fine */
 
-/* What is to be known of the pictures before there are any: prompts[n], and what each term reads of them. */
+/* What is to be known of the pictures before there are any: what each term reads of their prompts. */
 struct draft_asked {
-    const char *const *prompts;
     struct draft_tensor *text[DRAFT_MAX_TERMS];
 };
 /* In the step arena. False: the graph failed. */
@@ -30,7 +29,6 @@ bool draft_score_read(struct draft_scoring *scoring, struct draft_graph *g, cons
 /* images [n, h, w, 3] in [0, 1] -> sum of weight * term [n]. term[i] (may be NULL) receives each term's own [n]. */
 struct draft_tensor *draft_score(struct draft_scoring *scoring, struct draft_graph *g, struct draft_tensor *images,
                                  const struct draft_asked *asked, struct draft_tensor **term);
-bool draft_score_by_prompt(const struct draft_scoring *scoring); /* a term is (rewards/reward.h) */
 
 bool draft_score_measured(const struct draft_scoring *scoring); /* a term has a true measure */
 /* Adds the sums over n pictures [h, w, 3] on the host of each true measure to sum[terms]; terms without one are left

@@ -88,6 +88,20 @@ RUN(attention)
     return draft_attention(g, in[0], in[1], in[2], a->heads, a->causal);
 }
 
+/* The last key of each sample is padding. */
+RUN(attention_padded)
+{
+    const struct attention_args *a = context;
+    const int64_t n = in[0]->dim[0];
+    struct draft_tensor *lengths = draft_new(g, DRAFT_F32, 1, &n);
+    float *values = lengths ? draft_write(g, lengths) : NULL;
+    for (int64_t i = 0; values && i < n; i++)
+        values[i] = (float)(in[1]->dim[1] - 1);
+    return values && draft_written(g, lengths, values)
+               ? draft_attention_padded(g, in[0], in[1], in[2], lengths, a->heads)
+               : NULL;
+}
+
 RUN(add)
 {
     (void)context;
@@ -297,6 +311,8 @@ const struct op_call op_calls[] = {
     {"attention", "3 heads of 5, 7 > 4", .in = {X(2, 7, 15), X(2, 4, 15), X(2, 4, 15)}, .run = run_attention, &heads_3},
     {"attention", "2 heads of 8, causal", .in = {X(2, 9, 16), X(2, 9, 16), X(2, 9, 16)}, .run = run_attention,
      &causal_2},
+    {"attention", "3 heads of 5, 7 > 4, padded", .in = {X(2, 7, 15), X(2, 4, 15), X(2, 4, 15)},
+     .run = run_attention_padded, &heads_3},
     {"attention", "8 heads of 40, 70 > 77", .in = {X(1, 70, 320), X(1, 77, 320), X(1, 77, 320)}, .run = run_attention,
      &heads_8},
     {"add", "", .in = {X(3, 7, 5), X(3, 7, 5)}, .run = run_add},

@@ -224,11 +224,11 @@ void draft_cuda_pair_distances(draft_cuda_stream stream, int64_t n, int64_t leng
 
 /* --- Attention without a fused kernel (attention_unfused.cu) ------------------------------------------------------ */
 
-/* Rows of scores q k^T to probabilities: p = softmax(scale scores), [matrices, s, t]; causal: row i sees j <= i. p may
- * be scores itself if the types are equal. Backward: ds = scale p (dp - sum over t of p dp), dp of score_type; ds may
- * be p, or dp if the types are equal. */
+/* Rows of scores q k^T to probabilities: p = softmax(scale scores), [matrices, s, t]; causal: row i sees j <= i; at: of
+ * each row that many take part (1 to t), NULL: all. p may be scores itself if the types are equal. Backward: ds = scale
+ * p (dp - sum over t of p dp), dp of score_type; ds may be p, or dp if the types are equal. */
 void draft_cuda_softmax(draft_cuda_stream stream, enum draft_dtype score_type, enum draft_dtype type, int64_t matrices,
-                        int64_t s, int64_t t, bool causal, float scale, const void *scores, void *p);
+                        int64_t s, int64_t t, bool causal, const float *at, float scale, const void *scores, void *p);
 void draft_cuda_softmax_backward(draft_cuda_stream stream, enum draft_dtype score_type, enum draft_dtype type,
                                  int64_t rows, int64_t t, float scale, const void *p, const void *dp, void *ds);
 

@@ -203,6 +203,19 @@ static void test_replay_training__trains_alike_with_copies_and_a_multistep_sampl
     trains_alike(&c, 2 + 1 + 2 + 1, NULL);
 }
 
+/* A prompt of its own length for each micro-batch: they are padded to one. */
+static void test_replay_training__trains_alike_with_a_reward_whose_prompt_meets_the_picture(void **state)
+{
+    (void)state;
+    static const char *const prompts[] = {"a lion", "A small Owl on a BLUE background, a cat on a red one!"};
+    struct draft_job_config c = job(1, 2);
+    c.prompts = prompts;
+    c.reward_count = 1;
+    c.reward[0] = (struct draft_reward_spec){.kind = "imagereward", .weight = 1};
+    snprintf(c.reward[0].path, sizeof c.reward[0].path, "%s", FIXTURES "/rewards/imagereward");
+    trains_alike(&c, 2 * 1 + 1, NULL);
+}
+
 /* The first step runs its blocks, the second would record them. */
 static void test_replay_training__says_once_that_nothing_can_be_recorded(void **state)
 {
@@ -232,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_replay_training__trains_alike_in_bf16),
         cmocka_unit_test(test_replay_training__trains_alike_with_two_steps_of_gradient_ancestral_noise_and_recompute),
         cmocka_unit_test(test_replay_training__trains_alike_with_copies_and_a_multistep_sampler),
+        cmocka_unit_test(test_replay_training__trains_alike_with_a_reward_whose_prompt_meets_the_picture),
         cmocka_unit_test(test_replay_training__says_once_that_nothing_can_be_recorded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,9 +39,10 @@ __device__ float block_max(float v)
 /* p may be the scores: a row's sums are complete before its first number is written. */
 template <class S, class T, int W>
 __global__ void __launch_bounds__(MOST_THREADS)
-    softmax(const S *scores, T *p, int64_t s, int64_t t, bool causal, float scale)
+    softmax(const S *scores, T *p, int64_t s, int64_t t, bool causal, const float *at, float scale)
 {
-    const int64_t row = blockIdx.x, seen = causal ? row % s + 1 : t; /* columns that take part */
+    const int64_t row = blockIdx.x;
+    const int64_t seen = causal ? row % s + 1 : at && *at < float(t) ? int64_t(*at) : t; /* columns that take part */
     const int64_t begin = threadIdx.x * W, step = blockDim.x * W;
     scores += row * t;
     p += row * t;
@@ -104,7 +105,7 @@ const size_t SHARED = MOST_THREADS / WARP * sizeof(float);
 } // namespace
 
 void draft_cuda_softmax(draft_cuda_stream stream, enum draft_dtype score_type, enum draft_dtype type, int64_t matrices,
-                        int64_t s, int64_t t, bool causal, float scale, const void *scores, void *p)
+                        int64_t s, int64_t t, bool causal, const float *at, float scale, const void *scores, void *p)
 {
     if (t == 0)
         return;
@@ -116,10 +117,10 @@ void draft_cuda_softmax(draft_cuda_stream stream, enum draft_dtype score_type, e
             using T = TYPE_OF(b);
             if (whole)
                 launch(softmax<S, T, 4>, unsigned(matrices * s), threads_of(t, 4), SHARED, stream, as<S>(scores),
-                       as<T>(p), s, t, causal, scale);
+                       as<T>(p), s, t, causal, at, scale);
             else
                 launch(softmax<S, T, 1>, unsigned(matrices * s), threads_of(t, 1), SHARED, stream, as<S>(scores),
-                       as<T>(p), s, t, causal, scale);
+                       as<T>(p), s, t, causal, at, scale);
         });
     });
 }

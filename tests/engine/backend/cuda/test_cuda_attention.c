@@ -6,12 +6,17 @@ struct attention {
     int64_t n, s, t, heads, d;
     bool causal;
     double scale; /* of q and k: large ones make a row of scores large */
+    float length; /* keys that take part; 0: all */
 };
 
 static struct draft_tensor *attention(struct draft_graph *g, struct draft_tensor **in, const void *context)
 {
     const struct attention *a = context;
-    return draft_attention(g, in[0], in[1], in[2], (int)a->heads, a->causal);
+    struct draft_tensor *lengths = a->length > 0 ? draft_new(g, DRAFT_F32, 1, &a->n) : NULL;
+    for (int64_t i = 0; lengths && i < a->n; i++)
+        draft_f32(lengths)[i] = a->length;
+    return lengths ? draft_attention_padded(g, in[0], in[1], in[2], lengths, (int)a->heads)
+                   : draft_attention(g, in[0], in[1], in[2], (int)a->heads, a->causal);
 }
 
 /* Element of head h in [n, length, heads * d]. */
@@ -67,15 +72,18 @@ static void run_attention(enum draft_dtype type, const void *context)
                                 input(DRAFT_F32, 3, (int64_t[]){a->n, a->t, c}, v)};
     struct cpu_result want = on_cpu(attention, a, in, 3, dy);
 
+    float *length = a->length > 0 ? memory(sizeof *length) : NULL;
+    if (length)
+        *length = a->length;
     float *qk = products(a, q, k), *dp = products(a, dy, v);
     void *p = device(type, scores, NULL), *ds = device(type, scores, dp), *same = device(type, scores, qk);
-    draft_cuda_softmax(NULL, DRAFT_F32, type, matrices, a->s, a->t, a->causal, scale, qk, p);
+    draft_cuda_softmax(NULL, DRAFT_F32, type, matrices, a->s, a->t, a->causal, length, scale, qk, p);
     check("y", DRAFT_F32, queries, applied(a, type, p, v, false), want.y, BOUND[type]);
     check("dv", DRAFT_F32, keys, applied(a, type, p, dy, true), want.gradient[2], BOUND[type]);
     draft_cuda_softmax_backward(NULL, type, type, matrices * a->s, a->t, scale, p, ds, ds); /* in place */
     check("dq", DRAFT_F32, queries, applied(a, type, ds, k, false), want.gradient[0], BOUND[type]);
     check("dk", DRAFT_F32, keys, applied(a, type, ds, q, true), want.gradient[1], BOUND[type]);
-    draft_cuda_softmax(NULL, type, type, matrices, a->s, a->t, a->causal, scale, same, same); /* in place */
+    draft_cuda_softmax(NULL, type, type, matrices, a->s, a->t, a->causal, length, scale, same, same); /* in place */
     check("in place", DRAFT_F32, queries, applied(a, type, same, v, false), want.y, BOUND[type]);
 }
 
@@ -83,9 +91,14 @@ static void test_cuda_attention__softmax_and_its_gradient(void **state)
 {
     (void)state;
     static const struct attention cases[] = {
-        {"self", 2, 16, 16, 2, 8, false, 1},       {"cross, odd", 1, 9, 77, 3, 5, false, 1},
-        {"causal", 1, 13, 13, 2, 4, true, 1},      {"causal, whole vectors", 2, 8, 8, 1, 4, true, 1},
-        {"long rows", 1, 2, 2100, 1, 4, false, 1}, {"one key", 1, 3, 1, 1, 4, false, 1},
+        {"self", 2, 16, 16, 2, 8, .causal = false, .scale = 1},
+        {"cross, odd", 1, 9, 77, 3, 5, .causal = false, .scale = 1},
+        {"causal", 1, 13, 13, 2, 4, .causal = true, .scale = 1},
+        {"causal, whole vectors", 2, 8, 8, 1, 4, .causal = true, .scale = 1},
+        {"padding", 2, 5, 12, 2, 4, .scale = 1, .length = 7},
+        {"padding, odd", 1, 4, 9, 1, 4, .scale = 1, .length = 1},
+        {"long rows", 1, 2, 2100, 1, 4, .causal = false, .scale = 1},
+        {"one key", 1, 3, 1, 1, 4, .causal = false, .scale = 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         in_every_way(cases[i].name, run_attention, &cases[i]);
@@ -96,7 +109,7 @@ static void test_cuda_attention__softmax_and_its_gradient(void **state)
 static void test_cuda_attention__large_scores(void **state)
 {
     (void)state;
-    static const struct attention large = {"large scores", 1, 4, 12, 1, 4, false, 15};
+    static const struct attention large = {"large scores", 1, 4, 12, 1, 4, .causal = false, .scale = 15};
     in_every_order(large.name, DRAFT_F32, run_attention, &large);
 }
 
