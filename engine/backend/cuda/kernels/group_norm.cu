@@ -27,18 +27,6 @@ struct moments {
     }
 };
 
-/* Of W columns, which have been given equally many. */
-template <int W> __device__ __forceinline__ void add_to_moments(const float (&v)[W], moments (&s)[W])
-{
-    const float count = s[0].count + 1.0f, share = 1.0f / count;
-    for (int k = 0; k < W; k++) {
-        const float apart = v[k] - s[k].mean;
-        s[k].mean += apart * share;
-        s[k].square += apart * (v[k] - s[k].mean);
-        s[k].count = count;
-    }
-}
-
 template <class T, int W> struct group_moments {
     using columns = no_columns;
     using sum = moments;
@@ -49,7 +37,13 @@ template <class T, int W> struct group_moments {
     {
         float v[W];
         load<W>(x + (n * rows + row) * c + column, v);
-        add_to_moments<W>(v, s);
+        const float count = s[0].count + 1.0f, share = 1.0f / count;
+        for (int k = 0; k < W; k++) {
+            const float apart = v[k] - s[k].mean;
+            s[k].mean += apart * share;
+            s[k].square += apart * (v[k] - s[k].mean);
+            s[k].count = count;
+        }
     }
     __device__ sum weigh(const sum &s, int64_t) const
     {
@@ -102,32 +96,23 @@ template <class T, int W> struct group_norm_forward {
         {
         }
     };
-    __device__ int64_t place(int64_t n, int64_t row, int64_t column) const
+    __device__ void operator()(const columns &at, int64_t n, int64_t row, int64_t column) const
     {
-        return (n * norm.rows + row) * norm.c + column;
-    }
-    __device__ void give(const columns &at, int64_t i, float (&v)[W]) const
-    {
+        const int64_t i = (n * norm.rows + row) * norm.c + column;
+        float v[W];
+        load<W>(x + i, v);
         for (int k = 0; k < W; k++) {
             const float u = (v[k] - at.mean[k]) * at.rstd[k] * at.gamma[k] + at.beta[k];
             v[k] = norm.silu ? u * sigmoid(u) : u;
         }
         store<W>(y + i, v);
     }
-    __device__ void operator()(const columns &at, int64_t n, int64_t row, int64_t column) const
-    {
-        const int64_t i = place(n, row, column);
-        float v[W];
-        load<W>(x + i, v);
-        give(at, i, v);
-    }
 };
 
 /* --- One kernel, a block for each group of a sample --------------------------------------------------------------- */
 
 enum { WHOLE_BLOCK = 1024, WHOLE_WARPS = WHOLE_BLOCK / WARP };
-/* Rows that a thread reads before it works on them. */
-template <int W> constexpr int AHEAD = W < 8 ? 4 : 2;
+enum { AHEAD = 4 }; /* rows that a thread reads before it works on them */
 
 /* Every lane gets it. */
 __device__ moments warp_moments(moments m)
@@ -138,51 +123,91 @@ __device__ moments warp_moments(moments m)
     return m;
 }
 
+/* The places in a small tensor of the rows that a thread walks down: begin, begin + step, .. below end. */
+struct walk {
+    int begin, step, end;
+};
+
+/* f(place, v[W]) with every row, in their order. */
+template <class T, int W, class F> static __device__ __forceinline__ void each_row(const walk &w, const T *x, F f)
+{
+    int at = w.begin;
+    for (; at + (AHEAD - 1) * w.step < w.end; at += AHEAD * w.step) {
+        float v[AHEAD][W];
+        for (int a = 0; a < AHEAD; a++)
+            load<W>(x + at + a * w.step, v[a]);
+        for (int a = 0; a < AHEAD; a++)
+            f(at + a * w.step, v[a]);
+    }
+    for (; at < w.end; at += w.step) {
+        float v[W];
+        load<W>(x + at, v);
+        f(at, v);
+    }
+}
+
+/* Of W columns, `count` rows of each. Sums of squares are taken around the first number that the thread meets in a
+ * column: neither a mean nor an outlier costs digits. */
+template <class T, int W> static __device__ moments walk_moments(const walk &w, const T *x, float count)
+{
+    float first[W], sum[W] = {}, square[W] = {};
+    load<W>(x + w.begin, first);
+    each_row<T, W>(w, x, [&](int, const float(&v)[W]) {
+        for (int k = 0; k < W; k++) {
+            const float apart = v[k] - first[k];
+            sum[k] += apart;
+            square[k] += apart * apart;
+        }
+    });
+    moments all = {};
+    for (int k = 0; k < W; k++)
+        all += moments{count, first[k] + sum[k] / count, fmaxf(square[k] - sum[k] * sum[k] / count, 0.0f)};
+    return all;
+}
+
 /* A row of a group is `vectors` threads wide, a block `lanes` rows high, in whole warps. The second time the group is
  * read it comes from the cache. Grid (groups, n). */
 template <class T, int W>
-__global__ void __launch_bounds__(WHOLE_BLOCK) group_norm_whole(const __grid_constant__ group_norm_forward<T, W> f,
-                                                                float2 *stats, float eps, int vectors, int lanes)
+__global__ void __launch_bounds__(WHOLE_BLOCK, 1)
+    group_norm_whole(const __grid_constant__ norm_numbers norm, const T *x, T *y, float2 *stats, float eps, int vectors,
+                     int lanes)
 {
     moments *of_warp = dynamic_shared<moments>(); /* [WHOLE_WARPS] */
-    const int g = blockIdx.x, lane = threadIdx.x / vectors, warp = threadIdx.x / WARP;
-    const int64_t n = blockIdx.y, rows = f.norm.rows, step = int64_t(lanes) * AHEAD<W>;
-    const int64_t first = lane < lanes ? lane : rows; /* threads behind the last lane have no row */
-    const int64_t column = int64_t(g) * f.norm.group + threadIdx.x % vectors * W;
-    float v[AHEAD<W>][W];
-    moments s[W] = {};
-    for (int64_t begin = first; begin < rows; begin += step) {
-        for (int a = 0; a < AHEAD<W>; a++)
-            if (begin + a * lanes < rows)
-                load<W>(f.x + f.place(n, begin + a * lanes, column), v[a]);
-        for (int a = 0; a < AHEAD<W>; a++)
-            if (begin + a * lanes < rows)
-                add_to_moments<W>(v[a], s);
-    }
-    for (int k = 1; k < W; k++)
-        s[0] += s[k];
-    s[0] = warp_moments(s[0]);
+    float2 *result = reinterpret_cast<float2 *>(of_warp + WHOLE_WARPS);
+    const int g = blockIdx.x, n = blockIdx.y, lane = threadIdx.x / vectors, warp = threadIdx.x / WARP;
+    const int rows = int(norm.rows), c = int(norm.c), column = g * norm.group + threadIdx.x % vectors * W;
+    const walk w = {(n * rows + lane) * c + column, lanes * c, (n + 1) * rows * c};
+    const bool is_there = lane < lanes; /* threads behind the last lane have no row */
+    moments of_thread = {};
+    if (is_there)
+        of_thread = walk_moments<T, W>(w, x, float((rows - lane + lanes - 1) / lanes));
+    of_thread = warp_moments(of_thread);
     if (threadIdx.x % WARP == 0)
-        of_warp[warp] = s[0];
+        of_warp[warp] = of_thread;
     __syncthreads();
     if (warp == 0) {
-        const bool is_there = threadIdx.x < blockDim.x / WARP;
-        const moments all = warp_moments(is_there ? of_warp[threadIdx.x] : moments{});
-        if (threadIdx.x == 0)
-            group_statistics{stats, f.norm.groups, eps}(n, g, all);
+        const moments all = warp_moments(threadIdx.x < blockDim.x / WARP ? of_warp[threadIdx.x] : moments{});
+        if (threadIdx.x == 0) {
+            group_statistics{stats, norm.groups, eps}(n, g, all);
+            *result = stats[n * norm.groups + g];
+        }
     }
     __syncthreads();
-    if (first >= rows)
+    if (!is_there)
         return;
-    const typename group_norm_forward<T, W>::columns at(f, n, column);
-    for (int64_t begin = first; begin < rows; begin += step) {
-        for (int a = 0; a < AHEAD<W>; a++)
-            if (begin + a * lanes < rows)
-                load<W>(f.x + f.place(n, begin + a * lanes, column), v[a]);
-        for (int a = 0; a < AHEAD<W>; a++)
-            if (begin + a * lanes < rows)
-                f.give(at, f.place(n, begin + a * lanes, column), v[a]);
-    }
+    const float mean = result->x, rstd = result->y;
+    float scale[W], shift[W];
+    load_floats<W>(norm.gamma + column, scale);
+    load_floats<W>(norm.beta + column, shift);
+    for (int k = 0; k < W; k++)
+        scale[k] *= rstd;
+    each_row<T, W>(w, x, [&](int at, float(&v)[W]) {
+        for (int k = 0; k < W; k++) {
+            const float u = (v[k] - mean) * scale[k] + shift[k];
+            v[k] = norm.silu ? u * sigmoid(u) : u;
+        }
+        store<W>(y + at, v);
+    });
 }
 
 /* Worth it up to 16 MB of bf16, and while a block's share is not long: beyond, more blocks are faster than fewer
@@ -194,14 +219,14 @@ bool is_small(const struct draft_group_norm_shape *s)
 }
 
 template <class T, int W>
-void run_group_norm_whole(cudaStream_t stream, const struct draft_group_norm_shape *s,
-                          const group_norm_forward<T, W> &f, float2 *stats)
+void run_group_norm_whole(cudaStream_t stream, const struct draft_group_norm_shape *s, const norm_numbers &norm,
+                          const T *x, T *y, float2 *stats)
 {
-    const int vectors = f.norm.group / W, most = WHOLE_BLOCK / vectors;
+    const int vectors = norm.group / W, most = WHOLE_BLOCK / vectors;
     const int lanes = s->positions < most ? int(s->positions) : most;
     const unsigned block = unsigned(divide_up(int64_t(lanes) * vectors, WARP) * WARP);
-    launch(group_norm_whole<T, W>, dim3(unsigned(s->groups), unsigned(s->n)), block, WHOLE_WARPS * sizeof(moments),
-           stream, f, stats, s->eps, vectors, lanes);
+    launch(group_norm_whole<T, W>, dim3(unsigned(s->groups), unsigned(s->n)), block,
+           WHOLE_WARPS * sizeof(moments) + sizeof(float2), stream, norm, x, y, stats, s->eps, vectors, lanes);
 }
 
 template <class T, int W> struct group_norm_gradient {
@@ -293,7 +318,7 @@ norm_numbers numbers(const struct draft_group_norm_shape *s, const float *gamma,
     return {gamma, beta, stats, s->positions, s->c, int(s->groups), int(s->c / s->groups), s->silu};
 }
 
-/* f(T(), W): the most neighbours, 16 bytes at most, that a group's rows can be cut into. */
+/* f(T(), W): how many neighbours of a group's rows a thread holds, 4 at most. */
 template <class F>
 void with_group_vectors(enum draft_dtype type, int group, std::initializer_list<const void *> addresses, F f)
 {
@@ -301,11 +326,8 @@ void with_group_vectors(enum draft_dtype type, int group, std::initializer_list<
     for (const void *address : addresses)
         whole = whole && aligned(address);
     with_type(type, [&](auto t) {
-        constexpr int wide = 16 / int(sizeof t);
-        if (whole && group % wide == 0)
-            f(t, std::integral_constant<int, wide>());
-        else if (whole && group % (wide / 2) == 0)
-            f(t, std::integral_constant<int, wide / 2>());
+        if (whole && group % 4 == 0)
+            f(t, std::integral_constant<int, 4>());
         else if (whole && group % 2 == 0)
             f(t, std::integral_constant<int, 2>());
         else
@@ -335,7 +357,7 @@ void draft_cuda_group_norm(draft_cuda_stream stream, enum draft_dtype type, cons
         with_group_vectors(type, norm.group, {x, y, gamma, beta}, [&](auto t, auto w) {
             using T = TYPE_OF(t);
             constexpr int W = WIDTH_OF(w);
-            run_group_norm_whole(stream, s, group_norm_forward<T, W>{norm, as<T>(x), as<T>(y)}, of_group);
+            run_group_norm_whole<T, W>(stream, s, norm, as<T>(x), as<T>(y), of_group);
         });
         return;
     }

@@ -50,6 +50,11 @@ inline float2 make_float2(float x, float y)
     return {x, y};
 }
 
+inline float __fdividef(float a, float b)
+{
+    return a / b;
+}
+
 typedef struct CUstream_st *cudaStream_t;
 enum cudaError_t {
     cudaSuccess = 0,
