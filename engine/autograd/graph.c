@@ -56,6 +56,7 @@ struct draft_mark draft_graph_mark(const struct draft_graph *g)
 
 void draft_graph_release(struct draft_graph *g, struct draft_mark mark)
 {
+    draft_values_release(g, mark);
     draft_arena_release(g->step, mark.step);
     draft_arena_release(g->notes, mark.notes);
     if (g->gradients != NULL)
@@ -106,10 +107,16 @@ struct draft_tensor *draft_new(struct draft_graph *g, enum draft_dtype dtype, in
         return NULL;
     }
     struct draft_tensor *t = draft_note(g, sizeof *t);
-    void *data = t != NULL ? take(g, dtype == DRAFT_I32 ? g->notes : g->step, bytes) : NULL;
+    if (t == NULL)
+        return NULL;
+    bool recorded = g->recording && dtype != DRAFT_I32;
+    struct draft_values *values = recorded ? draft_values_make(g, bytes) : NULL;
+    void *data = values != NULL ? values->at : NULL;
+    if (!recorded)
+        data = take(g, dtype == DRAFT_I32 ? g->notes : g->step, bytes);
     if (data == NULL)
         return NULL;
-    *t = (struct draft_tensor){.dtype = dtype, .rank = rank, .data = data};
+    *t = (struct draft_tensor){.dtype = dtype, .rank = rank, .data = data, .values = values};
     memcpy(t->dim, dim, (size_t)rank * sizeof *dim);
     return t;
 }
@@ -138,8 +145,10 @@ struct draft_tensor *draft_new_view(struct draft_graph *g, const struct draft_te
     struct draft_tensor *t = draft_note(g, sizeof *t);
     if (t == NULL)
         return NULL;
-    *t = (struct draft_tensor){
-        .dtype = x->dtype, .rank = rank, .data = (char *)x->data + offset * draft_dtype_size(x->dtype)};
+    *t = (struct draft_tensor){.dtype = x->dtype,
+                               .rank = rank,
+                               .data = (char *)x->data + offset * draft_dtype_size(x->dtype),
+                               .values = x->values};
     memcpy(t->dim, dim, (size_t)rank * sizeof *dim);
     return t;
 }
@@ -210,14 +219,17 @@ struct draft_tensor *draft_detach(struct draft_graph *g, struct draft_tensor *x)
 
 bool draft_tape_record(struct draft_graph *g, const struct draft_call *call)
 {
+    size_t notes = draft_arena_mark(g->notes);
     struct draft_tape_node *node = draft_note(g, sizeof *node + call->args_size);
     if (node == NULL)
         return false;
-    *node = (struct draft_tape_node){.previous = g->tape->last, .end = draft_arena_mark(g->step), .call = *call};
+    *node = (struct draft_tape_node){
+        .previous = g->tape->last, .end = draft_arena_mark(g->step), .notes = notes, .call = *call};
     if (call->args_size > 0)
         node->call.args = memcpy(node + 1, call->args, call->args_size);
     g->tape->last = node;
     call->out->tape_level = g->tape->level + 1;
+    draft_values_keep(call);
     return true;
 }
 
@@ -270,8 +282,10 @@ struct draft_tensor *draft_scope_end(struct draft_graph *g, struct draft_mark ma
 {
     if (!draft_graph_ok(g))
         return NULL;
-    if (g->recording)
+    if (g->recording) {
+        draft_values_end_scope(g, mark, keep);
         return keep;
+    }
     if (keep == NULL) {
         draft_graph_release(g, mark);
         return NULL;

@@ -18,9 +18,10 @@
  *
  * Memory: the values of forward activations are bumped in the step arena, which is memory of the backend; tensors'
  * structs, the tape and ops' arguments are in a second arena, always on the host. Both are marked and released
- * together. draft_scope_* frees the temporaries of no-gradient work at once. draft_recompute() keeps a block's output
- * only and runs the block again in the backward pass. After a backward pass the step arena holds the activations
- * only, or nothing that was recorded, where gradients have an arena of their own.
+ * together. draft_scope_* frees the temporaries of no-gradient work at once, and of recorded work those values that no
+ * backward will read: their memory serves the activations to come, lowest first, so that addresses repeat all the same.
+ * draft_recompute() keeps a block's output only and runs the block again in the backward pass. After a backward pass
+ * the step arena holds the activations only, or nothing that was recorded, where gradients have an arena of their own.
  *
  * Thread: one graph, one thread; kernels use the backend's pool inside.
  */
@@ -81,6 +82,9 @@ enum draft_op_id {
     DRAFT_OPS
 };
 
+/* Whose values a backward reads: bit i is in[i]'s. */
+enum { DRAFT_READS_OUT = 1 << DRAFT_MAX_INPUTS, DRAFT_READS_ALL = 2 * DRAFT_READS_OUT - 1 };
+
 /* What an op is: one const struct in ops/<op>.c, named in ops/ops.def. */
 struct draft_op {
     const char *name;
@@ -89,6 +93,9 @@ struct draft_op {
     bool (*forward)(struct draft_graph *g, struct draft_call *call);
     bool (*backward)(struct draft_graph *g, struct draft_call *call); /* NULL needs no_gradient */
     const char *no_gradient; /* DRAFT_NO_GRADIENT("why"): recording through it fails before any step runs */
+    /* Which values backward reads on any backend, beside those in `saved`; the others may be gone by then, and their
+     * tensors' data NULL. NULL: DRAFT_READS_ALL. */
+    unsigned (*reads)(const struct draft_call *call);
 };
 #define DRAFT_NO_GRADIENT(why) .backward = NULL, .no_gradient = (why)
 
@@ -168,8 +175,8 @@ static inline void draft_merge_end(struct draft_graph *g)
     g->merged_run = 0;
 }
 
-/* In no-gradient mode: forget everything allocated since the mark but `keep`, which is moved down to it. While
- * recording both do nothing and the tensor comes back as it is. */
+/* Forget everything allocated since the mark but `keep`: nobody reads it any more. In no-gradient mode `keep` is moved
+ * down to the mark. While recording it comes back as it is, and what recorded backwards will read stays too. */
 struct draft_mark draft_scope_begin(struct draft_graph *g);
 struct draft_tensor *draft_scope_end(struct draft_graph *g, struct draft_mark mark, struct draft_tensor *keep);
 

@@ -44,8 +44,9 @@ static bool recompute_backward(struct draft_graph *g, struct draft_call *call)
     struct draft_mark mark = draft_graph_mark(g);
     struct draft_tape_node *outer = g->tape->last;
     bool was = g->recording;
-    size_t floor = g->tape->floor;
+    size_t floor = g->tape->floor, holes = g->tape->holes;
     g->tape->floor = draft_tape_gradient_mark(g, mark);
+    g->tape->holes = mark.step;
     g->tape->last = NULL;
     g->tape->level++;
     g->recording = true;
@@ -53,6 +54,7 @@ static bool recompute_backward(struct draft_graph *g, struct draft_call *call)
     g->recording = was;
     g->tape->level--;
     g->tape->floor = floor;
+    g->tape->holes = holes;
     g->tape->last = outer;
     draft_tape_drop_buffers(g, mark);
     draft_graph_release(g, mark);
@@ -96,5 +98,8 @@ struct draft_tensor *draft_recompute(struct draft_graph *g, draft_block block, v
     struct draft_call call = {.op = &recompute_op, .out = out, .args = &args, .args_size = sizeof args};
     memcpy(call.in, in, (size_t)n_in * sizeof *in);
     out->needs_grad = true;
-    return draft_tape_record(g, &call) ? out : NULL;
+    if (!draft_tape_record(g, &call))
+        return NULL;
+    g->tape->pinned = draft_arena_mark(g->notes); /* the context may lead to any of them */
+    return out;
 }

@@ -136,7 +136,10 @@ void draft_replay_leaf(struct draft_graph *g, struct draft_tensor *leaf, bool ac
 static bool run(struct draft_graph *g, draft_replayed block, void *context)
 {
     struct draft_mark mark = draft_graph_mark(g);
-    if (!block(g, context) || !draft_graph_ok(g))
+    g->tape->holes = mark.step; /* what lies below may be full when a recording is launched */
+    bool done = block(g, context) && draft_graph_ok(g);
+    g->tape->holes = 0;
+    if (!done)
         return false;
     assert(g->tape->last == NULL && g->tape->level == 0);
     draft_graph_release(g, mark);

@@ -206,7 +206,7 @@ bool draft_tape_walk(struct draft_graph *g)
         }
         release_gradient(g->tape, call->out);
         /* The nodes still to come were recorded before this one's output was made, and read nothing made since. */
-        if (g->gradients != NULL && previous != NULL)
+        if (g->gradients != NULL && previous != NULL && previous->end < draft_arena_mark(g->step))
             draft_arena_release(g->step, previous->end);
     }
     return true;
@@ -245,6 +245,7 @@ bool draft_graph_backward(struct draft_graph *g, struct draft_tensor *root, cons
     g->tape->last = NULL;
     g->tape->level = 0;
     g->tape->spare = g->tape->used = NULL;
+    g->tape->values = NULL; /* where activations were */
     /* All that was allocated since are gradients of activations, and those have been used. */
     if (mark.step > draft_arena_mark(g->step))
         mark.step = draft_arena_mark(g->step);

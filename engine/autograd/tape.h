@@ -1,6 +1,6 @@
 /*
- * Inside the graph: what graph.c (forward), tape.c (backward) and recompute.c share. Models never include this; op
- * files include it for the two gradient shortcuts at the end.
+ * Inside the graph: what graph.c (forward), values.c, tape.c (backward) and recompute.c share. Models never include
+ * this; op files include it for the two gradient shortcuts at the end.
  */
 #ifndef DRAFT_AUTOGRAD_TAPE_H
 #define DRAFT_AUTOGRAD_TAPE_H
@@ -9,7 +9,8 @@
 
 struct draft_tape_node {
     struct draft_tape_node *previous;
-    size_t end; /* of the step arena when it was recorded: what came later, no node up to here has seen */
+    size_t end;   /* of the step arena when it was recorded: what came later, no node up to here has seen */
+    size_t notes; /* how far the notes were filled before it */
     struct draft_call call;
 };
 
@@ -21,6 +22,17 @@ struct draft_gradient_block {
     size_t bytes;
     size_t offset, end; /* in its arena; blocks above a mark go with it */
     struct draft_gradient_block *next;
+};
+
+/* The values of an activation made while recording. They are needed until the scope ends that they were made in, or
+ * for as long as a node is on the tape whose backward reads them. */
+struct draft_values {
+    struct draft_values *previous;
+    void *at;
+    size_t bytes;
+    size_t notes; /* how far the notes were filled before it */
+    bool read;    /* by a backward */
+    bool gone;    /* given back */
 };
 
 /* A leaf that came without a gradient buffer (a test's input, a weight trained for once): the graph provides one. It
@@ -38,6 +50,9 @@ struct draft_tape {
     struct draft_gradient_block *spare, *used; /* free; holding a gradient */
     size_t floor;                              /* below it the gradients' arena may not shrink: a mark is there */
     struct draft_leaf *leaves;
+    struct draft_values *values; /* the youngest first */
+    size_t holes;                /* of the step arena: those below are left alone */
+    size_t pinned;               /* of the notes: values made below stay, a recomputed block may read them */
 };
 
 /* The functions that run an op on a backend. */
@@ -46,6 +61,15 @@ struct draft_op_column draft_op_on(const struct draft_backend *backend, const st
 bool draft_tape_record(struct draft_graph *g, const struct draft_call *call);
 /* Gives x a gradient buffer without calling it written. False: out of memory, the graph has failed. */
 bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x);
+/* An array for a new activation's values, in a hole of the step arena or at its end. NULL: out of memory, the graph has
+ * failed. */
+struct draft_values *draft_values_make(struct draft_graph *g, size_t bytes);
+/* Those that the recorded call's backward reads stay. */
+void draft_values_keep(const struct draft_call *call);
+/* A scope ends that was recorded: gives back what was made since the mark, is not `keep` and is read by no backward. */
+void draft_values_end_scope(struct draft_graph *g, struct draft_mark mark, const struct draft_tensor *keep);
+/* The arenas are about to be released down to the mark: gives back what was made since in holes below it. */
+void draft_values_release(struct draft_graph *g, struct draft_mark mark);
 /* Walks back the nodes of the tape's present piece, the last first, and empties it. */
 bool draft_tape_walk(struct draft_graph *g);
 /* The mark's place in the arena that gradients are in. */

@@ -21,6 +21,10 @@ struct owned {
     void *object;
 };
 
+struct hole {
+    size_t start, end;
+};
+
 struct draft_arena {
     const char *name;
     unsigned char *base;
@@ -31,6 +35,8 @@ struct draft_arena {
     size_t map_bytes;
     struct draft_arena_region region;
     struct owned *owned; /* the latest first */
+    struct hole *hole;   /* the lowest first; none touches another, or the arena's end */
+    int holes, hole_room;
 };
 
 /* Under AddressSanitizer released memory and the padding behind a block are poisoned, so that it sees into arenas. Only
@@ -132,14 +138,20 @@ void draft_arena_destroy(struct draft_arena *arena)
     } else {
         arena->region.release(arena->region.context);
     }
+    free(arena->hole);
     free(arena);
+}
+
+static size_t round_up(const struct draft_arena *arena, size_t bytes)
+{
+    return (bytes + arena->alignment - 1) / arena->alignment * arena->alignment;
 }
 
 void *draft_arena_alloc(struct draft_arena *arena, size_t bytes)
 {
     if (bytes > arena->limit - arena->used)
         return NULL;
-    size_t rounded = (bytes + arena->alignment - 1) / arena->alignment * arena->alignment;
+    size_t rounded = round_up(arena, bytes);
     if (rounded > arena->limit - arena->used)
         rounded = arena->limit - arena->used;
     if (arena->map == NULL && arena->used + rounded > arena->high_water &&
@@ -183,6 +195,78 @@ void draft_arena_release(struct draft_arena *arena, size_t mark)
     release_owned(arena, mark);
     hide(arena, mark, arena->used);
     arena->used = mark;
+    while (arena->holes > 0 && arena->hole[arena->holes - 1].start >= mark)
+        arena->holes--;
+    if (arena->holes > 0 && arena->hole[arena->holes - 1].end >= mark)
+        arena->used = arena->hole[--arena->holes].start;
+}
+
+static void remove_hole(struct draft_arena *arena, int i)
+{
+    memmove(arena->hole + i, arena->hole + i + 1, (size_t)(--arena->holes - i) * sizeof *arena->hole);
+}
+
+/* Without memory for the list the hole is forgotten, until what is around it is released. */
+static void insert_hole(struct draft_arena *arena, int i, size_t start, size_t end)
+{
+    if (arena->holes == arena->hole_room) {
+        int room = arena->hole_room > 0 ? 2 * arena->hole_room : 64;
+        struct hole *grown = realloc(arena->hole, (size_t)room * sizeof *grown);
+        if (grown == NULL)
+            return;
+        arena->hole = grown;
+        arena->hole_room = room;
+    }
+    memmove(arena->hole + i + 1, arena->hole + i, (size_t)(arena->holes++ - i) * sizeof *arena->hole);
+    arena->hole[i] = (struct hole){start, end};
+}
+
+void draft_arena_give(struct draft_arena *arena, void *block, size_t bytes)
+{
+    size_t start = draft_arena_offset(arena, block), end = start + round_up(arena, bytes);
+    assert(start <= arena->used);
+    if (end >= arena->used) { /* also where the limit cut its end off */
+        draft_arena_release(arena, start);
+        return;
+    }
+    if (start == end)
+        return;
+    hide(arena, start, end);
+    int next = arena->holes;
+    while (next > 0 && arena->hole[next - 1].start > start)
+        next--;
+    if (next < arena->holes && arena->hole[next].start == end) {
+        end = arena->hole[next].end;
+        remove_hole(arena, next);
+    }
+    if (next > 0 && arena->hole[next - 1].end == start)
+        arena->hole[next - 1].end = end;
+    else
+        insert_hole(arena, next, start, end);
+}
+
+void *draft_arena_reuse(struct draft_arena *arena, size_t floor, size_t bytes)
+{
+    size_t rounded = round_up(arena, bytes);
+    if (bytes == 0 || rounded < bytes)
+        return NULL;
+    for (int i = 0; i < arena->holes; i++) {
+        struct hole *hole = &arena->hole[i];
+        if (hole->start < floor || hole->end - hole->start < rounded)
+            continue;
+        unsigned char *block = arena->base + hole->start;
+        show(arena, hole->start, hole->start + bytes);
+        hole->start += rounded;
+        if (hole->start == hole->end)
+            remove_hole(arena, i);
+        return block;
+    }
+    return NULL;
+}
+
+size_t draft_arena_offset(const struct draft_arena *arena, const void *block)
+{
+    return (size_t)((const unsigned char *)block - arena->base);
 }
 
 void *draft_arena_slide(struct draft_arena *arena, size_t mark, const void *from, size_t bytes)

@@ -43,6 +43,14 @@ bool draft_arena_fail(const struct draft_arena *arena, size_t asked, struct draf
 size_t draft_arena_mark(const struct draft_arena *arena);
 void draft_arena_release(struct draft_arena *arena, size_t mark); /* everything allocated after the mark is gone */
 
+/* Holes: blocks given back one by one, while others above them stay. They are handed out again by draft_arena_reuse()
+ * alone, and go with what is around them when that is released. A hole at the end is none: the arena ends before it.
+ * `bytes` as they were asked for. */
+void draft_arena_give(struct draft_arena *arena, void *block, size_t bytes);
+/* A block in the lowest hole at or above the mark `floor` that has room for it; NULL: there is none. */
+void *draft_arena_reuse(struct draft_arena *arena, size_t floor, size_t bytes);
+size_t draft_arena_offset(const struct draft_arena *arena, const void *block); /* comparable with marks */
+
 /* Gives back everything above the mark but `bytes` at `from`: they move down to the mark, into a new block that is
  * returned. NULL (and nothing changed) when the limit would be passed. */
 void *draft_arena_slide(struct draft_arena *arena, size_t mark, const void *from, size_t bytes);

@@ -42,7 +42,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 }
 
 const struct draft_op draft_op_activate = {
-    .name = "activate", .id = DRAFT_OP_activate, .forward = forward, .backward = backward};
+    .name = "activate", .id = DRAFT_OP_activate, .forward = forward, .backward = backward, .reads = draft_reads_inputs};
 
 struct draft_tensor *draft_activate(struct draft_graph *g, struct draft_tensor *x, enum draft_activation kind)
 {

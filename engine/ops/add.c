@@ -19,7 +19,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g) && draft_grad_pass(g, call->out, call->in[1]);
 }
 
-const struct draft_op draft_op_add = {.name = "add", .id = DRAFT_OP_add, .forward = forward, .backward = backward};
+const struct draft_op draft_op_add = {
+    .name = "add", .id = DRAFT_OP_add, .forward = forward, .backward = backward, .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_add(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b)
 {

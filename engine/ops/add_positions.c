@@ -33,8 +33,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g) && draft_grad_pass(g, call->out, call->in[X]);
 }
 
-const struct draft_op draft_op_add_positions = {
-    .name = "add_positions", .id = DRAFT_OP_add_positions, .forward = forward, .backward = backward};
+const struct draft_op draft_op_add_positions = {.name = "add_positions",
+                                                .id = DRAFT_OP_add_positions,
+                                                .forward = forward,
+                                                .backward = backward,
+                                                .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_add_positions(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *table)
 {

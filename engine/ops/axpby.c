@@ -31,7 +31,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 }
 
 const struct draft_op draft_op_axpby = {
-    .name = "axpby", .id = DRAFT_OP_axpby, .forward = forward, .backward = backward};
+    .name = "axpby", .id = DRAFT_OP_axpby, .forward = forward, .backward = backward, .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_axpby(struct draft_graph *g, float alpha, struct draft_tensor *a, float beta,
                                  struct draft_tensor *b)

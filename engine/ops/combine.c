@@ -33,8 +33,14 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
+static unsigned reads(const struct draft_call *call)
+{
+    (void)call;
+    return 1 << C;
+}
+
 const struct draft_op draft_op_combine = {
-    .name = "combine", .id = DRAFT_OP_combine, .forward = forward, .backward = backward};
+    .name = "combine", .id = DRAFT_OP_combine, .forward = forward, .backward = backward, .reads = reads};
 
 struct draft_tensor *draft_combine(struct draft_graph *g, struct draft_tensor *c, int i, struct draft_tensor *a, int j,
                                    struct draft_tensor *b)

@@ -31,8 +31,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_concat_batch = {
-    .name = "concat_batch", .id = DRAFT_OP_concat_batch, .forward = forward, .backward = backward};
+const struct draft_op draft_op_concat_batch = {.name = "concat_batch",
+                                               .id = DRAFT_OP_concat_batch,
+                                               .forward = forward,
+                                               .backward = backward,
+                                               .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_concat_batch(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b)
 {

@@ -32,8 +32,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_concat_channels = {
-    .name = "concat_channels", .id = DRAFT_OP_concat_channels, .forward = forward, .backward = backward};
+const struct draft_op draft_op_concat_channels = {.name = "concat_channels",
+                                                  .id = DRAFT_OP_concat_channels,
+                                                  .forward = forward,
+                                                  .backward = backward,
+                                                  .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_concat_channels(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b)
 {

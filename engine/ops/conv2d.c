@@ -43,8 +43,14 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_grad_pass(g, call->out, call->in[RESIDUAL]);
 }
 
+/* x for dw alone */
+static unsigned reads(const struct draft_call *call)
+{
+    return (call->in[W]->needs_grad ? 1u << X : 0) | 1 << W;
+}
+
 const struct draft_op draft_op_conv2d = {
-    .name = "conv2d", .id = DRAFT_OP_conv2d, .forward = forward, .backward = backward};
+    .name = "conv2d", .id = DRAFT_OP_conv2d, .forward = forward, .backward = backward, .reads = reads};
 
 /* A weight, or an activation of x's type. */
 static bool bias_fits(const struct draft_tensor *b, const struct draft_tensor *x, int64_t o)

@@ -51,7 +51,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 }
 
 const struct draft_op draft_op_convert = {
-    .name = "convert", .id = DRAFT_OP_convert, .forward = forward, .backward = backward};
+    .name = "convert", .id = DRAFT_OP_convert, .forward = forward, .backward = backward, .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_convert(struct draft_graph *g, struct draft_tensor *x, enum draft_dtype dtype)
 {

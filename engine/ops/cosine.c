@@ -62,7 +62,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 }
 
 const struct draft_op draft_op_cosine = {
-    .name = "cosine", .id = DRAFT_OP_cosine, .forward = forward, .backward = backward};
+    .name = "cosine", .id = DRAFT_OP_cosine, .forward = forward, .backward = backward, .reads = draft_reads_inputs};
 
 struct draft_tensor *draft_cosine(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b)
 {

@@ -33,7 +33,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-const struct draft_op draft_op_crop = {.name = "crop", .id = DRAFT_OP_crop, .forward = forward, .backward = backward};
+const struct draft_op draft_op_crop = {
+    .name = "crop", .id = DRAFT_OP_crop, .forward = forward, .backward = backward, .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_crop(struct draft_graph *g, struct draft_tensor *x, int64_t top, int64_t left,
                                 int64_t height, int64_t width)

@@ -24,7 +24,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 }
 
 const struct draft_op draft_op_geglu = {
-    .name = "geglu", .id = DRAFT_OP_geglu, .forward = forward, .backward = backward};
+    .name = "geglu", .id = DRAFT_OP_geglu, .forward = forward, .backward = backward, .reads = draft_reads_inputs};
 
 struct draft_tensor *draft_geglu(struct draft_graph *g, struct draft_tensor *x)
 {

@@ -42,8 +42,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
                                          draft_f32(call->in[BETA]), draft_f32(call->saved[STATS]), dy, &to, &g->error);
 }
 
-const struct draft_op draft_op_group_norm = {
-    .name = "group_norm", .id = DRAFT_OP_group_norm, .forward = forward, .backward = backward};
+const struct draft_op draft_op_group_norm = {.name = "group_norm",
+                                             .id = DRAFT_OP_group_norm,
+                                             .forward = forward,
+                                             .backward = backward,
+                                             .reads = draft_reads_inputs};
 
 struct draft_tensor *draft_group_norm(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *gamma,
                                       struct draft_tensor *beta, int groups, float eps, bool silu)

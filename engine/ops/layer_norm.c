@@ -46,8 +46,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
                                          draft_f32(call->in[GAMMA]), draft_f32(call->saved[STATS]), dy, &to, &g->error);
 }
 
-const struct draft_op draft_op_layer_norm = {
-    .name = "layer_norm", .id = DRAFT_OP_layer_norm, .forward = forward, .backward = backward};
+const struct draft_op draft_op_layer_norm = {.name = "layer_norm",
+                                             .id = DRAFT_OP_layer_norm,
+                                             .forward = forward,
+                                             .backward = backward,
+                                             .reads = draft_reads_inputs};
 
 struct draft_tensor *draft_layer_norm(struct draft_graph *g, struct draft_tensor *x, struct draft_tensor *gamma,
                                       struct draft_tensor *beta, float eps)

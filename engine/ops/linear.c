@@ -123,8 +123,16 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_grad_pass(g, call->out, call->in[RESIDUAL]);
 }
 
+/* x for dW and dA alone; for dB there is x A^T. */
+static unsigned reads(const struct draft_call *call)
+{
+    const struct draft_tensor *down = call->in[DOWN];
+    bool x = call->in[W]->needs_grad || (down != NULL && down->needs_grad);
+    return (x ? 1u << X : 0) | 1 << W | 1 << DOWN | 1 << UP;
+}
+
 const struct draft_op draft_op_linear = {
-    .name = "linear", .id = DRAFT_OP_linear, .forward = forward, .backward = backward};
+    .name = "linear", .id = DRAFT_OP_linear, .forward = forward, .backward = backward, .reads = reads};
 
 /* A residual is as the result is; or a weight [o], a second bias, where the result is one row. */
 static bool residual_fits(const struct draft_tensor *residual, const struct draft_tensor *out)

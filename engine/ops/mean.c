@@ -28,7 +28,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_mean = {.name = "mean", .id = DRAFT_OP_mean, .forward = forward, .backward = backward};
+const struct draft_op draft_op_mean = {
+    .name = "mean", .id = DRAFT_OP_mean, .forward = forward, .backward = backward, .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_mean(struct draft_graph *g, struct draft_tensor *x)
 {

@@ -36,8 +36,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_mean_square_difference = {
-    .name = "mean_square_difference", .id = DRAFT_OP_mean_square_difference, .forward = forward, .backward = backward};
+const struct draft_op draft_op_mean_square_difference = {.name = "mean_square_difference",
+                                                         .id = DRAFT_OP_mean_square_difference,
+                                                         .forward = forward,
+                                                         .backward = backward,
+                                                         .reads = draft_reads_inputs};
 
 struct draft_tensor *draft_mean_square_difference(struct draft_graph *g, struct draft_tensor *a, struct draft_tensor *b)
 {

@@ -51,8 +51,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_normalize_channels = {
-    .name = "normalize_channels", .id = DRAFT_OP_normalize_channels, .forward = forward, .backward = backward};
+const struct draft_op draft_op_normalize_channels = {.name = "normalize_channels",
+                                                     .id = DRAFT_OP_normalize_channels,
+                                                     .forward = forward,
+                                                     .backward = backward,
+                                                     .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_normalize_channels(struct draft_graph *g, struct draft_tensor *x, const float *mean,
                                               const float *std)

@@ -18,6 +18,10 @@
 
 extern const struct draft_op *const draft_op_list[]; /* in the order of ops.def; NULL at the end */
 
+/* Descriptors' reads: backward reads dy alone; or the inputs, but not the result. */
+unsigned draft_reads_nothing(const struct draft_call *call);
+unsigned draft_reads_inputs(const struct draft_call *call);
+
 enum { DRAFT_GRAIN = 16384 }; /* elements a task of an elementwise loop takes */
 
 /* Fails the graph: "<op>: expected <expected>, got [2, 3] and [4, 5] (unet.weight)". Returns NULL. */

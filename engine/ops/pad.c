@@ -32,7 +32,8 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-const struct draft_op draft_op_pad = {.name = "pad", .id = DRAFT_OP_pad, .forward = forward, .backward = backward};
+const struct draft_op draft_op_pad = {
+    .name = "pad", .id = DRAFT_OP_pad, .forward = forward, .backward = backward, .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_pad(struct draft_graph *g, struct draft_tensor *x, int64_t top, int64_t left, int64_t height,
                                int64_t width)

@@ -38,8 +38,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_prepend_token = {
-    .name = "prepend_token", .id = DRAFT_OP_prepend_token, .forward = forward, .backward = backward};
+const struct draft_op draft_op_prepend_token = {.name = "prepend_token",
+                                                .id = DRAFT_OP_prepend_token,
+                                                .forward = forward,
+                                                .backward = backward,
+                                                .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_prepend_token(struct draft_graph *g, struct draft_tensor *token, struct draft_tensor *x)
 {

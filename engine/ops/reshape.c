@@ -16,7 +16,7 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
 }
 
 const struct draft_op draft_op_reshape = {
-    .name = "reshape", .anywhere = true, .forward = forward, .backward = backward};
+    .name = "reshape", .anywhere = true, .forward = forward, .backward = backward, .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_reshape(struct draft_graph *g, struct draft_tensor *x, int rank, const int64_t *dim)
 {

@@ -80,8 +80,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-const struct draft_op draft_op_resize_bicubic = {
-    .name = "resize_bicubic", .id = DRAFT_OP_resize_bicubic, .forward = forward, .backward = backward};
+const struct draft_op draft_op_resize_bicubic = {.name = "resize_bicubic",
+                                                 .id = DRAFT_OP_resize_bicubic,
+                                                 .forward = forward,
+                                                 .backward = backward,
+                                                 .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_resize_bicubic(struct draft_graph *g, struct draft_tensor *x, int64_t h, int64_t w)
 {

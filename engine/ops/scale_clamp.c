@@ -53,8 +53,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return draft_graph_ok(g);
 }
 
-const struct draft_op draft_op_scale_clamp = {
-    .name = "scale_clamp", .id = DRAFT_OP_scale_clamp, .forward = forward, .backward = backward};
+const struct draft_op draft_op_scale_clamp = {.name = "scale_clamp",
+                                              .id = DRAFT_OP_scale_clamp,
+                                              .forward = forward,
+                                              .backward = backward,
+                                              .reads = draft_reads_inputs};
 
 struct draft_tensor *draft_scale_clamp(struct draft_graph *g, struct draft_tensor *x, float scale, float shift,
                                        float lo, float hi)

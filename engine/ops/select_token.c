@@ -42,8 +42,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-const struct draft_op draft_op_select_token = {
-    .name = "select_token", .id = DRAFT_OP_select_token, .forward = forward, .backward = backward};
+const struct draft_op draft_op_select_token = {.name = "select_token",
+                                               .id = DRAFT_OP_select_token,
+                                               .forward = forward,
+                                               .backward = backward,
+                                               .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_select_token(struct draft_graph *g, struct draft_tensor *x, const int32_t *index)
 {

@@ -29,8 +29,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-const struct draft_op draft_op_slice_batch = {
-    .name = "slice_batch", .id = DRAFT_OP_slice_batch, .forward = forward, .backward = backward};
+const struct draft_op draft_op_slice_batch = {.name = "slice_batch",
+                                              .id = DRAFT_OP_slice_batch,
+                                              .forward = forward,
+                                              .backward = backward,
+                                              .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_slice_batch(struct draft_graph *g, struct draft_tensor *x, int64_t first, int64_t count)
 {

@@ -84,8 +84,11 @@ static bool backward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-const struct draft_op draft_op_upsample_nearest = {
-    .name = "upsample_nearest", .id = DRAFT_OP_upsample_nearest, .forward = forward, .backward = backward};
+const struct draft_op draft_op_upsample_nearest = {.name = "upsample_nearest",
+                                                   .id = DRAFT_OP_upsample_nearest,
+                                                   .forward = forward,
+                                                   .backward = backward,
+                                                   .reads = draft_reads_nothing};
 
 struct draft_tensor *draft_upsample_nearest(struct draft_graph *g, struct draft_tensor *x, int64_t h, int64_t w)
 {

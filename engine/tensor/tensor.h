@@ -33,6 +33,7 @@ struct draft_tensor {
     const struct draft_weight_source *source; /* of a weight without data */
     bool every_step; /* a weight used at every denoising step, many times a training step: worth keeping packed */
     int tape_level;  /* the tape's: 0 for a leaf (weight, input); else the depth of the tape that recorded it */
+    struct draft_values *values; /* the tape's: of an activation made while recording, how long its memory is needed */
 };
 
 static inline int64_t draft_tensor_count(const struct draft_tensor *t)

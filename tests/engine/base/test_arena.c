@@ -154,6 +154,75 @@ static void test_arena__lends_memory_that_is_not_its_own(void **state)
     assert_int_equal(region.releases, 1);
 }
 
+/* Five blocks of 100, 200 .. 500 bytes. */
+static struct draft_arena *five_blocks(char **block)
+{
+    struct draft_arena *arena = draft_arena_create("test", 1 << 20, NULL);
+    for (size_t i = 0; i < 5; i++)
+        block[i] = draft_arena_alloc(arena, 100 * (i + 1));
+    return arena;
+}
+
+static void test_arena__hands_holes_out_again_the_lowest_first(void **state)
+{
+    (void)state;
+    char *block[5];
+    struct draft_arena *arena = five_blocks(block);
+    size_t live = draft_arena_live(arena), third = draft_arena_offset(arena, block[2]);
+    draft_arena_give(arena, block[3], 400);
+    draft_arena_give(arena, block[1], 200);
+    assert_int_equal(draft_arena_live(arena), live);
+    assert_null(draft_arena_reuse(arena, 0, 449)); /* 448 are there: 400 in whole lines */
+    assert_null(draft_arena_reuse(arena, 0, SIZE_MAX));
+    assert_ptr_equal(draft_arena_reuse(arena, 0, 300), block[3]);
+    assert_ptr_equal(draft_arena_reuse(arena, third, 64), block[3] + 320);
+    assert_ptr_equal(draft_arena_reuse(arena, 0, 64), block[1]);
+    assert_ptr_equal(draft_arena_reuse(arena, 0, 192), block[1] + 64);
+    assert_ptr_equal(draft_arena_reuse(arena, 0, 1), block[3] + 384);
+    assert_null(draft_arena_reuse(arena, 0, 1));
+    draft_arena_destroy(arena);
+}
+
+static void test_arena__holes_that_touch_are_one_and_the_last_is_none(void **state)
+{
+    (void)state;
+    char *block[5];
+    struct draft_arena *arena = five_blocks(block);
+    draft_arena_give(arena, block[1], 200);
+    draft_arena_give(arena, block[3], 400);
+    draft_arena_give(arena, block[2], 300); /* between them */
+    assert_ptr_equal(draft_arena_reuse(arena, 0, 900), block[1]);
+    draft_arena_give(arena, block[1], 900);
+    draft_arena_give(arena, block[4], 500); /* the end: what lies before it is free too */
+    assert_int_equal(draft_arena_live(arena), draft_arena_offset(arena, block[1]));
+    assert_null(draft_arena_reuse(arena, 0, 64));
+    assert_ptr_equal(draft_arena_alloc(arena, 64), block[1]);
+    draft_arena_destroy(arena);
+}
+
+static void test_arena__holes_go_with_what_is_around_them(void **state)
+{
+    (void)state;
+    char *block[5];
+    struct draft_arena *arena = five_blocks(block);
+    draft_arena_give(arena, block[0], 100);
+    draft_arena_give(arena, block[2], 300);
+    draft_arena_release(arena, draft_arena_offset(arena, block[2]) + 64); /* in the middle of a hole */
+    assert_int_equal(draft_arena_live(arena), draft_arena_offset(arena, block[2]));
+    assert_null(draft_arena_reuse(arena, 0, 192));
+    assert_ptr_equal(draft_arena_reuse(arena, 0, 128), block[0]);
+    enum { MANY = 200 }; /* more than the list has room for at first */
+    char *many[MANY], *last = block[2];
+    for (int i = 0; i < MANY; i++)
+        many[i] = draft_arena_alloc(arena, 64);
+    assert_ptr_equal(many[0], last);
+    for (int i = 0; i < MANY; i += 2)
+        draft_arena_give(arena, many[i], 64);
+    for (int i = 0; i < MANY; i += 2)
+        assert_ptr_equal(draft_arena_reuse(arena, 0, 64), many[i]);
+    draft_arena_destroy(arena);
+}
+
 static void test_arena__copies_strings(void **state)
 {
     (void)state;
@@ -173,6 +242,15 @@ static void test_arena__hides_released_memory_from_the_address_sanitizer(void **
     assert_non_null(__asan_region_is_poisoned(block, 101));
     draft_arena_release(arena, 0);
     assert_non_null(__asan_region_is_poisoned(block, 1));
+    assert_ptr_equal(draft_arena_alloc(arena, 100), block);
+    assert_null(__asan_region_is_poisoned(block, 100));
+    assert_non_null(draft_arena_alloc(arena, 1));
+    draft_arena_give(arena, block, 100);
+    assert_non_null(__asan_region_is_poisoned(block, 1));
+    assert_ptr_equal(draft_arena_reuse(arena, 0, 70), block);
+    assert_null(__asan_region_is_poisoned(block, 70));
+    assert_non_null(__asan_region_is_poisoned(block, 71));
+    draft_arena_release(arena, 0);
     assert_ptr_equal(draft_arena_alloc(arena, 100), block);
     assert_null(__asan_region_is_poisoned(block, 100));
     draft_arena_destroy(arena);
@@ -216,6 +294,9 @@ int main(void)
         cmocka_unit_test(test_arena__zeros_are_zero_and_take_no_memory_until_they_are_used),
         cmocka_unit_test(test_arena__refuses_absurd_limits),
         cmocka_unit_test(test_arena__lends_memory_that_is_not_its_own),
+        cmocka_unit_test(test_arena__hands_holes_out_again_the_lowest_first),
+        cmocka_unit_test(test_arena__holes_that_touch_are_one_and_the_last_is_none),
+        cmocka_unit_test(test_arena__holes_go_with_what_is_around_them),
         cmocka_unit_test(test_arena__copies_strings),
         cmocka_unit_test(test_arena__hides_released_memory_from_the_address_sanitizer),
         cmocka_unit_test(test_arena__what_it_owns_dies_with_the_blocks_before_it),
