@@ -74,11 +74,16 @@ static bool preload_one(const char *folders, const char *name, struct draft_erro
 }
 
 /* The libraries that the plugin needs, under the names it asks the loader for: what is loaded already is not looked for
- * again. */
+ * again. NVRTC, by which cuDNN compiles attention's kernels, it finds beside itself as a rule: no matter if not here.
+ */
 static bool preload(const char *folders, struct draft_error *err)
 {
-    return folders == NULL || !folders[0] ||
-           (preload_one(folders, "libcublasLt.so.13", err) && preload_one(folders, "libcudnn.so.9", err));
+    char path[PATH_MAX];
+    if (folders == NULL || !folders[0])
+        return true;
+    if (find_library(folders, "libnvrtc.so.13", path))
+        dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    return preload_one(folders, "libcublasLt.so.13", err) && preload_one(folders, "libcudnn.so.9", err);
 }
 
 /* Beside the program, or in ../lib from there. */
