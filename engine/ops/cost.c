@@ -76,15 +76,20 @@ static double bytes_of(const struct draft_tensor *x, const struct draft_tensor *
     return (double)draft_tensor_count(x) * (double)draft_dtype_size(weight ? beside->dtype : x->dtype);
 }
 
-/* Forward: inputs read, output written. Backward: inputs and the output's gradient read, the wanted ones written. */
+/* Forward: inputs read, output written. Backward: the output's gradient and what the op reads beside it, the wanted
+ * gradients written. */
 static double moved(const struct draft_call *call, bool backward)
 {
-    double bytes = bytes_of(call->out, call->out);
+    const unsigned read = !backward         ? DRAFT_READS_ALL & ~DRAFT_READS_OUT
+                          : call->op->reads ? call->op->reads(call)
+                                            : DRAFT_READS_ALL;
+    const double out = bytes_of(call->out, call->out);
+    double bytes = read & DRAFT_READS_OUT ? 2 * out : out;
     if (call->op->id == DRAFT_OP_embedding) /* a few rows of the table */
-        return 2 * bytes;
+        return 2 * out;
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
         if (call->in[i] != NULL)
-            bytes += bytes_of(call->in[i], call->out) * (1 + (backward && wants(call->in[i])));
+            bytes += bytes_of(call->in[i], call->out) * ((read >> i & 1) + (backward && wants(call->in[i])));
     return bytes;
 }
 
