@@ -4,6 +4,8 @@
 
 #include "table.h"
 
+enum { MOST_OPS = 24 }; /* the others take next to no time */
+
 static double number(const json_t *object, const char *key)
 {
     return json_number_value(json_object_get(object, key));
@@ -28,7 +30,10 @@ static void cells(struct draft_table *table, const json_t *profile, const json_t
     draft_table_cell(table, "%.3f", 1e3 * seconds);
     draft_table_cell(table, "%.1f %%", 100 * seconds / number(profile, "step_seconds"));
     draft_table_cell(table, "%.4g", number(row, "calls"));
-    draft_table_cell(table, "%.4g", number(row, "launches"));
+    if (number(row, "launches") > 0)
+        draft_table_cell(table, "%.4g", number(row, "launches"));
+    else
+        draft_table_cell(table, "-");
     draft_table_cell(table, "%.4g", flops / 1e9);
     draft_table_cell(table, "%.4g", bytes / 1e6);
     draft_table_cell(table, "%.4g", seconds > 0 ? flops / seconds / 1e9 : 0);
@@ -67,14 +72,15 @@ static void print_rows(const json_t *profile, const char *key, const char *title
 
 /* --- What to make of it ------------------------------------------------------------------------------------------- */
 
-static double sum_of(const json_t *rows, const char *key, const char *bound)
+/* Of the rows bound by it; NULL: of all. */
+static double seconds_of(const json_t *rows, const char *bound)
 {
     size_t i;
     const json_t *row;
     double sum = 0;
     json_array_foreach (rows, i, row)
         if (!bound || strcmp(text(row, "bound"), bound) == 0)
-            sum += number(row, key);
+            sum += number(row, "seconds");
     return sum;
 }
 
@@ -84,20 +90,19 @@ static void advise(const json_t *profile, FILE *out)
     static const struct {
         const char *bound, *text;
     } advice[] = {
-        {"FLOPs",
-         "multiplies: it gets shorter with less arithmetic (a lower precision, fewer steps, a smaller picture)"},
-        {"bytes", "moves numbers: it gets shorter where one kernel does the work of two"},
-        {"launches", "starts kernels that are too small: it gets shorter with fewer ops or a larger batch"},
-        {"nothing", "is bound by none of the three: small shapes, a poor kernel, or the host; look at its rows first"},
+        {"FLOPs", "goes into arithmetic (FLOPs): less of it is a lower precision, fewer steps, a smaller picture"},
+        {"bytes", "goes into moving numbers (bytes): ops that one kernel could do together"},
+        {"launches", "goes into starting kernels that have little to do (launches): fewer ops, or a larger batch"},
+        {"nothing", "goes into none of the three: small shapes, a poor kernel, or the host"},
     };
     const json_t *rows = json_object_get(profile, "by_op"), *row;
-    const double all = sum_of(rows, "seconds", NULL);
+    const double all = seconds_of(rows, NULL);
     const json_t *worst = NULL;
     double most = 0;
     size_t k;
     fprintf(out, "Of the time in ops\n");
     for (int i = 0; i < 4; i++) {
-        double seconds = sum_of(rows, "seconds", advice[i].bound);
+        double seconds = seconds_of(rows, advice[i].bound);
         if (seconds >= 0.005 * all && seconds > 0)
             fprintf(out, "  %3.0f %%  %s\n", 100 * seconds / all, advice[i].text);
     }
@@ -109,9 +114,9 @@ static void advise(const json_t *profile, FILE *out)
         }
     }
     if (worst)
-        fprintf(out, "Look first at %s%s: %.3g ms of its %.3g would be spared if it reached what this machine can.\n\n",
-                text(worst, "op"), json_is_true(json_object_get(worst, "backward")) ? ", backward" : "", 1e3 * most,
-                1e3 * number(worst, "seconds"));
+        fprintf(out, "Look first at %s%s: at what this machine reaches it would take %.3g ms instead of %.3g.\n\n",
+                text(worst, "op"), json_is_true(json_object_get(worst, "backward")) ? ", backward" : "",
+                1e3 * (number(worst, "seconds") - most), 1e3 * number(worst, "seconds"));
 }
 
 void draft_profile_print(const json_t *profile, int most, const char *bold, const char *plain, FILE *out)
@@ -119,7 +124,7 @@ void draft_profile_print(const json_t *profile, int most, const char *bold, cons
     double launch = number(profile, "launch_seconds"), replayed = number(profile, "replayed_seconds");
     fprintf(out, "A step took %.4g s with every op timed (%s): %.4g s in ops, %.4g s in the optimizer.\n",
             number(profile, "step_seconds"), text(profile, "precision"),
-            sum_of(json_object_get(profile, "by_phase"), "seconds", NULL),
+            seconds_of(json_object_get(profile, "by_phase"), NULL),
             number(json_object_get(profile, "phases"), "optimizer"));
     if (replayed > 0)
         fprintf(
@@ -131,7 +136,7 @@ void draft_profile_print(const json_t *profile, int most, const char *bold, cons
     fprintf(out, launch > 0 ? ";\na launch of next to nothing takes it %.3g us.\n\n" : ".\n\n", 1e6 * launch);
     advise(profile, out);
     print_rows(profile, "by_phase", "phase", 0, bold, plain, out);
-    print_rows(profile, "by_op", "op", 0, bold, plain, out);
+    print_rows(profile, "by_op", "op", MOST_OPS, bold, plain, out);
     print_rows(profile, "rows", "call", most, bold, plain, out);
     fprintf(out, "share: of the step. bound by: which of its FLOPs, bytes and launches takes longest at what the "
                  "machine reaches;\n"
