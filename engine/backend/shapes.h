@@ -27,6 +27,7 @@ struct draft_attention_shape {
     int64_t heads, d; /* d: of one head */
     bool causal;      /* position i sees j <= i; s == t */
     float scale;      /* usually 1 / sqrt(d) */
+    int64_t out_row;  /* numbers from one row of out to the next where there is room behind each; 0: rows touch */
 };
 
 struct draft_group_norm_shape {

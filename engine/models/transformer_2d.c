@@ -100,7 +100,7 @@ static struct draft_tensor *block_forward(struct draft_graph *g, const struct dr
                                           const struct draft_unet_context *cached)
 {
     const int64_t before = g->room;
-    g->room = rank_on(&b->attn1.to_q); /* the norms' rows and GEGLU's are read by linears with an adapter */
+    g->room = rank_on(&b->attn1.to_q); /* what norms, attention and GEGLU give is read by linears with an adapter */
     struct draft_tensor *h = self_attention(g, &b->attn1, layer_norm(g, x, &b->norm1));
     x = linear_onto(g, x, h, &b->attn1.to_out);
     h = cross_attention(g, &b->attn2, layer_norm(g, x, &b->norm2), context, cached);

@@ -123,15 +123,19 @@ static struct draft_tensor *attend(struct draft_graph *g, struct draft_tensor *q
         k = draft_reshape(g, k, k->rank, k->dim);
     if (v == q || v == k)
         v = draft_reshape(g, v, v->rank, v->dim);
+    struct draft_tensor *out = draft_new_rows(g, q->dtype, 3, q->dim);
+    if (out == NULL)
+        return NULL;
     struct draft_attention_shape s = {.n = q->dim[0],
                                       .s = q->dim[1],
                                       .t = k->dim[1],
                                       .heads = heads,
                                       .d = q->dim[2] / heads,
                                       .causal = causal,
-                                      .scale = (float)(1 / sqrt((double)(q->dim[2] / heads)))};
+                                      .scale = (float)(1 / sqrt((double)(q->dim[2] / heads))),
+                                      .out_row = out->row};
     struct draft_call call = {.op = &draft_op_attention, .in = {q, k, v, lengths}, .args = &s, .args_size = sizeof s};
-    call.out = draft_new(g, q->dtype, 3, q->dim);
+    call.out = out;
     return draft_graph_run(g, &call);
 }
 

@@ -17,6 +17,12 @@ static int64_t of_queries(const struct draft_attention_shape *s)
     return s->s * s->heads * s->d;
 }
 
+/* Numbers of out's a picture, whose rows may have room behind them. */
+static int64_t of_out(const struct draft_attention_shape *s)
+{
+    return s->s * (s->out_row ? s->out_row : s->heads * s->d);
+}
+
 static int64_t of_keys(const struct draft_attention_shape *s)
 {
     return s->t * s->heads * s->d;
@@ -70,9 +76,11 @@ struct sizes {
 /* to = op(a) op(b) for every head; to is a matrix of heads inside rows, or of scores. */
 static bool product(struct draft_graph *g, const struct draft_attention_shape *s, enum draft_dtype type,
                     struct sizes size, struct matrices a, struct matrices b, struct draft_cuda_gradient to,
-                    bool to_heads)
+                    bool to_heads, int64_t to_row = 0)
 {
-    const struct matrices c = to_heads ? head_matrix(s, nullptr) : score_matrix(s, nullptr);
+    struct matrices c = to_heads ? head_matrix(s, nullptr) : score_matrix(s, nullptr);
+    if (to_row > 0)
+        c.row = to_row;
     const struct draft_cuda_product p = {.batch = s->heads,
                                          .m = size.m,
                                          .n = size.n,
@@ -130,7 +138,7 @@ static bool unfused_forward(struct draft_graph *g, struct draft_call *call)
         done = probabilities(g, &s, type, values_at(call->in[Q], at_q), values_at(call->in[K], at_k),
                              length_at(call, i), scores, p) &&
                product(g, &s, type, {s.s, s.d, s.t}, score_matrix(&s, p), head_matrix(&s, values_at(call->in[V], at_k)),
-                       draft_overwrite(draft_at(call->out->data, type, at_q)), true);
+                       draft_overwrite(draft_at(call->out->data, type, i * of_out(&s))), true, s.out_row);
     }
     draft_graph_release(g, mark);
     return done && draft_launched(g);
@@ -197,7 +205,7 @@ static struct draft_cuda_attention fused_call(const struct draft_call *call, con
     c.q = values_at(call->in[Q], at_q);
     c.k = values_at(call->in[K], at_k);
     c.v = values_at(call->in[V], at_k);
-    c.o = draft_at(call->out->data, DRAFT_BF16, at_q);
+    c.o = draft_at(call->out->data, DRAFT_BF16, first * of_out(&c.shape));
     return c;
 }
 

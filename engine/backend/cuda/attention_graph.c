@@ -1,14 +1,14 @@
 #include "backend/cuda/attention_graph.h"
 
-enum { BACKWARD, N, HEADS, S, T, D };
+enum { BACKWARD, N, HEADS, S, T, D, OUT_ROW };
 
 /* --- Tensors --------------------------------------------------------------------------------------------------------
  */
 
-/* [n, rows, heads d] as cuDNN sees it: n, heads, rows, d. */
+/* [n, rows, heads d] as cuDNN sees it: n, heads, rows, d. Only the result's rows may have room behind them. */
 static draft_cudnn_descriptor heads(struct draft_cudnn_graph *graph, const int64_t *k, int64_t id, int64_t rows)
 {
-    const int64_t c = k[HEADS] * k[D];
+    const int64_t c = id == DRAFT_ATTENTION_O && k[OUT_ROW] > 0 ? k[OUT_ROW] : k[HEADS] * k[D];
     return draft_cudnn_tensor(graph, &(struct draft_cudnn_tensor){.id = id,
                                                                   .type = CUDNN_DATA_BFLOAT16,
                                                                   .dim = {k[N], k[HEADS], rows, k[D]},
@@ -157,7 +157,13 @@ bool draft_attention_request(const struct draft_attention_shape *s, bool back, s
         return false;
     *request = (struct draft_cudnn_request){
         .what = "attention",
-        .number = {[BACKWARD] = back, [N] = s->n, [HEADS] = s->heads, [S] = s->s, [T] = s->t, [D] = s->d},
+        .number = {[BACKWARD] = back,
+                   [N] = s->n,
+                   [HEADS] = s->heads,
+                   [S] = s->s,
+                   [T] = s->t,
+                   [D] = s->d,
+                   [OUT_ROW] = s->out_row},
         .describe = describe,
         .compiled = true, /* there are no others */
         .most_workspace = most_workspace,

@@ -88,6 +88,32 @@ static float *rounded_numbers(struct op_test *t, int64_t n)
     return x;
 }
 
+/* Without gradient, with room behind the rows of the result: the same rows bit for bit. */
+static void check_room(struct op_test *t, const struct shape *s, float *const *values)
+{
+    enum { ROOM = 8 };
+    struct draft_graph *g = &t->g;
+    const int64_t rows[] = {s->s, s->t, s->t}, width = s->heads * s->d;
+    struct draft_tensor *x[3];
+    bool was = draft_no_grad(g);
+    for (int i = 0; i < 3; i++) {
+        x[i] = draft_new(g, DRAFT_F32, 3, (int64_t[]){s->n, rows[i], width});
+        memcpy(x[i]->data, values[i], (size_t)draft_tensor_count(x[i]) * sizeof(float));
+        x[i] = draft_convert(g, x[i], DRAFT_BF16);
+    }
+    struct draft_tensor *y = draft_attention(g, x[0], x[1], x[2], (int)s->heads, s->causal);
+    g->room = ROOM;
+    struct draft_tensor *z = draft_attention(g, x[0], x[1], x[2], (int)s->heads, s->causal);
+    g->room = 0;
+    g->recording = was;
+    assert_ok(t);
+    assert_int_equal(z->row, width % ROOM == 0 ? width + ROOM : 0);
+    for (int64_t i = 0; i < s->n * s->s; i++)
+        assert_memory_equal((char *)z->data + i * (z->row > 0 ? z->row : width) * 2, (char *)y->data + i * width * 2,
+                            (size_t)width * 2);
+    draft_graph_reset(g, NULL);
+}
+
 static void check(const struct shape *s)
 {
     struct op_test cpu = {0}, gpu = {0};
@@ -102,6 +128,7 @@ static void check(const struct shape *s)
     if (fused != s->fused)
         fail_msg("%d heads of %d are %sfused", (int)s->heads, (int)s->d, fused ? "" : "not ");
     close_to("y", got.y, want.y, of_q);
+    check_room(&gpu, s, values);
     for (int i = 0; i < 3; i++) {
         close_to((const char *[]){"dq", "dk", "dv"}[i], got.d[i], want.d[i], i == 0 ? of_q : of_k);
         free(got.d[i]);
