@@ -17,7 +17,7 @@ struct cost_case {
     struct draft_tensor *(*run)(struct draft_graph *g, struct draft_tensor *const *in);
     int inputs;
     int64_t dim[3][DRAFT_MAX_RANK + 1]; /* ended by 0 */
-    unsigned trained;               /* bit i: in[i] wants a gradient */
+    unsigned trained;                   /* bit i: in[i] wants a gradient */
     struct counted forward, backward;
 };
 
