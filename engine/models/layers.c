@@ -176,6 +176,20 @@ void draft_load_adapted_linear(struct draft_loader *loader, struct draft_linear_
         layer->weight->up = layer->lora->up;
 }
 
+void draft_load_siblings(struct draft_loader *loader, struct draft_linear_layer *const *layer, int count)
+{
+    struct draft_siblings *weights = draft_load_alloc(loader, sizeof *weights);
+    struct draft_siblings *downs = draft_load_alloc(loader, sizeof *downs);
+    for (int i = 0; downs != NULL && i < count; i++) {
+        weights->tensor[weights->count++] = layer[i]->weight;
+        layer[i]->weight->siblings = weights;
+        if (layer[i]->lora == NULL)
+            continue;
+        downs->tensor[downs->count++] = layer[i]->lora->down;
+        layer[i]->lora->down->siblings = downs;
+    }
+}
+
 void draft_load_pointwise(struct draft_loader *loader, struct draft_linear_layer *layer, int64_t in, int64_t out,
                           const char *path, ...)
 {

@@ -65,6 +65,9 @@ void draft_load_fused_linear(struct draft_loader *loader, struct draft_linear_la
 /* draft_load_linear with a LoRA pair when the loader has an adapter. */
 void draft_load_adapted_linear(struct draft_loader *loader, struct draft_linear_layer *layer, int64_t in, int64_t out,
                                bool bias, const char *path, ...) DRAFT_PATH_FORMAT(6);
+/* Adapted layers of one shape that read one x (draft_linears): their weights are siblings, and their adapters' downs.
+ */
+void draft_load_siblings(struct draft_loader *loader, struct draft_linear_layer *const *layer, int count);
 /* A 1x1 convolution, which is a linear layer of the channels. */
 void draft_load_pointwise(struct draft_loader *loader, struct draft_linear_layer *layer, int64_t in, int64_t out,
                           const char *path, ...) DRAFT_PATH_FORMAT(5);

@@ -7,7 +7,7 @@
 /* Constants of diffusers' classes that no config sets. */
 static const float GROUP_NORM_EPS = 1e-6f; /* Transformer2DModel.norm */
 static const float LAYER_NORM_EPS = 1e-5f; /* BasicTransformerBlock's norms */
-enum { FEED_FORWARD_FACTOR = 4 };
+enum { FEED_FORWARD_FACTOR = 4, QKV = 3 };
 
 static void load_attention(struct draft_loader *loader, struct draft_attention_layer *a, int64_t inner, int64_t context,
                            int heads, const char *name)
@@ -26,6 +26,8 @@ static void load_block(struct draft_loader *loader, struct draft_transformer_blo
     draft_load_layer_norm(loader, &b->norm1, inner, LAYER_NORM_EPS, "%s.norm1", name);
     snprintf(attention, sizeof attention, "%s.attn1", name);
     load_attention(loader, &b->attn1, inner, inner, heads, attention);
+    struct draft_linear_layer *const of_one_x[] = {&b->attn1.to_q, &b->attn1.to_k, &b->attn1.to_v};
+    draft_load_siblings(loader, of_one_x, QKV);
     draft_load_layer_norm(loader, &b->norm2, inner, LAYER_NORM_EPS, "%s.norm2", name);
     snprintf(attention, sizeof attention, "%s.attn2", name);
     load_attention(loader, &b->attn2, inner, context, heads, attention);
@@ -66,10 +68,11 @@ void draft_load_transformer_2d(struct draft_loader *loader, struct draft_transfo
 static struct draft_tensor *self_attention(struct draft_graph *g, const struct draft_attention_layer *a,
                                            struct draft_tensor *x)
 {
-    struct draft_tensor *q = linear(g, x, &a->to_q);     /* [n, s, inner] */
-    struct draft_tensor *k = linear(g, x, &a->to_k);     /* [n, s, inner] */
-    struct draft_tensor *v = linear(g, x, &a->to_v);     /* [n, s, inner] */
-    return draft_attention(g, q, k, v, a->heads, false); /* to_out is its caller's */
+    const struct draft_projection layer[QKV] = {
+        {a->to_q.weight, a->to_q.lora}, {a->to_k.weight, a->to_k.lora}, {a->to_v.weight, a->to_v.lora}};
+    struct draft_tensor *qkv[QKV];
+    draft_linears(g, x, layer, QKV, qkv);                               /* [n, s, inner] each */
+    return draft_attention(g, qkv[0], qkv[1], qkv[2], a->heads, false); /* to_out is its caller's */
 }
 
 struct draft_tensor *draft_both_halves(struct draft_graph *g, struct draft_tensor *x, int64_t n)
@@ -99,9 +102,12 @@ static struct draft_tensor *block_forward(struct draft_graph *g, const struct dr
                                           struct draft_tensor *x, struct draft_tensor *context,
                                           const struct draft_unet_context *cached)
 {
-    const int64_t before = g->room;
-    g->room = rank_on(&b->attn1.to_q); /* what norms, attention and GEGLU give is read by linears with an adapter */
-    struct draft_tensor *h = self_attention(g, &b->attn1, layer_norm(g, x, &b->norm1));
+    /* What norms, attention and GEGLU give is read by linears with an adapter. */
+    const int64_t before = g->room, rank = rank_on(&b->attn1.to_q);
+    g->room = QKV * rank;
+    struct draft_tensor *h = layer_norm(g, x, &b->norm1);
+    g->room = rank;
+    h = self_attention(g, &b->attn1, h);
     x = linear_onto(g, x, h, &b->attn1.to_out);
     h = cross_attention(g, &b->attn2, layer_norm(g, x, &b->norm2), context, cached);
     x = linear_onto(g, draft_both_halves(g, x, context->dim[0]), h, &b->attn2.to_out);

@@ -7,10 +7,17 @@
 #define DRAFT_OPS_ARGS_H
 
 #include "backend/shapes.h"
+#include "tensor/tensor.h"
 
 struct draft_linear_args {
     int64_t m, k, o, r; /* r 0: no adapter */
     float scale;        /* the adapter's */
+};
+
+struct draft_linears_args {
+    int count;
+    struct draft_tensor *w[DRAFT_MAX_SIBLINGS], *down[DRAFT_MAX_SIBLINGS], *up[DRAFT_MAX_SIBLINGS];
+    struct draft_linear_args each;
 };
 
 struct draft_layer_norm_args {

@@ -26,6 +26,13 @@ static double linear_flops(const struct draft_call *call, bool backward)
     return whole * (dx + wants(call->in[1])) + out * up + (dx || down ? out : 0) + in * (down + dx);
 }
 
+static double linears_flops(const struct draft_call *call)
+{
+    const struct draft_linears_args *a = call->args;
+    const struct draft_linear_args *e = &a->each;
+    return 2.0 * a->count * (double)e->m * ((double)e->k * (double)e->o + (double)e->r * (double)(e->k + e->o));
+}
+
 static double conv2d_flops(const struct draft_call *call, bool backward)
 {
     const struct draft_conv_shape *s = call->args;
@@ -76,6 +83,19 @@ static double bytes_of(const struct draft_tensor *x, const struct draft_tensor *
     return (double)draft_tensor_count(x) * (double)draft_dtype_size(weight ? beside->dtype : x->dtype);
 }
 
+/* Of linears' weights and adapters, which are no inputs. */
+static double matrices_bytes(const struct draft_call *call)
+{
+    const struct draft_linears_args *a = call->args;
+    double bytes = 0;
+    for (int i = 0; i < a->count; i++) {
+        bytes += bytes_of(a->w[i], call->out);
+        if (a->each.r > 0)
+            bytes += bytes_of(a->down[i], call->out) + bytes_of(a->up[i], call->out);
+    }
+    return bytes;
+}
+
 /* Forward: inputs read, output written. Backward: the output's gradient and what the op reads beside it, the wanted
  * gradients written. */
 static double moved(const struct draft_call *call, bool backward)
@@ -87,6 +107,8 @@ static double moved(const struct draft_call *call, bool backward)
     double bytes = read & DRAFT_READS_OUT ? 2 * out : out;
     if (call->op->id == DRAFT_OP_embedding) /* a few rows of the table */
         return 2 * out;
+    if (call->op->id == DRAFT_OP_linears)
+        bytes += matrices_bytes(call);
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
         if (call->in[i] != NULL)
             bytes += bytes_of(call->in[i], call->out) * ((read >> i & 1) + (backward && wants(call->in[i])));
@@ -105,6 +127,9 @@ struct draft_cost draft_op_cost(const struct draft_call *call, bool backward)
     case DRAFT_OP_linear:
         cost.flops = linear_flops(call, backward);
         break;
+    case DRAFT_OP_linears:
+        cost.flops = linears_flops(call);
+        break;
     case DRAFT_OP_conv2d:
         cost.flops = conv2d_flops(call, backward);
         break;
@@ -120,8 +145,9 @@ struct draft_cost draft_op_cost(const struct draft_call *call, bool backward)
 void draft_op_describe(const struct draft_call *call, char *text, size_t size)
 {
     const char *name = call->op->name;
-    if (call->op->id == DRAFT_OP_linear) {
-        const struct draft_linear_args *a = call->args;
+    if (call->op->id == DRAFT_OP_linear || call->op->id == DRAFT_OP_linears) {
+        const struct draft_linears_args *of_all = call->args;
+        const struct draft_linear_args *a = call->op->id == DRAFT_OP_linear ? call->args : &of_all->each;
         int n = snprintf(text, size, "%s %" PRId64 " x %" PRId64 ">%" PRId64, name, a->m, a->k, a->o);
         if (a->r > 0 && n > 0 && (size_t)n < size)
             snprintf(text + n, size - (size_t)n, " + LoRA %" PRId64, a->r);

@@ -9,10 +9,10 @@ static struct draft_matrix up_matrix(struct draft_graph *g, struct draft_call *c
                                      bool transposed)
 {
     struct draft_tensor *w = call->in[W];
-    const int64_t tail = draft_cuda_tail(w, type), k = draft_last(w);
+    const int64_t tail = draft_cuda_tail(w, type);
     if (tail == 0 || w->up != call->in[UP])
         return {draft_on_device(g, call->in[UP], type), transposed};
-    return {draft_at(draft_on_device(g, w, type), type, k), transposed, k + tail};
+    return {draft_at(draft_on_device(g, w, type), type, draft_cuda_up_place(w)), transposed, w->dim[1] + tail};
 }
 
 static struct draft_matrix weight_matrix(struct draft_graph *g, struct draft_tensor *w, enum draft_dtype type,

@@ -51,6 +51,22 @@ void draft_take_window(struct draft_backend *backend, const struct draft_window 
 void draft_put_window(struct draft_backend *backend, const struct draft_window *window, const float *small,
                       float *large, bool accumulate);
 
+/* Layer i of linears as a call of linear's, for who computes them one by one; `part` is its result. */
+static inline struct draft_call draft_linear_of(const struct draft_call *call, int i, struct draft_tensor *part)
+{
+    struct draft_linears_args *a = (struct draft_linears_args *)call->args;
+    struct draft_call one = *call;
+    *part = *call->out;
+    part->dim[0] /= a->count;
+    part->data = (char *)part->data + (size_t)(i * draft_tensor_count(part)) * (part->dtype == DRAFT_BF16 ? 2 : 4);
+    one.in[1] = a->w[i]; /* linear's x, weight, bias, down, up */
+    one.in[3] = a->down[i];
+    one.in[4] = a->up[i];
+    one.out = part;
+    one.args = &a->each;
+    return one;
+}
+
 static inline bool draft_is_f32(const struct draft_tensor *x, int rank)
 {
     return x->dtype == DRAFT_F32 && x->rank == rank;

@@ -28,6 +28,16 @@ struct draft_tensor *draft_linear(struct draft_graph *g, struct draft_tensor *x,
 struct draft_tensor *draft_linear_onto(struct draft_graph *g, struct draft_tensor *residual, struct draft_tensor *x,
                                        struct draft_tensor *w, struct draft_tensor *b, const struct draft_lora *lora);
 
+struct draft_projection {
+    struct draft_tensor *weight; /* [o, k] */
+    const struct draft_lora *lora;
+};
+/* y[i] = draft_linear() of layer i, without bias, count <= DRAFT_MAX_SIBLINGS layers of one shape and one x:
+ * attention's q, k and v. Without gradient that is one op, and one product where weights and adapters' downs are
+ * siblings (draft_tensor) and x has room for every adapter's rank behind its rows. */
+void draft_linears(struct draft_graph *g, struct draft_tensor *x, const struct draft_projection *layer, int count,
+                   struct draft_tensor **y);
+
 struct draft_conv2d_args {
     int stride;
     int pad_top, pad_left, pad_bottom, pad_right; /* zeros */

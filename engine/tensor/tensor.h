@@ -18,6 +18,13 @@ enum draft_dtype { DRAFT_F32, DRAFT_F16, DRAFT_BF16, DRAFT_I32, DRAFT_I64, DRAFT
 
 enum { DRAFT_MAX_RANK = 4 };
 
+/* Matrices of one shape that a product reads at once, if a backend puts them side by side. */
+enum { DRAFT_MAX_SIBLINGS = 3 };
+struct draft_siblings {
+    int count;
+    struct draft_tensor *tensor[DRAFT_MAX_SIBLINGS];
+};
+
 struct draft_tensor {
     enum draft_dtype dtype;
     int rank;
@@ -29,7 +36,8 @@ struct draft_tensor {
     bool grad_written;       /* false: the next backward writes (overwrites); true: it adds */
     int64_t row;             /* numbers from one row to the next where there is room behind each; 0: rows touch */
     struct draft_tensor *up; /* of a frozen matrix with an adapter: the adapter's [out, r]; else NULL */
-    void *prepared;          /* the backend's own form of a frozen weight (packed panels); owned by the backend */
+    const struct draft_siblings *siblings; /* it is one of; NULL: of none */
+    void *prepared; /* the backend's own form of a frozen weight (packed panels); owned by the backend */
     const struct draft_weight_source *source; /* of a weight without data */
     bool every_step; /* a weight used at every denoising step, many times a training step: worth keeping packed */
     int tape_level;  /* the tape's: 0 for a leaf (weight, input); else the depth of the tape that recorded it */

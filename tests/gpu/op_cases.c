@@ -46,6 +46,22 @@ RUN(linear)
     return draft_linear(g, in[0], in[1], in[2], in[3] ? &lora : NULL);
 }
 
+RUN(linears)
+{
+    static struct draft_siblings together;
+    const struct draft_projection layer[] = {{in[1], NULL}, {in[2], NULL}, {in[3], NULL}};
+    tensor *y[3];
+    together = (struct draft_siblings){3, {in[1], in[2], in[3]}};
+    for (int i = 1; i <= 3; i++)
+        in[i]->siblings = &together;
+    bool was = draft_no_grad(g);
+    (void)context;
+    draft_linears(g, in[0], layer, 3, y);
+    y[0] = draft_add(g, draft_add(g, y[0], y[1]), y[2]);
+    g->recording = was;
+    return y[0];
+}
+
 RUN(conv2d)
 {
     return draft_conv2d(g, in[0], in[1], in[2], context);
@@ -287,6 +303,8 @@ const struct op_call op_calls[] = {
     {"linear", "33 rows, 40 > 24, bias", .in = {X(33, 40), W(0.2f, 24, 40), W(1, 24)}, .run = run_linear},
     {"linear", "70 rows, 65 > 130, bias, LoRA of 4",
      .in = {X(70, 65), W(0.15f, 130, 65), W(1, 130), A(0.2f, 4, 65), A(0.5f, 130, 4)}, .run = run_linear},
+    {"linears", "15 rows, 40 > 24", .in = {X(5, 3, 40), W(0.2f, 24, 40), W(0.2f, 24, 40), W(0.2f, 24, 40)},
+     .run = run_linears},
     {"linear", "1x1 convolution", .in = {X(1, 3, 2, 5), W(0.5f, 9, 1, 1, 5), W(1, 9)}, .run = run_linear},
     {"conv2d", "3x3, 2x5x7, 3 > 5", .in = {X(2, 5, 7, 3), W(0.2f, 5, 3, 3, 3), W(1, 5)}, .run = run_conv2d, &same},
     {"conv2d", "3x3, 2x16x12, 24 > 40", .in = {X(2, 16, 12, 24), W(0.07f, 40, 3, 3, 24), W(1, 40)}, .run = run_conv2d,

@@ -24,17 +24,28 @@ static inline bool draft_cuda_folds(enum draft_dtype type, int64_t k, int64_t r)
     return type == DRAFT_BF16 && r <= k && k % VECTOR == 0 && r % VECTOR == 0;
 }
 
-/* How many numbers stand behind each row of a matrix on the device: those of its adapter's up matrix in BF16. */
+/* How many numbers stand behind each row of a matrix on the device: in BF16 those of its adapter's up matrix; of
+ * siblings, which read the same rows, zeros where the others have theirs. */
 static inline int64_t draft_cuda_tail(const struct draft_tensor *w, enum draft_dtype type)
 {
-    if (w->up == NULL || w->needs_grad || w->rank != 2 || !draft_cuda_folds(type, w->dim[1], w->up->dim[1]))
+    if (w->up == NULL || w->needs_grad || w->rank != 2)
         return 0;
-    return w->up->dim[1];
+    const int64_t r = w->up->dim[1] * (w->siblings != NULL ? w->siblings->count : 1);
+    return draft_cuda_folds(type, w->dim[1], r) ? r : 0;
 }
 
-/* A weight's values on the device as F32 or BF16, with their tail, copied there at first use: one copy for each type
- * asked for. A trained weight, whose F32 values are on the device, has its BF16 copy made there, and made anew in its
- * place when it is forgotten: its address never changes. NULL: err is set. */
+/* Where its own begin in a row that has a tail. */
+static inline int64_t draft_cuda_up_place(const struct draft_tensor *w)
+{
+    int before = 0;
+    while (w->siblings != NULL && w->siblings->tensor[before] != w)
+        before++;
+    return w->dim[1] + before * w->up->dim[1];
+}
+
+/* A weight's values on the device as F32 or BF16, with their tail, its siblings' before and behind them, copied there
+ * at first use: one copy for each type asked for. A trained weight, whose F32 values are on the device, has its BF16
+ * copy made there, and made anew in its place when it is forgotten: its address never changes. NULL: err is set. */
 const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor *w, enum draft_dtype type,
                               struct draft_error *err);
 /* The device's copy of these bytes. NULL: err is set. */

@@ -97,17 +97,18 @@ static void narrow(float *values, int64_t n)
     }
 }
 
-/* Halves [rows, row] in a buffer to [rows, row + tail], with the rows of `behind` (NULL: not of the host) there. */
-static void add_tails(char *halves, int64_t rows, int64_t row, const struct draft_tensor *behind, int64_t tail,
-                      int64_t first)
+/* Halves [rows, k] in a buffer, w's rows from `first` on, to [rows, k + tail]; the up matrix there if the host has it.
+ */
+static void add_tails(char *halves, int64_t rows, const struct draft_tensor *w, int64_t first, bool of_host)
 {
     const size_t half = sizeof(uint16_t);
+    const int64_t k = w->dim[1], r = w->up->dim[1], tail = tail_of(w, AS_BF16), place = draft_cuda_up_place(w);
     for (int64_t i = rows - 1; i >= 0; i--) {
-        char *to =
-            memmove(halves + (size_t)(i * (row + tail)) * half, halves + (size_t)(i * row) * half, (size_t)row * half);
-        for (int64_t j = 0; j < tail; j++) {
-            uint16_t value = behind != NULL ? draft_f32_to_bf16(draft_f32(behind)[(first + i) * tail + j]) : 0;
-            memcpy(to + (size_t)(row + j) * half, &value, half);
+        char *to = memmove(halves + (size_t)(i * (k + tail)) * half, halves + (size_t)(i * k) * half, (size_t)k * half);
+        memset(to + (size_t)k * half, 0, (size_t)tail * half);
+        for (int64_t j = 0; of_host && j < r; j++) {
+            uint16_t value = draft_f32_to_bf16(draft_f32(w->up)[(first + i) * r + j]);
+            memcpy(to + (size_t)(place + j) * half, &value, half);
         }
     }
 }
@@ -122,8 +123,9 @@ static void narrow_on_device(struct draft_backend *backend, const struct draft_t
 /* The same of an up matrix, to where it stands behind the rows of `w`. */
 static void narrow_tail_on_device(struct draft_backend *backend, const struct draft_tensor *w, void *to)
 {
-    const int64_t k = w->dim[1], r = w->up->dim[1];
-    draft_cuda_convert_rows(backend->stream, w->dim[0], r, draft_f32(w->up), (char *)to + k * 2, k + r);
+    draft_cuda_convert_rows(backend->stream, w->dim[0], w->up->dim[1], draft_f32(w->up),
+                            (char *)to + draft_cuda_up_place(w) * (int64_t)sizeof(uint16_t),
+                            w->dim[1] + tail_of(w, AS_BF16));
 }
 
 /* Rows go by way of a buffer: the file may have them in another type and order, and need not fit into memory twice. */
@@ -138,8 +140,7 @@ static bool fill(struct draft_backend *backend, const struct draft_tensor *w, in
         return draft_cuda_launched("copying a trained weight", err);
     }
     const int64_t tail = tail_of(w, form);
-    const struct draft_tensor *behind =
-        tail > 0 && !draft_cuda_is_device(backend, w->up->data) ? w->up : NULL; /* else it is written there */
+    const bool of_host = tail > 0 && !draft_cuda_is_device(backend, w->up->data);
     char *begin = to;
     int64_t rows = w->rank > 0 ? w->dim[0] : 1, row = rows > 0 ? draft_tensor_count(w) / rows : 0;
     size_t row_bytes = (size_t)row * sizeof(float);
@@ -155,51 +156,85 @@ static bool fill(struct draft_backend *backend, const struct draft_tensor *w, in
         if (ok && form == AS_BF16)
             narrow(buffer, count * row);
         if (ok && tail > 0)
-            add_tails((char *)buffer, count, row, behind, tail, first);
+            add_tails((char *)buffer, count, w, first, of_host);
         size_t bytes = (size_t)(count * (row + tail)) * (form == AS_BF16 ? sizeof(uint16_t) : sizeof(float));
         ok = ok && draft_backend_kind(backend)->upload(backend, to, buffer, bytes, err);
         to += bytes;
     }
     free(buffer);
-    if (ok && tail > 0 && behind == NULL)
+    if (ok && tail > 0 && !of_host)
         narrow_tail_on_device(backend, w, begin);
     return ok && backend->services->weight_unchanged(w, err);
 }
 
-/* An up matrix learns what it stands behind, for when it changes. */
-static bool tie(struct draft_cuda_weights *weights, struct draft_tensor *w, struct draft_error *err)
+/* Room in the table; and an up matrix learns what it stands behind, for when it changes. */
+static bool enter(struct draft_cuda_weights *weights, struct draft_tensor *w, int form, struct draft_error *err)
 {
-    struct copy *copy = find(weights, w->up);
-    if (copy == NULL)
-        copy = add(weights, w->up, err);
-    if (copy != NULL)
-        copy->before = w;
-    return copy != NULL;
+    if (find(weights, w) == NULL && add(weights, w, err) == NULL)
+        return false;
+    if (tail_of(w, form) == 0)
+        return true;
+    struct copy *of_up = find(weights, w->up);
+    if (of_up == NULL)
+        of_up = add(weights, w->up, err);
+    if (of_up != NULL)
+        of_up->before = w;
+    return of_up != NULL;
+}
+
+/* A matrix and its siblings, or it alone. */
+static struct draft_siblings family(struct draft_tensor *w)
+{
+    return w->siblings != NULL ? *w->siblings : (struct draft_siblings){.count = 1, .tensor = {w}};
+}
+
+/* A form of w; siblings' are made together, side by side, in memory that belongs to the first. */
+static bool make_form(struct draft_backend *backend, struct draft_tensor *w, int form, struct draft_error *err)
+{
+    struct draft_cuda_weights *weights = backend->weights;
+    const struct draft_siblings all = family(w);
+    const size_t bytes = form_bytes(w, form), count = (size_t)all.count;
+    struct draft_cuda_piece piece = {0};
+    bool ok = true;
+    for (size_t i = 0; ok && i < count; i++)
+        ok = enter(weights, all.tensor[i], form, err);
+    ok = ok && draft_cuda_weight_take(backend, count * bytes, &piece, err);
+    for (size_t i = 0; ok && i < count; i++)
+        ok = fill(backend, all.tensor[i], form, (char *)piece.values + i * bytes, err);
+    if (!ok) {
+        draft_cuda_weight_give(backend, &piece);
+        draft_error_prefix(err, "%s: ", w->name != NULL ? w->name : "a weight");
+        return false;
+    }
+    for (size_t i = 0; i < count; i++)
+        find(weights, all.tensor[i])->form[form] =
+            (struct draft_cuda_piece){(char *)piece.values + i * bytes, i == 0 ? piece.slab : NULL};
+    weights->bytes += count * bytes;
+    return true;
 }
 
 const void *draft_cuda_weight(struct draft_backend *backend, struct draft_tensor *w, enum draft_dtype type,
                               struct draft_error *err)
 {
-    struct draft_cuda_weights *weights = backend->weights;
     int form = type == DRAFT_BF16 ? AS_BF16 : AS_F32;
-    if (tail_of(w, form) > 0 && !tie(weights, w, err))
-        return NULL;
-    struct copy *copy = find(weights, w);
-    if (copy == NULL)
-        copy = add(weights, w, err);
-    if (copy == NULL)
-        return NULL;
-    struct draft_cuda_piece *piece = &copy->form[form];
-    if (piece->values == NULL) {
-        if (!draft_cuda_weight_take(backend, form_bytes(w, form), piece, err) ||
-            !fill(backend, w, form, piece->values, err)) {
-            draft_cuda_weight_give(backend, piece);
-            draft_error_prefix(err, "%s: ", w->name != NULL ? w->name : "a weight");
+    const struct copy *copy = find(backend->weights, w);
+    if (copy == NULL || copy->form[form].values == NULL) {
+        if (!make_form(backend, w, form, err))
             return NULL;
-        }
-        weights->bytes += form_bytes(w, form);
+        copy = find(backend->weights, w);
     }
-    return piece->values;
+    return copy->form[form].values;
+}
+
+static void drop_forms(struct draft_backend *backend, const struct draft_tensor *w)
+{
+    struct copy *copy = find(backend->weights, w);
+    for (int form = 0; copy != NULL && form < FORMS; form++) {
+        if (copy->form[form].values == NULL)
+            continue;
+        draft_cuda_weight_give(backend, &copy->form[form]); /* the number stays the weight's */
+        backend->weights->bytes -= form_bytes(w, form);
+    }
 }
 
 void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor *w)
@@ -216,12 +251,9 @@ void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor
     }
     if (before != NULL)
         draft_cuda_weight_forget(backend, copy->before);
-    for (int form = 0; copy != NULL && form < FORMS; form++) {
-        if (copy->form[form].values == NULL)
-            continue;
-        draft_cuda_weight_give(backend, &copy->form[form]); /* the number stays the weight's */
-        backend->weights->bytes -= form_bytes(w, form);
-    }
+    const struct draft_siblings all = family(w);
+    for (int i = 0; i < all.count; i++)
+        drop_forms(backend, all.tensor[i]);
 }
 
 size_t draft_cuda_weight_bytes(const struct draft_backend *backend)

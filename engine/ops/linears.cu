@@ -1,0 +1,89 @@
+/* linears: formulas in linears.c */
+#include "backend/cuda/op.h"
+
+/* These matrices are siblings, in this order. */
+static bool are_siblings(struct draft_tensor *const *matrix, int count)
+{
+    const struct draft_siblings *siblings = matrix[0]->siblings;
+    bool are = siblings && siblings->count == count;
+    for (int i = 0; are && i < count; i++)
+        are = siblings->tensor[i] == matrix[i];
+    return are;
+}
+
+/* [x, s x A_0^T, s x A_1^T, ..] times each of [W_i, .. B_i ..]^T, or without adapter x times each W_i^T: one product of
+ * siblings, which lie side by side. */
+static bool is_one_product(const struct draft_call *call)
+{
+    const struct draft_linears_args &a = draft_args<struct draft_linears_args>(call);
+    const struct draft_tensor *x = call->in[0];
+    bool is = x->dtype == DRAFT_BF16 && are_siblings(a.w, a.count);
+    if (a.each.r == 0)
+        return is;
+    const int64_t all = a.each.r * a.count;
+    is = is && x->row >= a.each.k + all && draft_cuda_tail(a.w[0], x->dtype) == all;
+    is = is && a.down[0]->name && are_siblings(a.down, a.count);
+    for (int i = 0; is && i < a.count; i++)
+        is = a.w[i]->up == a.up[i];
+    return is;
+}
+
+static bool one_product(struct draft_graph *g, struct draft_call *call)
+{
+    const struct draft_linears_args &a = draft_args<struct draft_linears_args>(call);
+    const struct draft_linear_args &e = a.each;
+    const struct draft_tensor *x = call->in[0];
+    const enum draft_dtype type = x->dtype;
+    const int64_t tail = draft_cuda_tail(a.w[0], type), row = draft_row(x), ranks = e.r * a.count;
+    const void *w = draft_on_device(g, a.w[0], type), *down = draft_on_device(g, a.down[0], type);
+    struct draft_cuda_product p = {.batch = 1,
+                                   .m = e.m,
+                                   .n = ranks,
+                                   .k = e.k,
+                                   .trans_a = 0,
+                                   .trans_b = 1,
+                                   .lda = row,
+                                   .ldb = e.k,
+                                   .ldc = row,
+                                   .stride_a = 0,
+                                   .stride_b = 0,
+                                   .stride_c = 0,
+                                   .a = x->data,
+                                   .b = down,
+                                   .bias = nullptr,
+                                   .onto = nullptr,
+                                   .c = draft_at(x->data, type, e.k),
+                                   .alpha = e.scale,
+                                   .beta = 0,
+                                   .type = type,
+                                   .c_type = type};
+    if (!draft_graph_ok(g) || (ranks > 0 && !draft_cuda_multiply(g->backend, &p, &g->error)))
+        return false;
+    p.batch = a.count;
+    p.n = e.o;
+    p.k = e.k + ranks;
+    p.ldb = e.k + tail;
+    p.ldc = e.o;
+    p.stride_b = e.o * p.ldb;
+    p.stride_c = e.m * e.o;
+    p.b = w;
+    p.c = call->out->data;
+    p.alpha = 1;
+    return draft_cuda_multiply(g->backend, &p, &g->error);
+}
+
+static bool forward(struct draft_graph *g, struct draft_call *call)
+{
+    const struct draft_linears_args &a = draft_args<struct draft_linears_args>(call);
+    if (is_one_product(call))
+        return one_product(g, call) && draft_launched(g);
+    struct draft_tensor part;
+    bool done = true;
+    for (int i = 0; done && i < a.count; i++) {
+        struct draft_call one = draft_linear_of(call, i, &part);
+        done = draft_cuda_op_linear.forward(g, &one);
+    }
+    return done;
+}
+
+const struct draft_op_column draft_cuda_op_linears = {forward, nullptr};
