@@ -27,6 +27,7 @@ struct CUstream_st {
 struct CUevent_st {
     struct CUgraph_st *capture;   /* it was recorded in, or NULL */
     struct CUstream_st *recorder; /* the stream it was recorded in */
+    bool timed, recorded;         /* made with a clock; ever put into a stream */
     bool passed;
     struct timespec at; /* when, on the host's clock */
 };
@@ -160,10 +161,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 {
-    (void)flags;
     *event = calloc(1, sizeof **event);
     if (*event != NULL)
-        (*event)->passed = true;
+        **event = (struct CUevent_st){.timed = (flags & cudaEventDisableTiming) == 0, .passed = true};
     return fake_answer(*event != NULL ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 
@@ -172,8 +172,14 @@ cudaError_t cudaEventCreate(cudaEvent_t *event)
     return cudaEventCreateWithFlags(event, cudaEventDefault);
 }
 
+/* Of two that have been recorded, outside of captures, with a clock, and have passed. */
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to)
 {
+    for (const struct CUevent_st *const *e = (const struct CUevent_st *[]){from, to, NULL}; *e != NULL; e++)
+        if (!(*e)->timed || !(*e)->recorded || (*e)->capture != NULL)
+            return fake_answer(cudaErrorInvalidResourceHandle);
+    if (!from->passed || !to->passed)
+        return fake_answer(cudaErrorNotReady);
     *milliseconds =
         (float)(1e3 * (double)(to->at.tv_sec - from->at.tv_sec) + 1e-6 * (double)(to->at.tv_nsec - from->at.tv_nsec));
     return fake_answer(cudaSuccess);
@@ -195,7 +201,8 @@ static void pass(void *context)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    *event = (struct CUevent_st){.capture = stream->capture, .recorder = stream};
+    *event = (struct CUevent_st){
+        .capture = stream->capture, .recorder = stream, .timed = event->timed, .recorded = true, .at = event->at};
     if (event->capture == NULL)
         enqueue((struct work){.run = pass, .release = nothing, .context = event});
     return fake_answer(cudaSuccess);
