@@ -17,6 +17,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,33 @@ static int verdict(const char *first, const char a[40], const char *second, cons
 /* --- The commands ---------------------------------------------------------------------------------------------------
  */
 
+/* The device's clock in a kernel, which tells a step's phases apart, beside the driver's between two events. */
+static bool clocks_agree(struct draft_graph *g)
+{
+    enum { TIMES = 300, NUMBERS = 1 << 16 };
+    struct draft_tensor *x = draft_new(g, DRAFT_F32, 1, (int64_t[]){NUMBERS});
+    struct draft_tensor *clock = draft_new(g, DRAFT_F32, 1, (int64_t[]){4}); /* two doubles: read last, passed */
+    double seconds = 0, *at = draft_graph_ok(g) ? (double *)(void *)draft_f32(clock) : NULL;
+    bool ok = at && draft_backend_fill(g->backend, draft_f32(x), NUMBERS, 1, &g->error) &&
+              draft_backend_fill(g->backend, draft_f32(clock), 4, 0, &g->error) &&
+              draft_backend_mark(g->backend, 0, &g->error) && draft_backend_lap(g->backend, at, NULL, &g->error);
+    struct draft_mark mark = draft_graph_mark(g);
+    for (int i = 0; ok && i < TIMES; i++) {
+        ok = draft_axpby(g, 1, x, 0, NULL) != NULL;
+        draft_graph_release(g, mark);
+    }
+    ok = ok && draft_backend_lap(g->backend, at, at + 1, &g->error) && draft_backend_mark(g->backend, 1, &g->error) &&
+         draft_backend_between(g->backend, 0, 1, &seconds, &g->error);
+    const double *read = ok ? (const double *)(const void *)draft_read(g, clock) : NULL;
+    if (!read)
+        printf("the device's clock: %s\n", g->error.message);
+    else if (fabs(read[1] - seconds) > 0.1 * seconds + 2e-5)
+        printf("%d copies took %.6f s by the device's clock and %.6f s between events\n", TIMES, read[1], seconds);
+    else
+        return true;
+    return false;
+}
+
 static int device(const struct job *job)
 {
     struct draft_error err = {0};
@@ -149,6 +177,7 @@ static int device(const struct job *job)
     bool good = back && memcmp(back, numbers, sizeof numbers) == 0; /* 1 x 1 */
     if (!good)
         printf("a product of unit matrices: %s\n", back ? "is no unit matrix" : g.error.message);
+    good = good && clocks_agree(&g);
     draft_graph_finish(&g);
     draft_arena_destroy(step);
     draft_backend_destroy(backend);

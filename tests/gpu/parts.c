@@ -7,7 +7,7 @@
 /* In the order of what must be known first: eight minutes may end before the list does. */
 const struct part parts[] = {
     {"device", "device", "gpu_check job device --device {device}", "gpu_check job device --device {device}", 60, false,
-     "the plugin loads, the GPU answers, numbers travel there and back, a product is right"},
+     "the plugin loads, the GPU answers, numbers travel there and back, a product is right, two clocks agree"},
     {"ops", "ops", "gpu_check ops --device {device} --spoil {spoil}",
      "gpu_check ops --device {device} --threads 2 --spoil {spoil}", 90, true,
      "every op on odd sizes: output and gradients within 1e-5 of the CPU's, a second run to the same bits"},
