@@ -22,20 +22,17 @@ void draft_load_resnet(struct draft_loader *loader, struct draft_resnet *block, 
         draft_load_pointwise(loader, &block->conv_shortcut, in, out, "%s.conv_shortcut", name);
 }
 
-/* conv1's bias at this time, [out]: the time embedding adds the same to every position of every picture. */
-static struct draft_tensor *bias_in_time(struct draft_graph *g, const struct draft_resnet *block,
-                                         struct draft_tensor *temb)
+struct draft_row_layer draft_resnet_time_layer(const struct draft_resnet *block)
 {
-    struct draft_tensor *b = linear_onto(g, block->conv1.bias, temb, &block->time_emb_proj); /* [1, out] */
-    return b != NULL ? draft_reshape(g, b, 1, &b->dim[1]) : NULL;
+    return (struct draft_row_layer){block->time_emb_proj.weight, block->time_emb_proj.bias, block->conv1.bias};
 }
 
 struct draft_tensor *draft_resnet_forward(struct draft_graph *g, const struct draft_resnet *block,
-                                          struct draft_tensor *x, struct draft_tensor *temb)
+                                          struct draft_tensor *x, struct draft_tensor *bias)
 {
     struct draft_conv_layer conv1 = block->conv1;
-    if (block->time_emb_proj.weight != NULL)
-        conv1.bias = bias_in_time(g, block, temb);
+    if (bias != NULL)
+        conv1.bias = bias;
     struct draft_tensor *h = group_norm_silu(g, x, &block->norm1); /* [n, h, w, in] */
     h = conv(g, h, &conv1);                                        /* [n, h, w, out] */
     h = group_norm_silu(g, h, &block->norm2);                      /* [n, h, w, out] */

@@ -14,8 +14,11 @@ struct draft_resnet {
 /* temb: width of the time embedding, 0 for none. */
 void draft_load_resnet(struct draft_loader *loader, struct draft_resnet *block, int64_t in, int64_t out, int64_t temb,
                        int groups, float eps, const char *path, ...) DRAFT_PATH_FORMAT(8);
-/* temb has been through SiLU: [1, temb], all pictures are at one time; or NULL. */
+/* All pictures are at one time, so what the time embedding adds behind conv1 is part of conv1's bias: this layer of the
+ * embedding, which has been through SiLU, [1, temb]. */
+struct draft_row_layer draft_resnet_time_layer(const struct draft_resnet *block);
+/* bias: what that layer gave, [out]; NULL: conv1's own. */
 struct draft_tensor *draft_resnet_forward(struct draft_graph *g, const struct draft_resnet *block,
-                                          struct draft_tensor *x, struct draft_tensor *temb);
+                                          struct draft_tensor *x, struct draft_tensor *bias);
 
 #endif

@@ -140,6 +140,7 @@ static bool check_input(struct draft_graph *g, const struct unet_config *c, cons
     return true;
 }
 
+/* [1, time], through SiLU */
 static struct draft_tensor *time_embedding(struct unet_pass *pass, int64_t n)
 {
     const struct draft_unet *unet = pass->unet;
@@ -154,6 +155,28 @@ static struct draft_tensor *time_embedding(struct unet_pass *pass, int64_t n)
     return draft_activate(g, t, DRAFT_SILU); /* every resnet begins with it */
 }
 
+static int add_time_layers(const struct unet_block *block, struct draft_row_layer *layer)
+{
+    for (int i = 0; i < block->layers; i++)
+        layer[i] = draft_resnet_time_layer(&block->resnet[i]);
+    return block->layers;
+}
+
+/* Of every ResNet block, in the order in which they run. */
+static void biases_in_time(struct unet_pass *pass, struct draft_tensor *temb)
+{
+    const struct draft_unet *unet = pass->unet;
+    struct draft_row_layer layer[UNET_MAX_RESNETS];
+    int count = 0;
+    for (int i = 0; i < unet->config.levels; i++)
+        count += add_time_layers(&unet->down[i], layer + count);
+    if (unet->config.has_middle)
+        count += add_time_layers(&unet->middle, layer + count);
+    for (int i = 0; i < unet->config.levels; i++)
+        count += add_time_layers(&unet->up[i], layer + count);
+    draft_row_linears(pass->g, temb, layer, count, pass->bias);
+}
+
 static struct draft_tensor *forward(struct unet_pass *pass, struct draft_tensor *x)
 {
     const struct draft_unet *unet = pass->unet;
@@ -162,8 +185,8 @@ static struct draft_tensor *forward(struct unet_pass *pass, struct draft_tensor 
     if (x == NULL)
         return NULL;
 
-    pass->temb = time_embedding(pass, x->dim[0]); /* [1, time] */
-    x = conv(g, x, &unet->conv_in);               /* [n, h, w, c0] */
+    biases_in_time(pass, time_embedding(pass, x->dim[0]));
+    x = conv(g, x, &unet->conv_in); /* [n, h, w, c0] */
     observe(pass, "conv_in", x);
     pass->skip[pass->skips++] = x;
     for (int i = 0; i < levels; i++) {

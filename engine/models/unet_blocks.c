@@ -125,7 +125,7 @@ static struct draft_tensor *resnet(struct unet_pass *pass, struct draft_resnet *
     if (!draft_model_continue(g))
         return NULL;
     draft_block unit = skip != NULL ? skip_resnet_unit : resnet_unit;
-    struct draft_tensor *in[] = {x, pass->temb, skip};
+    struct draft_tensor *in[] = {x, pass->bias[pass->resnets++], skip};
     if (pass->unet->recompute && g->recording)
         return draft_recompute(g, unit, module, in, skip != NULL ? 3 : 2);
     struct draft_mark mark = draft_scope_begin(g);

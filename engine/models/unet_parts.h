@@ -7,6 +7,7 @@
 #include "models/unet.h"
 
 enum { UNET_MAX_LEVELS = 8, UNET_MAX_LAYERS = 16, UNET_MAX_SKIPS = UNET_MAX_LEVELS * (UNET_MAX_LAYERS + 1) + 1 };
+enum { UNET_MAX_RESNETS = UNET_MAX_LEVELS * (2 * UNET_MAX_LAYERS + 1) + 2 };
 
 /* config.json, with diffusers' class defaults for absent keys. Index 0 is the highest resolution. */
 struct unet_config {
@@ -58,7 +59,8 @@ struct unet_pass {
     struct draft_graph *g;
     const struct draft_unet *unet;
     const struct draft_unet_call *call;
-    struct draft_tensor *temb; /* [1, time_width], through SiLU */
+    struct draft_tensor *bias[UNET_MAX_RESNETS]; /* of each ResNet block's conv1 at this time, in their order */
+    int resnets;                                 /* that have run */
     struct draft_tensor *skip[UNET_MAX_SKIPS];
     int skips;
 };

@@ -20,6 +20,13 @@ struct draft_linears_args {
     struct draft_linear_args each;
 };
 
+struct draft_row_layer; /* ops.h */
+struct draft_row_linears_args {
+    int count;
+    const struct draft_row_layer *layer;
+};
+enum { DRAFT_ROW_ALIGNED = 8 }; /* numbers: each result begins at a multiple */
+
 struct draft_layer_norm_args {
     float eps;
 };

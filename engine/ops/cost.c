@@ -33,6 +33,11 @@ static double linears_flops(const struct draft_call *call)
     return 2.0 * a->count * (double)e->m * ((double)e->k * (double)e->o + (double)e->r * (double)(e->k + e->o));
 }
 
+static double row_linears_flops(const struct draft_call *call)
+{
+    return 2.0 * (double)draft_tensor_count(call->out) * (double)draft_last(call->in[0]);
+}
+
 static double conv2d_flops(const struct draft_call *call, bool backward)
 {
     const struct draft_conv_shape *s = call->args;
@@ -83,11 +88,18 @@ static double bytes_of(const struct draft_tensor *x, const struct draft_tensor *
     return (double)draft_tensor_count(x) * (double)draft_dtype_size(weight ? beside->dtype : x->dtype);
 }
 
-/* Of linears' weights and adapters, which are no inputs. */
+/* Of what is read beside the inputs: linears' weights and adapters, row_linears' weights. */
 static double matrices_bytes(const struct draft_call *call)
 {
-    const struct draft_linears_args *a = call->args;
     double bytes = 0;
+    if (call->op->id == DRAFT_OP_row_linears) {
+        const struct draft_row_linears_args *rows = call->args;
+        for (int i = 0; i < rows->count; i++)
+            bytes += bytes_of(rows->layer[i].weight, call->out);
+    }
+    if (call->op->id != DRAFT_OP_linears)
+        return bytes;
+    const struct draft_linears_args *a = call->args;
     for (int i = 0; i < a->count; i++) {
         bytes += bytes_of(a->w[i], call->out);
         if (a->each.r > 0)
@@ -107,8 +119,7 @@ static double moved(const struct draft_call *call, bool backward)
     double bytes = read & DRAFT_READS_OUT ? 2 * out : out;
     if (call->op->id == DRAFT_OP_embedding) /* a few rows of the table */
         return 2 * out;
-    if (call->op->id == DRAFT_OP_linears)
-        bytes += matrices_bytes(call);
+    bytes += matrices_bytes(call);
     for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
         if (call->in[i] != NULL)
             bytes += bytes_of(call->in[i], call->out) * ((read >> i & 1) + (backward && wants(call->in[i])));
@@ -129,6 +140,9 @@ struct draft_cost draft_op_cost(const struct draft_call *call, bool backward)
         break;
     case DRAFT_OP_linears:
         cost.flops = linears_flops(call);
+        break;
+    case DRAFT_OP_row_linears:
+        cost.flops = row_linears_flops(call);
         break;
     case DRAFT_OP_conv2d:
         cost.flops = conv2d_flops(call, backward);

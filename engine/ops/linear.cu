@@ -52,10 +52,10 @@ static bool forward_row(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_linear_args &a = draft_args<struct draft_linear_args>(call);
     const enum draft_dtype type = call->out->dtype;
-    const void *w = draft_on_device(g, call->in[W], type), *b = draft_on_device(g, call->in[B], type),
-               *residual = draft_on_device(g, call->in[RESIDUAL], type);
+    const struct draft_cuda_row row = {draft_on_device(g, call->in[W], type), draft_on_device(g, call->in[B], type),
+                                       draft_on_device(g, call->in[RESIDUAL], type), call->out->data, a.o};
     if (draft_graph_ok(g))
-        draft_cuda_row_product(draft_stream(g), type, a.o, a.k, call->in[X]->data, w, b, residual, call->out->data);
+        draft_cuda_row_products(draft_stream(g), type, a.k, call->in[X]->data, &row, 1);
     return draft_launched(g);
 }
 

@@ -38,6 +38,14 @@ struct draft_projection {
 void draft_linears(struct draft_graph *g, struct draft_tensor *x, const struct draft_projection *layer, int count,
                    struct draft_tensor **y);
 
+struct draft_row_layer {
+    struct draft_tensor *weight, *bias, *more; /* [o, k], [o] and [o] */
+};
+/* y[i] [o_i] = W_i x + b_i + c_i, x [1, k]: what the time embedding gives to every ResNet block. Without gradient that
+ * is one op. */
+void draft_row_linears(struct draft_graph *g, struct draft_tensor *x, const struct draft_row_layer *layer, int count,
+                       struct draft_tensor **y);
+
 struct draft_conv2d_args {
     int stride;
     int pad_top, pad_left, pad_bottom, pad_right; /* zeros */

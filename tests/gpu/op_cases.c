@@ -62,6 +62,17 @@ RUN(linears)
     return y[0];
 }
 
+RUN(row_linears)
+{
+    const struct draft_row_layer layer[] = {{in[1], in[2], in[2]}, {in[3], in[4], in[4]}};
+    tensor *y[2];
+    bool was = draft_no_grad(g);
+    (void)context;
+    draft_row_linears(g, in[0], layer, 2, y);
+    g->recording = was;
+    return y[1];
+}
+
 RUN(conv2d)
 {
     return draft_conv2d(g, in[0], in[1], in[2], context);
@@ -305,6 +316,8 @@ const struct op_call op_calls[] = {
      .in = {X(70, 65), W(0.15f, 130, 65), W(1, 130), A(0.2f, 4, 65), A(0.5f, 130, 4)}, .run = run_linear},
     {"linears", "15 rows, 40 > 24", .in = {X(5, 3, 40), W(0.2f, 24, 40), W(0.2f, 24, 40), W(0.2f, 24, 40)},
      .run = run_linears},
+    {"row_linears", "40 > 24 and 33", .in = {X(1, 40), W(0.2f, 24, 40), W(1, 24), W(0.2f, 33, 40), W(1, 33)},
+     .run = run_row_linears},
     {"linear", "1x1 convolution", .in = {X(1, 3, 2, 5), W(0.5f, 9, 1, 1, 5), W(1, 9)}, .run = run_linear},
     {"conv2d", "3x3, 2x5x7, 3 > 5", .in = {X(2, 5, 7, 3), W(0.2f, 5, 3, 3, 3), W(1, 5)}, .run = run_conv2d, &same},
     {"conv2d", "3x3, 2x16x12, 24 > 40", .in = {X(2, 16, 12, 24), W(0.07f, 40, 3, 3, 24), W(1, 40)}, .run = run_conv2d,

@@ -158,9 +158,15 @@ void draft_cuda_patches_backward(draft_cuda_stream stream, enum draft_dtype type
 
 /* --- One row (row_product.cu) ------------------------------------------------------------------------------------- */
 
-/* y [o] = w [o, k] x [k] + b [o] + c [o]; b and c may be NULL. */
-void draft_cuda_row_product(draft_cuda_stream stream, enum draft_dtype type, int64_t o, int64_t k, const void *x,
-                            const void *w, const void *b, const void *c, void *y);
+/* y [o] = w [o, k] x [k] + b [o] + c [o], b and c may be NULL; up to DRAFT_CUDA_ROWS of them with one x. */
+enum { DRAFT_CUDA_ROWS = 32 };
+struct draft_cuda_row {
+    const void *w, *b, *c;
+    void *y;
+    int64_t o;
+};
+void draft_cuda_row_products(draft_cuda_stream stream, enum draft_dtype type, int64_t k, const void *x,
+                             const struct draft_cuda_row *row, int count);
 
 /* --- Pictures (image.cu) ------------------------------------------------------------------------------------------ */
 

@@ -184,7 +184,13 @@ static struct draft_tensor *row(struct draft_graph *g, struct draft_tensor **in,
 
 static void row_forward(enum draft_dtype type, op_of op, void *const *in, void *y)
 {
-    draft_cuda_row_product(NULL, type, op->dim[1][0], op->dim[1][1], in[0], in[1], in[2], in[2], y);
+    const int64_t o = op->dim[1][0], k = op->dim[1][1], first = o / 3; /* in two parts, as two matrices are */
+    const size_t size = size_of(type);
+    const struct draft_cuda_row part[] = {{in[1], in[2], in[2], y, first},
+                                          {(char *)in[1] + (size_t)(first * k) * size,
+                                           (char *)in[2] + (size_t)first * size, (char *)in[2] + (size_t)first * size,
+                                           (char *)y + (size_t)first * size, o - first}};
+    draft_cuda_row_products(NULL, type, k, in[0], part, 2);
 }
 
 static void test_cuda_reductions__row_product(void **state)
