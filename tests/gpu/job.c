@@ -5,6 +5,7 @@
  *   gpu_check job same    --device NAME  two runs give the same checkpoint, to the bit
  *   gpu_check job resume  --device NAME  stopped half-way and gone on from the checkpoint: the same, to the bit
  *   gpu_check job eager   --device NAME  with CUDA graphs and without (DRAFT_CUDA_EAGER=1): the same, to the bit
+ *   gpu_check job rewards --device NAME  with each reward the steps that the CPU takes, within a hundredth
  *   gpu_check job flat    --device NAME  memory after --steps steps is what it was after a few
  *   gpu_check job full    --device NAME  on a GPU that others fill, a job fails clearly, and the next one runs
  *   gpu_check job refused --device NAME  a job that a GPU of 8 GiB cannot hold is refused, with what would fit
@@ -229,6 +230,69 @@ static int resume(const struct job *job)
     return ok && whole(job, a, &err) ? verdict("whole", a, "resumed", b) : fail("a job", &err);
 }
 
+static double metric(const struct draft_report *report, const char *name)
+{
+    for (int i = 0; i < report->count; i++)
+        if (strcmp(report->metric[i].name, name) == 0)
+            return report->metric[i].value;
+    return NAN;
+}
+
+/* Three steps, of which a GPU launches the last from a recording; *off: the largest relative difference. */
+static bool as_on_the_cpu(const struct job *job, double *off, struct draft_error *err)
+{
+    static const char *const names[] = {"reward", "loss", "grad_norm"};
+    struct job there = *job;
+    there.device = "cpu";
+    struct draft_engine *engine = open_job(job, err), *cpu = engine ? open_job(&there, err) : NULL;
+    bool ok = cpu != NULL;
+    *off = 0;
+    for (int step = 0; ok && step < 3; step++) {
+        struct draft_report a, b;
+        ok = train(engine, 1, &a, err) && train(cpu, 1, &b, err);
+        for (int i = 0; ok && i < 3; i++) {
+            double ours = metric(&a, names[i]), theirs = metric(&b, names[i]);
+            double relative = fabs(ours - theirs) / fmax(fabs(theirs), 0.01);
+            if (!isnan(*off) && !(relative <= *off)) /* NaN stays */
+                *off = relative;
+        }
+    }
+    draft_engine_close(cpu);
+    draft_engine_close(engine);
+    return ok;
+}
+
+static int rewards(const struct job *job)
+{
+    static const char *const all[] = {"clip:" DEMO "/emoji-clip",
+                                      "hps:tests/fixtures/rewards/hps",
+                                      "aesthetic:tests/fixtures/rewards/aesthetic",
+                                      "imagereward:tests/fixtures/rewards/imagereward",
+                                      "jpeg",
+                                      NULL};
+    bool good = true;
+    json_t *said = json_object();
+    for (const char *const *reward = all; *reward; reward++) {
+        struct draft_error err = {0};
+        struct job own = *job;
+        double off;
+        own.reward = *reward;
+        own.steps = 3;
+        if (!as_on_the_cpu(&own, &off, &err)) {
+            good = fail(*reward, &err) == 0;
+            continue;
+        }
+        if (!(off <= 1e-2))
+            printf("%s: %g off the CPU's\n", *reward, off);
+        good = good && off <= 1e-2;
+        json_object_set_new(said, *reward, isfinite(off) ? json_real(off) : json_null());
+    }
+    json_dumpf(said, stdout, JSON_REAL_PRECISION(2));
+    printf("\n");
+    json_decref(said);
+    return good ? 0 : 1;
+}
+
 /* The engine's own counts are exact; the process's and the device's memory may settle a little. */
 enum { COUNTS = 3, SETTLED_AFTER = 10, HOST_SLACK = 16 << 20 };
 static void count(const struct draft_engine *engine, uint64_t counts[COUNTS])
@@ -383,8 +447,8 @@ static int full(const struct job *job)
 static const struct {
     const char *name;
     int (*run)(const struct job *job);
-} commands[] = {{"device", device}, {"same", same}, {"resume", resume},  {"eager", eager},
-                {"flat", flat},     {"full", full}, {"refused", refused}};
+} commands[] = {{"device", device},   {"same", same}, {"resume", resume}, {"eager", eager},
+                {"rewards", rewards}, {"flat", flat}, {"full", full},     {"refused", refused}};
 
 int main(int argc, char **argv)
 {

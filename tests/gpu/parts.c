@@ -60,6 +60,8 @@ const struct part parts[] = {
      false, "a step replayed as CUDA graphs gives the bits that it gives op by op"},
     {"job/resume", "job", "gpu_check job resume --device {device}", "gpu_check job resume --device {device}" SMALL, 60,
      false, "gone on from a checkpoint, to the bit"},
+    {"job/rewards", "job", "gpu_check job rewards --device {device}", "gpu_check job rewards --device {device}" SMALL,
+     60, false, "three steps with each reward as the CPU takes them: reward, loss and gradient within a hundredth"},
     {"job/full", "job", "gpu_check job full --device {device} --steps 2", "gpu_check job full --device {device}" SMALL,
      90, false, "on a full GPU a job fails with a sentence, and the next one runs"},
     {"job/refused", "job", "gpu_check job refused --device {device}", "gpu_check job refused --device {device}" SMALL,

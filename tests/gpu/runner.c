@@ -225,7 +225,7 @@ static bool write_report(const struct run *run, const struct settings *s)
     char *page = page_of(report);
     mkdir(s->out, 0755);
     snprintf(path, sizeof path, "%s.json", stem);
-    bool good = json_dump_file(report, path, JSON_INDENT(1)) == 0;
+    bool good = json_dump_file(report, path, JSON_INDENT(1) | JSON_REAL_PRECISION(7)) == 0;
     printf("\n%s\nreport: %s", page ? page : "", path);
     snprintf(path, sizeof path, "%s.txt", stem);
     good = write_text(path, page) && good;
