@@ -35,7 +35,11 @@ static double linears_flops(const struct draft_call *call)
 
 static double row_linears_flops(const struct draft_call *call)
 {
-    return 2.0 * (double)draft_tensor_count(call->out) * (double)draft_last(call->in[0]);
+    const struct draft_row_linears_args *a = call->args;
+    double flops = 0;
+    for (int i = 0; i < a->count; i++)
+        flops += 2.0 * (double)draft_tensor_count(a->layer[i].weight);
+    return flops;
 }
 
 static double conv2d_flops(const struct draft_call *call, bool backward)
@@ -88,14 +92,15 @@ static double bytes_of(const struct draft_tensor *x, const struct draft_tensor *
     return (double)draft_tensor_count(x) * (double)draft_dtype_size(weight ? beside->dtype : x->dtype);
 }
 
-/* Of what is read beside the inputs: linears' weights and adapters, row_linears' weights. */
+/* Of what is read beside the inputs: linears' weights and adapters, row_linears' weights and biases. */
 static double matrices_bytes(const struct draft_call *call)
 {
     double bytes = 0;
     if (call->op->id == DRAFT_OP_row_linears) {
         const struct draft_row_linears_args *rows = call->args;
         for (int i = 0; i < rows->count; i++)
-            bytes += bytes_of(rows->layer[i].weight, call->out);
+            bytes += bytes_of(rows->layer[i].weight, call->out) + bytes_of(rows->layer[i].bias, call->out) +
+                     bytes_of(rows->layer[i].more, call->out);
     }
     if (call->op->id != DRAFT_OP_linears)
         return bytes;

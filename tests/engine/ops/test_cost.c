@@ -153,6 +153,41 @@ static void check_case(struct op_test *t, const struct cost_case *c)
     }
 }
 
+/* Layers that are one op without gradient: q, k and v of x [3, 5], each [7, 5] with an adapter of rank 2; and what a
+ * row [1, 5] gives to layers of 7 and 3. */
+static void check_groups(struct op_test *t)
+{
+    static const float scale = 1;
+    static const bool on = true;
+    struct draft_tensor *y[3], *x = GIVEN(t, 3, 5), *row = GIVEN(t, 1, 5);
+    struct draft_lora lora[3];
+    struct draft_projection same[3];
+    for (int i = 0; i < 3; i++) {
+        lora[i] = (struct draft_lora){GIVEN(t, 2, 5), GIVEN(t, 7, 2), &scale, &on};
+        same[i] = (struct draft_projection){GIVEN(t, 7, 5), &lora[i]};
+    }
+    const struct draft_row_layer any[] = {{GIVEN(t, 7, 5), GIVEN(t, 7), GIVEN(t, 7)},
+                                          {GIVEN(t, 3, 5), GIVEN(t, 3), GIVEN(t, 3)}};
+    draft_no_grad(&t->g);
+    for (int warm = 1; warm >= 0; warm--) {
+        draft_profile_clear(t->g.profile);
+        int64_t before = launched(t);
+        draft_linears(&t->g, x, same, 3, y);
+        draft_row_linears(&t->g, row, any, 2, y);
+        assert_ok(t);
+        if (warm)
+            continue;
+        struct draft_profile_row of_three = row_of(t, "linears", false), of_two = row_of(t, "row_linears", false);
+        assert_counted("linears", &of_three,
+                       (struct counted){3 * 2 * (3 * 5 * 7 + 3 * 5 * 2 + 3 * 2 * 7), 15 + 3 * (35 + 10 + 14 + 21)});
+        /* results begin at multiples of eight numbers */
+        assert_counted("row_linears", &of_two,
+                       (struct counted){2 * 5 * (7 + 3), 5 + 5 * (7 + 3) + 2 * (7 + 3) + 8 + 8});
+        assert_int_equal(of_three.launches + of_two.launches, launched(t) - before);
+    }
+    t->g.recording = true;
+}
+
 static void test_cost__is_what_one_counts_by_hand(void **state)
 {
     struct op_test *t = *state;
@@ -162,6 +197,8 @@ static void test_cost__is_what_one_counts_by_hand(void **state)
     t->g.profile = profile;
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
         check_case(t, &CASES[i]);
+    draft_graph_reset(&t->g, NULL);
+    check_groups(t);
     t->g.profile = NULL;
     draft_profile_destroy(profile);
 }
