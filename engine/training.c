@@ -29,9 +29,7 @@ bool draft_engine_open_trained(struct draft_engine *e, struct draft_error *err)
 /* The backend may keep packed forms of the matrices that have just changed. */
 void draft_engine_forget_packed(struct draft_engine *e)
 {
-    for (int i = 0; i < e->trained.count; i++)
-        if (e->trained.tensor[i]->prepared)
-            draft_backend_forget(e->backend, e->trained.tensor[i]);
+    draft_backend_forget_all(e->backend, e->trained.tensor, e->trained.count);
 }
 
 /* --- The frozen copy ---------------------------------------------------------------------------------------------- */

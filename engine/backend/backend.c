@@ -122,6 +122,17 @@ void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *we
     draft_backend_kind(backend)->forget(backend, weight);
 }
 
+void draft_backend_forget_all(struct draft_backend *backend, struct draft_tensor *const *weight, int count)
+{
+    if (draft_backend_kind(backend)->forget_all != NULL) {
+        draft_backend_kind(backend)->forget_all(backend, weight, count);
+        return;
+    }
+    for (int i = 0; i < count; i++)
+        if (weight[i]->prepared != NULL)
+            draft_backend_forget(backend, weight[i]);
+}
+
 void draft_backend_keep(struct draft_backend *backend, size_t bytes)
 {
     if (draft_backend_kind(backend)->keep)

@@ -72,6 +72,8 @@ struct draft_backend_kind {
     /* NULL: never; else whether a product of rows of k numbers takes an adapter of rank r in (draft_new_rows) */
     bool (*folds)(enum draft_dtype type, int64_t k, int64_t r);
     void (*forget)(struct draft_backend *backend, struct draft_tensor *weight);
+    /* NULL: one by one */
+    void (*forget_all)(struct draft_backend *backend, struct draft_tensor *const *weight, int count);
     size_t (*prepared_bytes)(const struct draft_backend *backend);
     void (*keep)(struct draft_backend *backend, size_t bytes); /* NULL: this backend plans by itself */
     bool (*lap)(struct draft_backend *backend, double *last, double *sum, struct draft_error *err);
@@ -199,6 +201,8 @@ bool draft_backend_adamw(struct draft_backend *backend, int64_t n, const float *
 
 /* Frees the prepared form of a weight whose values changed, or makes it anew in its place. Frees all at destroy. */
 void draft_backend_forget(struct draft_backend *backend, struct draft_tensor *weight);
+/* After an update: all of them, at once where that is faster. */
+void draft_backend_forget_all(struct draft_backend *backend, struct draft_tensor *const *weight, int count);
 /* A form that every denoising step needs is kept (tensor's every_step); others are kept while all together take at most
  * `bytes`, and beyond that made anew at each use: the same numbers, slower. SIZE_MAX when created: all are kept. */
 void draft_backend_keep(struct draft_backend *backend, size_t bytes);

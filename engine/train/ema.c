@@ -61,14 +61,11 @@ bool draft_ema_swap(struct draft_ema *ema, struct draft_backend *backend, struct
     bool on_device = of->backend && of->count > 0; /* where captured work knows the parameters' addresses */
     if (on_device && !draft_backend_exchange(of->backend, of->numbers, draft_f32(of->tensor[0]), ema->average[0], err))
         return false;
-    for (int i = 0; i < of->count; i++) {
-        struct draft_tensor *p = of->tensor[i];
-        float *values = draft_f32(p);
-        if (!on_device) {
-            p->data = ema->average[i];
-            ema->average[i] = values;
-        }
-        draft_backend_forget(backend, p);
+    for (int i = 0; i < of->count && !on_device; i++) {
+        float *values = draft_f32(of->tensor[i]);
+        of->tensor[i]->data = ema->average[i];
+        ema->average[i] = values;
     }
+    draft_backend_forget_all(backend, of->tensor, of->count);
     return true;
 }

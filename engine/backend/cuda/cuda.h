@@ -113,9 +113,16 @@ void draft_cuda_combine(draft_cuda_stream stream, int64_t n, const float *alpha,
 /* to = from (+ to) */
 void draft_cuda_convert(draft_cuda_stream stream, enum draft_dtype from_type, enum draft_dtype to_type, int64_t n,
                         const void *from, struct draft_cuda_gradient to);
-/* to[i, c] = from[i, c], F32 to BF16, to_stride numbers from row to row of `to` */
-void draft_cuda_convert_rows(draft_cuda_stream stream, int64_t rows, int64_t c, const float *from, void *to,
-                             int64_t to_stride);
+/* to[i, c] = from[i, c], F32 to BF16, to_stride numbers from row to row of `to`: `count` matrices, described on the
+ * device; whole: every c and to_stride is a multiple of 4, and every address of 4 numbers. */
+struct draft_cuda_conversion {
+    const float *from;
+    void *to;
+    int64_t rows, c, to_stride;
+};
+void draft_cuda_convert_matrices(draft_cuda_stream stream, const struct draft_cuda_conversion *at, int count,
+                                 bool whole);
+void draft_cuda_convert_rows(draft_cuda_stream stream, const struct draft_cuda_conversion *one);
 void draft_cuda_fill(draft_cuda_stream stream, enum draft_dtype type, int64_t n, float value, void *to);
 
 /* A window [n, h, w] of a larger [n, big_h, big_w], at (top, left); w and left in elements (pixels times channels).

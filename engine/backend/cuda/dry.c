@@ -157,6 +157,7 @@ struct draft_backend *draft_cuda_create_dry(struct draft_backend *lender, const 
                                                   .exchange = exchange,
                                                   .folds = draft_cuda_folds,
                                                   .forget = draft_cuda_weight_forget,
+                                                  .forget_all = draft_cuda_weights_forget,
                                                   .prepared_bytes = draft_cuda_weight_bytes,
                                                   .lap = lap,
                                                   .mark = draft_cuda_mark,

@@ -95,6 +95,7 @@ bool draft_cuda_region_make(struct draft_backend *backend, size_t limit, struct 
 struct draft_cuda_weights *draft_cuda_weights_create(struct draft_error *err);
 void draft_cuda_weights_destroy(struct draft_backend *backend);
 void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor *w);
+void draft_cuda_weights_forget(struct draft_backend *backend, struct draft_tensor *const *w, int count);
 size_t draft_cuda_weight_bytes(const struct draft_backend *backend);
 
 /* weight_memory.c */

@@ -121,11 +121,13 @@ static void narrow_on_device(struct draft_backend *backend, const struct draft_t
 }
 
 /* The same of an up matrix, to where it stands behind the rows of `w`. */
-static void narrow_tail_on_device(struct draft_backend *backend, const struct draft_tensor *w, void *to)
+static struct draft_cuda_conversion tail_conversion(const struct draft_tensor *w, void *to)
 {
-    draft_cuda_convert_rows(backend->stream, w->dim[0], w->up->dim[1], draft_f32(w->up),
-                            (char *)to + draft_cuda_up_place(w) * (int64_t)sizeof(uint16_t),
-                            w->dim[1] + tail_of(w, AS_BF16));
+    return (struct draft_cuda_conversion){.from = draft_f32(w->up),
+                                          .to = (char *)to + draft_cuda_up_place(w) * (int64_t)sizeof(uint16_t),
+                                          .rows = w->dim[0],
+                                          .c = w->up->dim[1],
+                                          .to_stride = w->dim[1] + tail_of(w, AS_BF16)};
 }
 
 /* Rows go by way of a buffer: the file may have them in another type and order, and need not fit into memory twice. */
@@ -162,8 +164,10 @@ static bool fill(struct draft_backend *backend, const struct draft_tensor *w, in
         to += bytes;
     }
     free(buffer);
-    if (ok && tail > 0 && !of_host)
-        narrow_tail_on_device(backend, w, begin);
+    if (ok && tail > 0 && !of_host) {
+        const struct draft_cuda_conversion up = tail_conversion(w, begin);
+        draft_cuda_convert_rows(backend->stream, &up);
+    }
     return ok && backend->services->weight_unchanged(w, err);
 }
 
@@ -237,23 +241,69 @@ static void drop_forms(struct draft_backend *backend, const struct draft_tensor 
     }
 }
 
+/* What is to be made anew of a weight whose F32 values on the device have changed: a copy of its own, and one behind
+ * another's rows. */
+enum { COPIES = 2 };
+static int conversions_of(struct draft_cuda_weights *weights, const struct draft_tensor *w,
+                          struct draft_cuda_conversion *to)
+{
+    const struct copy *copy = find(weights, w), *before = copy->before != NULL ? find(weights, copy->before) : NULL;
+    const int64_t numbers = draft_tensor_count(w);
+    int count = 0;
+    if (copy->form[AS_BF16].values != NULL)
+        to[count++] = (struct draft_cuda_conversion){draft_f32(w), copy->form[AS_BF16].values, 1, numbers, numbers};
+    if (before != NULL && before->form[AS_BF16].values != NULL)
+        to[count++] = tail_conversion(copy->before, before->form[AS_BF16].values);
+    return count;
+}
+
 void draft_cuda_weight_forget(struct draft_backend *backend, struct draft_tensor *w)
 {
-    struct copy *copy = find(backend->weights, w), *before = NULL;
-    if (copy != NULL && copy->before != NULL)
-        before = find(backend->weights, copy->before);
+    const struct copy *copy = find(backend->weights, w);
     if (copy != NULL && draft_cuda_is_device(backend, w->data)) {
-        if (copy->form[AS_BF16].values != NULL)
-            narrow_on_device(backend, w, copy->form[AS_BF16].values);
-        if (before != NULL && before->form[AS_BF16].values != NULL)
-            narrow_tail_on_device(backend, copy->before, before->form[AS_BF16].values);
+        struct draft_cuda_conversion anew[COPIES];
+        const int count = conversions_of(backend->weights, w, anew);
+        for (int i = 0; i < count; i++)
+            draft_cuda_convert_rows(backend->stream, &anew[i]);
         return;
     }
-    if (before != NULL)
+    if (copy != NULL && copy->before != NULL)
         draft_cuda_weight_forget(backend, copy->before);
     const struct draft_siblings all = family(w);
     for (int i = 0; i < all.count; i++)
         drop_forms(backend, all.tensor[i]);
+}
+
+static bool is_whole(const struct draft_cuda_conversion *a)
+{
+    enum { NUMBERS = 4 };
+    return a->c % NUMBERS == 0 && a->to_stride % NUMBERS == 0 && (uintptr_t)a->from % (NUMBERS * sizeof(float)) == 0 &&
+           (uintptr_t)a->to % (NUMBERS * sizeof(uint16_t)) == 0;
+}
+
+/* Those on the device in one launch, of a list that is the same after each update. */
+void draft_cuda_weights_forget(struct draft_backend *backend, struct draft_tensor *const *w, int count)
+{
+    struct draft_error err = {0};
+    struct draft_cuda_conversion *anew = malloc((size_t)count * COPIES * sizeof *anew + 1);
+    int made = 0;
+    bool whole = true;
+    for (int i = 0; i < count; i++) {
+        if (find(backend->weights, w[i]) == NULL)
+            continue;
+        if (anew != NULL && draft_cuda_is_device(backend, w[i]->data))
+            made += conversions_of(backend->weights, w[i], anew + made);
+        else
+            draft_cuda_weight_forget(backend, w[i]);
+    }
+    for (int i = 0; i < made; i++)
+        whole &= is_whole(&anew[i]);
+    const void *at = made > 0 ? draft_cuda_constant(backend, anew, (size_t)made * sizeof *anew, &err) : NULL;
+    if (at != NULL)
+        draft_cuda_convert_matrices(backend->stream, at, made, whole);
+    for (int i = 0; at == NULL && i < made; i++)
+        draft_cuda_convert_rows(backend->stream, &anew[i]);
+    free(anew);
 }
 
 size_t draft_cuda_weight_bytes(const struct draft_backend *backend)

@@ -21,19 +21,33 @@ template <class From, class To, int W> struct converted {
     }
 };
 
-template <int W> struct rows_converted {
-    using columns = no_columns;
-    const float *from;
-    __nv_bfloat16 *to;
-    int64_t c, to_stride;
-
-    __device__ void operator()(const columns &, int64_t, int64_t row, int64_t column) const
-    {
+/* A thread's share of a matrix, every `step`-th W numbers from `first` on. */
+template <int W> __device__ void convert_matrix(const struct draft_cuda_conversion &a, int64_t first, int64_t step)
+{
+    __nv_bfloat16 *to = static_cast<__nv_bfloat16 *>(a.to);
+    for (int64_t i = first; i < a.rows * a.c / W; i += step) {
+        const int64_t row = i * W / a.c, column = i * W - row * a.c;
         float v[W];
-        load<W>(from + row * c + column, v);
-        store<W>(to + row * to_stride + column, v);
+        load<W>(a.from + i * W, v);
+        store<W>(to + row * a.to_stride + column, v);
+    }
+}
+
+template <int W> struct matrix_converted {
+    struct draft_cuda_conversion a;
+
+    __device__ void operator()(int64_t i) const
+    {
+        convert_matrix<W>(a, i, a.rows * a.c);
     }
 };
+
+/* Grid (parts of a matrix, matrices). */
+template <int W>
+__global__ void __launch_bounds__(EACH_BLOCK) matrices_converted(const struct draft_cuda_conversion *all)
+{
+    convert_matrix<W>(all[blockIdx.y], int64_t(blockIdx.x) * EACH_BLOCK + threadIdx.x, int64_t(gridDim.x) * EACH_BLOCK);
+}
 
 template <class T, int W> struct filled {
     T *to;
@@ -260,14 +274,16 @@ void draft_cuda_convert(draft_cuda_stream stream, enum draft_dtype from_type, en
     });
 }
 
-void draft_cuda_convert_rows(draft_cuda_stream stream, int64_t rows, int64_t c, const float *from, void *to,
-                             int64_t to_stride)
+void draft_cuda_convert_matrices(draft_cuda_stream stream, const struct draft_cuda_conversion *at, int count,
+                                 bool whole)
 {
-    __nv_bfloat16 *out = as<__nv_bfloat16>(to);
-    if (c % CONVERTED == 0 && to_stride % CONVERTED == 0 && aligned(from) && reinterpret_cast<uintptr_t>(to) % 8 == 0)
-        run_column_each<CONVERTED>(stream, 1, rows, c, rows_converted<CONVERTED>{from, out, c, to_stride});
-    else
-        run_column_each<1>(stream, 1, rows, c, rows_converted<1>{from, out, c, to_stride});
+    const dim3 grid(64, unsigned(count));
+    launch(whole ? matrices_converted<4> : matrices_converted<1>, grid, EACH_BLOCK, 0, stream, at);
+}
+
+void draft_cuda_convert_rows(draft_cuda_stream stream, const struct draft_cuda_conversion *one)
+{
+    run_each(stream, one->rows * one->c, matrix_converted<1>{*one});
 }
 
 void draft_cuda_fill(draft_cuda_stream stream, enum draft_dtype type, int64_t n, float value, void *to)

@@ -298,11 +298,36 @@ static void run_types(enum draft_dtype type, const void *context)
     check("filled", type, n, filled, seven, 0);
 }
 
+/* Two matrices, whose copies stand behind another's rows and touch, both longer than a block's share at a time. */
+static void run_matrices(enum draft_dtype type, const void *context)
+{
+    enum { ROWS = 70, WIDE = 520 };
+    const int64_t c = *(const int64_t *)context, stride = c + 12;
+    if (type != DRAFT_BF16)
+        return; /* it converts to that alone */
+    float *narrow = numbers(type, ROWS * c, 1, 0), *wide = numbers(type, ROWS * WIDE, 1, 0);
+    void *behind = device(type, ROWS * stride, NULL), *touching = device(type, ROWS * WIDE, NULL);
+    struct draft_cuda_conversion *all = memory(2 * sizeof *all);
+    all[0] = (struct draft_cuda_conversion){narrow, (char *)behind + 12 * size_of(type), ROWS, c, stride};
+    all[1] = (struct draft_cuda_conversion){wide, touching, 1, ROWS * WIDE, ROWS * WIDE};
+    draft_cuda_convert_matrices(NULL, all, 2, c % 4 == 0);
+    check("touching", type, ROWS * WIDE, touching, wide, 0);
+    for (int row = 0; row < ROWS; row++)
+        check("behind", type, c, (char *)behind + (size_t)(row * stride + 12) * size_of(type), narrow + row * c, 0);
+    void *alone = device(type, ROWS * stride, NULL);
+    all[0].to = alone;
+    draft_cuda_convert_rows(NULL, &all[0]);
+    for (int row = 0; row < ROWS; row++)
+        check("alone", type, c, (char *)alone + (size_t)(row * stride) * size_of(type), narrow + row * c, 0);
+}
+
 static void test_cuda_movement__types(void **state)
 {
     (void)state;
     in_every_way("types", run_types, &(int64_t){1000});
     in_every_way("odd types", run_types, &(int64_t){77});
+    in_every_way("matrices", run_matrices, &(int64_t){8});
+    in_every_way("odd matrices", run_matrices, &(int64_t){7});
 }
 
 int main(void)
