@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 
 #include <cassert>
+#include <cstring>
 #include <initializer_list>
 #include <type_traits>
 
@@ -106,12 +107,30 @@ template <int W> static __device__ __forceinline__ void load_floats(const float 
     }
 }
 
+/* What one instruction stores. */
+template <size_t BYTES> struct word;
+template <> struct word<16> {
+    using type = uint4;
+};
+template <> struct word<8> {
+    using type = uint2;
+};
+template <> struct word<4> {
+    using type = unsigned;
+};
+template <> struct word<2> {
+    using type = unsigned short;
+};
+
+/* By the intrinsic of an ordinary store: an assignment of 16 bytes nvcc may take apart into four. */
 template <int W, class T> static __device__ __forceinline__ void store(T *to, const float (&v)[W])
 {
     packed<T, W> p;
     for (int k = 0; k < W; k++)
         narrow(v[k], &p.element[k]);
-    *reinterpret_cast<packed<T, W> *>(to) = p;
+    typename word<sizeof p>::type bits;
+    memcpy(&bits, &p, sizeof p);
+    __stwb(reinterpret_cast<decltype(bits) *>(to), bits);
 }
 
 /* Writes a gradient, or adds to it. */

@@ -45,6 +45,12 @@ struct dim3 {
 struct alignas(8) float2 { /* CUDA's alignment: the sanitizer sees a load that would fault on the device */
     float x, y;
 };
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
 inline float2 make_float2(float x, float y)
 {
     return {x, y};
@@ -53,6 +59,10 @@ inline float2 make_float2(float x, float y)
 inline float __fdividef(float a, float b)
 {
     return a / b;
+}
+template <class T> void __stwb(T *to, T value)
+{
+    *to = value;
 }
 
 typedef struct CUstream_st *cudaStream_t;
