@@ -231,7 +231,7 @@ template <class T, int W> struct geglu_forward {
         load<W>(x + row * 2 * c + column, a);
         load<W>(x + (row * 2 + 1) * c + column, b);
         for (int k = 0; k < W; k++)
-            a[k] *= b[k] * normal_cdf(b[k]);
+            a[k] *= b[k] * normal_cdf_for<T>(b[k]);
         store<W>(y + row * y_stride + column, a);
     }
 };
@@ -251,7 +251,7 @@ template <class T, int W> struct geglu_gradient {
         load<W>(x + at_b, b);
         load<W>(dy + row * c + column, d);
         for (int k = 0; k < W; k++) {
-            const float p = normal_cdf(b[k]), slope = p + b[k] * normal_density(b[k]);
+            const float p = normal_cdf_for<T>(b[k]), slope = p + b[k] * normal_density(b[k]);
             const float da = d[k] * b[k] * p, db = d[k] * a[k] * slope;
             a[k] = da;
             b[k] = db;

@@ -56,10 +56,6 @@ inline float2 make_float2(float x, float y)
     return {x, y};
 }
 
-inline float __fdividef(float a, float b)
-{
-    return a / b;
-}
 template <class T> void __stwb(T *to, T value)
 {
     *to = value;
