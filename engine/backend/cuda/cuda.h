@@ -265,11 +265,9 @@ size_t draft_cuda_gradient_norm_scratch(int64_t n);
 void draft_cuda_gradient_norm(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,
                               const float *gradient, const struct draft_guard *guard, struct draft_cuda_norm *norm,
                               void *scratch);
-/* One update with the gradients times the factor; leaves everything as it is when that is NaN. copy (may be
- * NULL): the parameters in BF16, for the products. */
+/* One update with the gradients times the factor; leaves everything as it is when that is NaN. */
 void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,
-                      const struct draft_cuda_norm *norm, const float *gradient, float *parameter, float *m, float *v,
-                      void *copy);
+                      const struct draft_cuda_norm *norm, const float *gradient, float *parameter, float *m, float *v);
 /* x += rate (target - x): a moving average of the parameters */
 void draft_cuda_approach(draft_cuda_stream stream, int64_t n, float rate, const float *target, float *x);
 /* Exchanges the numbers of a and b. */

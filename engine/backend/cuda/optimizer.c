@@ -65,6 +65,6 @@ bool draft_cuda_update(struct draft_backend *backend, int64_t n, const float *gr
     if (o == NULL)
         return false;
     measure(backend, n, gradient, guard != NULL ? guard : &(struct draft_guard){.count = 0});
-    draft_cuda_adamw(backend->stream, n, &o->at, &o->norm, gradient, parameter, m, v, NULL);
+    draft_cuda_adamw(backend->stream, n, &o->at, &o->norm, gradient, parameter, m, v);
     return draft_cuda_launched("updating the parameters", err);
 }

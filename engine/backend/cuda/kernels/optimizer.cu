@@ -1,6 +1,6 @@
 /*
  * AdamW on all trained parameters at once (formulas: train/adamw.c), and the norm of their gradients. An update reads
- * gradient, parameter, m and v and writes the latter three, 28 bytes a parameter, and 2 more for the BF16 copy; the
+ * gradient, parameter, m and v and writes the latter three, 28 bytes a parameter; the
  * norm reads 4. Beside it the parameters' moving average, 12 bytes (train/ema.c). Learning rate, bias corrections and
  * the clipping factor are read on the device, so that a captured graph trains on without the host.
  */
@@ -41,7 +41,6 @@ template <int W> struct updated {
     const struct draft_cuda_norm *norm;
     const float *gradient;
     float *parameter, *m, *v;
-    __nv_bfloat16 *copy;
 
     __device__ void operator()(int64_t i) const
     {
@@ -63,8 +62,6 @@ template <int W> struct updated {
         store<W>(parameter + i * W, x);
         store<W>(m + i * W, first);
         store<W>(v + i * W, second);
-        if (copy)
-            store<W>(copy + i * W, x);
     }
 };
 
@@ -99,9 +96,9 @@ template <int W> struct exchanged {
 
 template <int W>
 void update(cudaStream_t stream, int64_t n, const struct draft_cuda_adamw_step *at, const struct draft_cuda_norm *norm,
-            const float *gradient, float *parameter, float *m, float *v, void *copy)
+            const float *gradient, float *parameter, float *m, float *v)
 {
-    run_each(stream, n / W, updated<W>{at, norm, gradient, parameter, m, v, as<__nv_bfloat16>(copy)});
+    run_each(stream, n / W, updated<W>{at, norm, gradient, parameter, m, v});
 }
 } // namespace
 
@@ -118,12 +115,10 @@ void draft_cuda_gradient_norm(draft_cuda_stream stream, int64_t n, const struct 
 }
 
 void draft_cuda_adamw(draft_cuda_stream stream, int64_t n, const struct draft_cuda_adamw_step *at,
-                      const struct draft_cuda_norm *norm, const float *gradient, float *parameter, float *m, float *v,
-                      void *copy)
+                      const struct draft_cuda_norm *norm, const float *gradient, float *parameter, float *m, float *v)
 {
-    const bool whole =
-        n % 4 == 0 && aligned(gradient) && aligned(parameter) && aligned(m) && aligned(v) && aligned(copy);
-    (whole ? update<4> : update<1>)(stream, n, at, norm, gradient, parameter, m, v, copy);
+    const bool whole = n % 4 == 0 && aligned(gradient) && aligned(parameter) && aligned(m) && aligned(v);
+    (whole ? update<4> : update<1>)(stream, n, at, norm, gradient, parameter, m, v);
 }
 
 void draft_cuda_approach(draft_cuda_stream stream, int64_t n, float rate, const float *target, float *x)
