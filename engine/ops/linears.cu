@@ -1,11 +1,11 @@
 /* linears: formulas in linears.c */
 #include "backend/cuda/op.h"
 
-/* These matrices are siblings, in this order. */
+/* These matrices are siblings, in this order, and kept on the device by their names. */
 static bool are_siblings(struct draft_tensor *const *matrix, int count)
 {
     const struct draft_siblings *siblings = matrix[0]->siblings;
-    bool are = siblings && siblings->count == count;
+    bool are = siblings && siblings->count == count && matrix[0]->name;
     for (int i = 0; are && i < count; i++)
         are = siblings->tensor[i] == matrix[i];
     return are;
@@ -22,7 +22,7 @@ static bool is_one_product(const struct draft_call *call)
         return is;
     const int64_t all = a.each.r * a.count;
     is = is && x->row >= a.each.k + all && draft_cuda_tail(a.w[0], x->dtype) == all;
-    is = is && a.down[0]->name && are_siblings(a.down, a.count);
+    is = is && are_siblings(a.down, a.count);
     for (int i = 0; is && i < a.count; i++)
         is = a.w[i]->up == a.up[i];
     return is;

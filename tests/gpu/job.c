@@ -55,7 +55,7 @@ static bool config_of(const struct job *job, struct draft_job_config *config, st
                                         .guidance = 4,
                                         .height = job->size,
                                         .width = job->size,
-                                        .lora_rank = 4,
+                                        .lora_rank = 8, /* it goes along in the products of bf16 */
                                         .learning_rate = 1e-3,
                                         .global_batch = job->batch,
                                         .micro_batch = job->batch,

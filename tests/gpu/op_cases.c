@@ -46,6 +46,43 @@ RUN(linear)
     return draft_linear(g, in[0], in[1], in[2], in[3] ? &lora : NULL);
 }
 
+/* Without gradient, of rows with room behind them for the adapter (draft_new_rows). */
+static tensor *taken_along(struct draft_graph *g, tensor *(*rows)(struct draft_graph *g, tensor *x), tensor *const *in)
+{
+    static const float scale = 0.75f;
+    static const bool on = true;
+    const struct draft_lora lora = {in[2], in[3], &scale, &on};
+    bool was = draft_no_grad(g);
+    in[1]->up = in[3];
+    g->room = in[2]->dim[0];
+    tensor *y = draft_linear(g, rows(g, in[0]), in[1], NULL, &lora);
+    g->room = 0;
+    g->recording = was;
+    return y;
+}
+
+static tensor *gated(struct draft_graph *g, tensor *x)
+{
+    return draft_geglu(g, x);
+}
+
+static tensor *attended(struct draft_graph *g, tensor *x)
+{
+    return draft_attention(g, x, x, x, 5, false);
+}
+
+RUN(linear_behind_geglu)
+{
+    (void)context;
+    return taken_along(g, gated, in);
+}
+
+RUN(linear_behind_attention)
+{
+    (void)context;
+    return taken_along(g, attended, in);
+}
+
 RUN(linears)
 {
     static struct draft_siblings together;
@@ -314,6 +351,10 @@ const struct op_call op_calls[] = {
     {"linear", "33 rows, 40 > 24, bias", .in = {X(33, 40), W(0.2f, 24, 40), W(1, 24)}, .run = run_linear},
     {"linear", "70 rows, 65 > 130, bias, LoRA of 4",
      .in = {X(70, 65), W(0.15f, 130, 65), W(1, 130), A(0.2f, 4, 65), A(0.5f, 130, 4)}, .run = run_linear},
+    {"linear", "18 rows, 40 > 24, LoRA of 8 behind GEGLU's rows",
+     .in = {X(2, 9, 80), W(0.2f, 24, 40), A(0.2f, 8, 40), A(0.5f, 24, 8)}, .run = run_linear_behind_geglu},
+    {"linear", "18 rows, 40 > 24, LoRA of 8 behind attention's rows",
+     .in = {X(2, 9, 40), W(0.2f, 24, 40), A(0.2f, 8, 40), A(0.5f, 24, 8)}, .run = run_linear_behind_attention},
     {"linears", "15 rows, 40 > 24", .in = {X(5, 3, 40), W(0.2f, 24, 40), W(0.2f, 24, 40), W(0.2f, 24, 40)},
      .run = run_linears},
     {"row_linears", "40 > 24 and 33", .in = {X(1, 40), W(0.2f, 24, 40), W(1, 24), W(0.2f, 33, 40), W(1, 33)},
