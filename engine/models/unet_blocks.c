@@ -118,6 +118,13 @@ static struct draft_tensor *transformer_unit(struct draft_graph *g, void *module
     return draft_transformer_2d_forward(g, module, in[0], in[1], NULL);
 }
 
+/* The end of a part of a layer: while recording it gives back at once what it has done with. Else the whole layer does,
+ * so that one result moves instead of two. */
+static struct draft_tensor *part_end(struct draft_graph *g, struct draft_mark mark, struct draft_tensor *y)
+{
+    return g->recording ? draft_scope_end(g, mark, y) : y;
+}
+
 static struct draft_tensor *resnet(struct unet_pass *pass, struct draft_resnet *module, struct draft_tensor *x,
                                    struct draft_tensor *skip)
 {
@@ -129,7 +136,7 @@ static struct draft_tensor *resnet(struct unet_pass *pass, struct draft_resnet *
     if (pass->unet->recompute && g->recording)
         return draft_recompute(g, unit, module, in, skip != NULL ? 3 : 2);
     struct draft_mark mark = draft_scope_begin(g);
-    return draft_scope_end(g, mark, unit(g, module, in));
+    return part_end(g, mark, unit(g, module, in));
 }
 
 static struct draft_tensor *transformer(struct unet_pass *pass, struct draft_transformer_2d *module,
@@ -142,8 +149,7 @@ static struct draft_tensor *transformer(struct unet_pass *pass, struct draft_tra
     if (pass->unet->recompute && g->recording && pass->call->cached == NULL)
         return draft_recompute(g, transformer_unit, module, in, 2);
     struct draft_mark mark = draft_scope_begin(g);
-    return draft_scope_end(g, mark,
-                           draft_transformer_2d_forward(g, module, x, pass->call->context, pass->call->cached));
+    return part_end(g, mark, draft_transformer_2d_forward(g, module, x, pass->call->context, pass->call->cached));
 }
 
 static void push(struct unet_pass *pass, struct draft_tensor *x)
@@ -155,9 +161,11 @@ static void push(struct unet_pass *pass, struct draft_tensor *x)
 struct draft_tensor *draft_unet_down(struct unet_pass *pass, const struct unet_block *block, struct draft_tensor *x)
 {
     for (int i = 0; i < block->layers; i++) {
+        struct draft_mark mark = draft_scope_begin(pass->g);
         x = resnet(pass, &block->resnet[i], x, NULL); /* [n, h, w, out] */
         if (block->attention != NULL)
             x = transformer(pass, &block->attention[i], x); /* [n, h, w, out] */
+        x = draft_scope_end(pass->g, mark, x);
         push(pass, x);
     }
     if (block->sampler.weight != NULL) {
@@ -169,21 +177,24 @@ struct draft_tensor *draft_unet_down(struct unet_pass *pass, const struct unet_b
 
 struct draft_tensor *draft_unet_middle(struct unet_pass *pass, const struct unet_block *block, struct draft_tensor *x)
 {
+    struct draft_mark mark = draft_scope_begin(pass->g);
     for (int i = 0; i < block->layers; i++) {
         x = resnet(pass, &block->resnet[i], x, NULL); /* [n, h, w, c] */
         if (i < block->attentions)
             x = transformer(pass, &block->attention[i], x); /* [n, h, w, c] */
     }
-    return x;
+    return draft_scope_end(pass->g, mark, x);
 }
 
 struct draft_tensor *draft_unet_up(struct unet_pass *pass, const struct unet_block *block, struct draft_tensor *x)
 {
     struct draft_graph *g = pass->g;
     for (int i = 0; i < block->layers; i++) {
+        struct draft_mark mark = draft_scope_begin(g);
         x = resnet(pass, &block->resnet[i], x, pass->skip[--pass->skips]); /* [n, h, w, out] */
         if (block->attention != NULL)
             x = transformer(pass, &block->attention[i], x); /* [n, h, w, out] */
+        x = draft_scope_end(g, mark, x);
     }
     if (block->sampler.weight != NULL && draft_graph_ok(g)) {
         /* To the size of the next skip: twice as large, or one less where the size on the way down was odd. */
