@@ -128,14 +128,17 @@ static double error_of(struct draft_graph *g, const struct draft_tensor *y, cons
     return worst / largest;
 }
 
-/* Without gradient a backend may take the adapter along in the weight's own product; its matrices may change. */
-static void test_linear__takes_an_adapter_along(void **state)
+/* Without gradient a backend may take the adapter along in the weight's own product; its matrices may change. Its up
+ * matrix is where the backend computes, as a job's is, or the host's. */
+static void take_along(struct op_test *t, bool of_host)
 {
     enum { N = 5, K = 24, O = 17, R = 8 };
-    static float weight[O * K];
-    struct op_test *t = *state;
+    static float weight[O * K], numbers[O * R];
     struct draft_graph *g = &t->g;
     struct draft_tensor *gamma = GIVEN(t, K), *beta = GIVEN(t, K), *down = GIVEN(t, R, K), *up = GIVEN(t, O, R);
+    up->name = "up";
+    if (of_host)
+        up->data = memcpy(numbers, up->data, sizeof numbers);
     struct draft_tensor w = {.dtype = DRAFT_F32, .rank = 2, .dim = {O, K}, .data = weight, .name = "w", .up = up};
     struct draft_lora lora = {down, up, &scale, &on};
     const double bound = g->activations == DRAFT_BF16 ? OP_BF16 : 1e-6;
@@ -160,6 +163,12 @@ static void test_linear__takes_an_adapter_along(void **state)
     }
     g->recording = was;
     draft_backend_forget(t->backend, &w);
+}
+
+static void test_linear__takes_an_adapter_along(void **state)
+{
+    take_along(*state, false);
+    take_along(*state, true);
 }
 
 static void test_linear__trains_an_adapter_on_a_frozen_weight(void **state)
