@@ -28,6 +28,25 @@ static bool is_one_product(const struct draft_call *call)
     return is;
 }
 
+/* Whether cuBLASLt takes a batch that reads one x for all was never seen on a device: where it doesn't, one by one. */
+static bool multiply_all(struct draft_graph *g, const struct draft_cuda_product *all)
+{
+    struct draft_error refusal = {};
+    bool done = draft_cuda_multiply(g->backend, all, &refusal);
+    if (done)
+        return true;
+    struct draft_cuda_product one = *all;
+    one.batch = 1;
+    one.stride_b = one.stride_c = 0;
+    done = true;
+    for (int64_t i = 0; done && i < all->batch; i++) {
+        one.b = draft_at(all->b, all->type, i * all->stride_b);
+        one.c = draft_at(all->c, all->c_type, i * all->stride_c);
+        done = draft_cuda_multiply(g->backend, &one, &g->error);
+    }
+    return done;
+}
+
 static bool one_product(struct draft_graph *g, struct draft_call *call)
 {
     const struct draft_linears_args &a = draft_args<struct draft_linears_args>(call);
@@ -69,7 +88,7 @@ static bool one_product(struct draft_graph *g, struct draft_call *call)
     p.b = w;
     p.c = call->out->data;
     p.alpha = 1;
-    return draft_cuda_multiply(g->backend, &p, &g->error);
+    return multiply_all(g, &p);
 }
 
 static bool forward(struct draft_graph *g, struct draft_call *call)

@@ -112,6 +112,13 @@ static void test_linears__ignore_adapters_that_are_off(void **state)
     check_layers(*state, &off, 0);
 }
 
+static void test_linears__are_the_same_where_no_batch_reads_one_x_for_all(void **state)
+{
+    setenv("FAKE_CUDA", "no-broadcast", 1);
+    check_layers(*state, &on, COUNT * R);
+    unsetenv("FAKE_CUDA");
+}
+
 /* While recording they are linears on the tape. */
 static void test_linears__pass_gradients_to_every_adapter(void **state)
 {
@@ -147,6 +154,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         op_test_case(test_linears__are_three_linears_with_and_without_room_for_their_adapters),
         op_test_case(test_linears__ignore_adapters_that_are_off),
+        op_test_case(test_linears__are_the_same_where_no_batch_reads_one_x_for_all),
         op_test_case(test_linears__pass_gradients_to_every_adapter),
         op_test_case(test_linears__refuse_what_a_linear_refuses),
     };

@@ -7,6 +7,7 @@
  *
  * The environment says what machine this is:
  *   FAKE_CUDA=no-driver | old-driver | stub | no-device | no-code | dies     nothing set: one healthy GPU
+ *   FAKE_CUDA=no-broadcast  cuBLASLt has no algorithm for a batch that reads one matrix again and again
  *   FAKE_CUDA_MEMORY=<bytes>                                                 8 GiB
  *   FAKE_CUDA_LATE=1        work is done when somebody waits, no earlier: who reads or writes too soon is found out
  */
