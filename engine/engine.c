@@ -53,15 +53,13 @@ static bool open_machine(struct draft_engine *e, struct draft_error *err)
     bool gpu = !draft_backend_on_host(e->backend);
     if (gpu && !(e->parameters = draft_backend_arena(e->backend, "parameter", SIZE_MAX / 4, err)))
         return false;
-    size_t step_limit = gpu ? SIZE_MAX / 4 : limit;
     if (!(e->weights = draft_arena_create("engine", limit, err)) ||
-        !(e->step = draft_backend_arena(e->backend, "step", step_limit, err)) ||
-        !(e->gradients = draft_backend_arena(e->backend, "gradient", step_limit, err)) ||
+        !(e->step = draft_backend_arena(e->backend, "step", gpu ? SIZE_MAX / 4 : limit, err)) ||
         !draft_graph_init(&e->graph, e->backend, e->step, err))
         return false;
     if (gpu && e->config.precision != DRAFT_PRECISION_FP32)
         e->graph.activations = DRAFT_BF16;
-    e->graph.gradients = e->gradients;
+    e->graph.frees_activations = true;
     e->graph.keep_going = draft_progress_keep_going;
     e->graph.context = &e->progress;
     return true;
@@ -203,7 +201,6 @@ void draft_engine_close(struct draft_engine *e)
     draft_pipeline_close(&e->pipeline);
     draft_profile_destroy(e->profile);
     draft_graph_finish(&e->graph);
-    draft_arena_destroy(e->gradients);
     draft_arena_destroy(e->step);
     draft_arena_destroy(e->parameters);
     draft_backend_destroy(e->backend);

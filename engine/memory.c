@@ -115,14 +115,13 @@ static bool measure_on_host(struct draft_engine *e, const struct setting *s, uin
     size_t standing = standing_bytes(e);
     struct draft_graph graph = {0};
     struct draft_arena *arena = trial_arena("trial", err);
-    struct draft_arena *gradients = arena ? trial_arena("trial's gradients", err) : NULL;
-    struct draft_backend *dry = gradients ? draft_backend_create_cpu(&options, err) : NULL;
+    struct draft_backend *dry = arena ? draft_backend_create_cpu(&options, err) : NULL;
     bool ok = dry && draft_graph_init(&graph, dry, arena, err);
     if (ok) {
-        graph.gradients = gradients;
+        graph.frees_activations = true;
         draft_backend_keep(dry, s->keep);
         ok = dry_step(e, s, &graph, err);
-        *bytes = standing + evaluation_bytes(e, s) + draft_arena_high_water(arena) + draft_arena_high_water(gradients) +
+        *bytes = standing + evaluation_bytes(e, s) + draft_arena_high_water(arena) +
                  draft_arena_high_water(graph.notes) + draft_backend_prepared_bytes(dry) +
                  draft_backend_scratch_bytes(dry);
     }
@@ -131,7 +130,6 @@ static bool measure_on_host(struct draft_engine *e, const struct setting *s, uin
     if (dry)
         draft_graph_finish(&graph);
     draft_backend_destroy(dry);
-    draft_arena_destroy(gradients);
     draft_arena_destroy(arena);
     return ok;
 }
@@ -140,15 +138,14 @@ static bool measure_on_host(struct draft_engine *e, const struct setting *s, uin
 static bool measure_on_gpu(struct draft_engine *e, const struct setting *s, uint64_t *bytes, struct draft_error *err)
 {
     struct draft_graph graph = {0};
-    struct draft_arena *arena = NULL, *gradients = NULL;
+    struct draft_arena *arena = NULL;
     struct draft_backend *dry =
         draft_backend_open_dry(e->backend, getenv("DRAFT_CUDA_LIBRARIES"), &draft_services, err);
     bool ok = dry && (arena = draft_backend_arena(dry, "trial", SIZE_MAX / 4, err)) &&
-              (gradients = draft_backend_arena(dry, "trial's gradients", SIZE_MAX / 4, err)) &&
               draft_graph_init(&graph, dry, arena, err);
     if (ok) {
         size_t used, peak;
-        graph.gradients = gradients;
+        graph.frees_activations = true;
         graph.activations = e->graph.activations;
         ok = dry_step(e, s, &graph, err);
         draft_device_usage(dry, &used, &peak);
@@ -158,7 +155,6 @@ static bool measure_on_gpu(struct draft_engine *e, const struct setting *s, uint
         draft_error_prefix(err, "a trial step: ");
     if (dry)
         draft_graph_finish(&graph);
-    draft_arena_destroy(gradients);
     draft_arena_destroy(arena);
     draft_backend_destroy(dry);
     return ok;

@@ -31,8 +31,7 @@ struct draft_engine {
     struct draft_backend *backend;
     struct draft_arena *weights;    /* the engine's life: weights, adapter, gradients, moments */
     struct draft_arena *base;       /* of pipeline.base, while there is one */
-    struct draft_arena *step;       /* a step's: activations, where the backend computes */
-    struct draft_arena *gradients;  /* and their gradients */
+    struct draft_arena *step;       /* a step's: activations and their gradients, where the backend computes */
     struct draft_arena *parameters; /* NULL on the CPU; else what is trained, and its gradients and moments */
     struct draft_graph graph;
     struct draft_profile *profile; /* the graph's, once somebody has asked; else NULL */

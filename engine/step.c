@@ -42,8 +42,7 @@ static void put_memory(struct draft_report *report, struct draft_engine *e)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    put(report, (double)(draft_arena_high_water(e->step) + draft_arena_high_water(e->gradients)),
-        "memory/step_arena_bytes");
+    put(report, (double)draft_arena_high_water(e->step), "memory/step_arena_bytes");
     put(report, (double)draft_arena_live(e->weights), "memory/engine_arena_bytes");
     put(report, (double)draft_backend_prepared_bytes(e->backend), "memory/prepared_bytes");
     put(report, (double)draft_progress_peak_memory(&e->progress), "memory/peak_bytes");

@@ -50,17 +50,15 @@ void draft_graph_finish(struct draft_graph *g)
 
 struct draft_mark draft_graph_mark(const struct draft_graph *g)
 {
-    return (struct draft_mark){draft_arena_mark(g->step), draft_arena_mark(g->notes),
-                               g->gradients != NULL ? draft_arena_mark(g->gradients) : 0};
+    return (struct draft_mark){draft_arena_mark(g->step), draft_arena_mark(g->notes)};
 }
 
 void draft_graph_release(struct draft_graph *g, struct draft_mark mark)
 {
     draft_values_release(g, mark);
-    draft_arena_release(g->step, mark.step);
+    if (mark.step < draft_arena_mark(g->step)) /* in a backward pass what lay below may have been given back */
+        draft_arena_release(g->step, mark.step);
     draft_arena_release(g->notes, mark.notes);
-    if (g->gradients != NULL)
-        draft_arena_release(g->gradients, mark.gradients);
 }
 
 void draft_graph_reset(struct draft_graph *g, const struct draft_mark *mark)
@@ -223,8 +221,7 @@ bool draft_tape_record(struct draft_graph *g, const struct draft_call *call)
     struct draft_tape_node *node = draft_note(g, sizeof *node + call->args_size);
     if (node == NULL)
         return false;
-    *node = (struct draft_tape_node){
-        .previous = g->tape->last, .end = draft_arena_mark(g->step), .notes = notes, .call = *call};
+    *node = (struct draft_tape_node){.previous = g->tape->last, .notes = notes, .call = *call};
     if (call->args_size > 0)
         node->call.args = memcpy(node + 1, call->args, call->args_size);
     g->tape->last = node;

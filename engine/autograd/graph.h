@@ -8,10 +8,9 @@
  *
  * Gradient contract: a backward asks draft_grad() for the buffer of each input that needs one, and is told whether it
  * is the first writer (overwrite) or a later one (add). Frozen tensors never get a buffer. The gradient of an
- * activation lives until its producer's backward has run; afterwards its buffer serves the next activation of that
- * size. A leaf (weight, parameter, input: a tensor no recorded op made) keeps its gradient: in the buffer its owner put
- * into ->grad, or else in one the graph provides and takes back at draft_graph_reset(). A gradient has its tensor's
- * dtype.
+ * activation lives until its producer's backward has run. A leaf (weight, parameter, input: a tensor no recorded op
+ * made) keeps its gradient: in the buffer its owner put into ->grad, or else in one the graph provides and takes back
+ * at draft_graph_reset(). A gradient has its tensor's dtype.
  *
  * Views (draft_reshape, draft_slice_batch, draft_detach) share the values of their source, never its gradient: their
  * backward hands the gradient on like that of any other op.
@@ -20,8 +19,9 @@
  * structs, the tape and ops' arguments are in a second arena, always on the host. Both are marked and released
  * together. draft_scope_* frees the temporaries of no-gradient work at once, and of recorded work those values that no
  * backward will read: their memory serves the activations to come, lowest first, so that addresses repeat all the same.
- * draft_recompute() keeps a block's output only and runs the block again in the backward pass. After a backward pass
- * the step arena holds the activations only, or nothing that was recorded, where gradients have an arena of their own.
+ * draft_recompute() keeps a block's output only and runs the block again in the backward pass. Gradients of activations
+ * are in the step arena too, in holes first. After a backward pass it holds the activations only, or where that frees
+ * them nothing that was recorded.
  *
  * Thread: one graph, one thread; kernels use the backend's pool inside.
  */
@@ -42,11 +42,10 @@ struct draft_graph {
     struct draft_backend *backend;
     struct draft_arena *step;  /* values of activations and gradients, where the backend computes; lent */
     struct draft_arena *notes; /* structs, tape, arguments: host memory; the graph's own */
-    /* Lent, of the same memory as `step`: gradients of activations are put here, and the backward pass gives
-     * activations back as it passes them, so that none may be read after it. NULL: gradients are in `step`, activations
-     * stay. */
-    struct draft_arena *gradients;
     struct draft_tape *tape;
+    /* The backward pass gives activations back as it passes them, so that gradients take their place; none may be read
+     * after it. */
+    bool frees_activations;
     /* What networks compute in: F32, or BF16 on a backend that has it (draft_convert). Parameters, their gradients and
      * what is no network (latents, losses, statistics) are F32 whatever it is. */
     enum draft_dtype activations;
@@ -115,7 +114,7 @@ void draft_graph_finish(struct draft_graph *g);
 
 /* How far the arenas are filled. */
 struct draft_mark {
-    size_t step, notes, gradients;
+    size_t step, notes;
 };
 struct draft_mark draft_graph_mark(const struct draft_graph *g);
 /* Forgets what was allocated since the mark; for op files: a model says it with draft_scope_end(). */

@@ -1,13 +1,10 @@
 /*
  * Gradient checkpointing (Chen et al. 2016, "Training deep nets with sublinear memory cost"): a block is recorded as
- * one op. Forward keeps its output only. Backward runs the block again above a mark of the step arena, recorded on a
- * tape of its own, walks that tape back and gives the memory back:
+ * one op. Forward keeps its output only. Backward runs the block again, recorded on a tape of its own, walks that tape
+ * back and gives back what was made since.
  *
- *   step arena:  ... block inputs | block output | later activations | gradients | mark | the block, again | its
- * gradients
- *
- * The gradients of the block's inputs are reserved below the mark before it runs, so they outlive it. A block inside a
- * block is a node of the inner tape and works the same way, one level up.
+ * The gradients of the block's inputs are reserved before it runs, so they outlive it. A block inside a block is a node
+ * of the inner tape and works the same way, one level up.
  */
 #include "autograd/tape.h"
 
@@ -44,19 +41,16 @@ static bool recompute_backward(struct draft_graph *g, struct draft_call *call)
     struct draft_mark mark = draft_graph_mark(g);
     struct draft_tape_node *outer = g->tape->last;
     bool was = g->recording;
-    size_t floor = g->tape->floor, holes = g->tape->holes;
-    g->tape->floor = draft_tape_gradient_mark(g, mark);
-    g->tape->holes = mark.step;
+    size_t pinned = g->tape->pinned;
     g->tape->last = NULL;
     g->tape->level++;
     g->recording = true;
     bool done = walk_block(g, call);
     g->recording = was;
     g->tape->level--;
-    g->tape->floor = floor;
-    g->tape->holes = holes;
+    g->tape->pinned = pinned;
     g->tape->last = outer;
-    draft_tape_drop_buffers(g, mark);
+    draft_tape_drop_gradients(g, mark);
     draft_graph_release(g, mark);
     return done;
 }
@@ -68,8 +62,17 @@ static bool recompute_forward(struct draft_graph *g, struct draft_call *call)
     return true;
 }
 
-static const struct draft_op recompute_op = {
-    .name = "recompute", .anywhere = true, .forward = recompute_forward, .backward = recompute_backward};
+static unsigned recompute_reads(const struct draft_call *call)
+{
+    (void)call;
+    return DRAFT_READS_OUT - 1;
+}
+
+static const struct draft_op recompute_op = {.name = "recompute",
+                                             .anywhere = true,
+                                             .forward = recompute_forward,
+                                             .backward = recompute_backward,
+                                             .reads = recompute_reads};
 
 struct draft_tensor *draft_recompute(struct draft_graph *g, draft_block block, void *context,
                                      struct draft_tensor *const *in, int n_in)
@@ -98,7 +101,7 @@ struct draft_tensor *draft_recompute(struct draft_graph *g, draft_block block, v
     struct draft_call call = {.op = &recompute_op, .out = out, .args = &args, .args_size = sizeof args};
     memcpy(call.in, in, (size_t)n_in * sizeof *in);
     out->needs_grad = true;
-    if (!draft_tape_record(g, &call))
+    if (!draft_values_adopt(g, out) || !draft_tape_record(g, &call))
         return NULL;
     g->tape->pinned = draft_arena_mark(g->notes); /* the context may lead to any of them */
     return out;

@@ -79,7 +79,7 @@ static bool matches(const struct entry *entry, const struct draft_graph *g, cons
 {
     struct draft_mark mark = draft_graph_mark(g);
     return entry->recording == g->recording && entry->mark.step == mark.step && entry->mark.notes == mark.notes &&
-           entry->mark.gradients == mark.gradients && same_key(&entry->key, key) && same_leaves(entry);
+           same_key(&entry->key, key) && same_leaves(entry);
 }
 
 /* The place of one that is gone, or of the one that was not used for longest. */

@@ -32,54 +32,15 @@ static bool reserve_leaf(struct draft_graph *g, struct draft_tensor *x)
     return true;
 }
 
-static struct draft_arena *gradient_arena(const struct draft_graph *g)
-{
-    return g->gradients != NULL ? g->gradients : g->step;
-}
-
 static struct draft_gradient_block *new_block(struct draft_graph *g, size_t bytes)
 {
+    size_t notes = draft_arena_mark(g->notes);
     struct draft_gradient_block *block = draft_note(g, sizeof *block);
-    if (block == NULL)
+    void *values = block != NULL ? draft_values_room(g, bytes) : NULL;
+    if (values == NULL)
         return NULL;
-    *block = (struct draft_gradient_block){.bytes = bytes, .offset = draft_arena_mark(gradient_arena(g))};
-    block->values = draft_arena_alloc(gradient_arena(g), bytes);
-    if (block->values == NULL) {
-        draft_arena_fail(gradient_arena(g), bytes, &g->error);
-        return NULL;
-    }
-    block->end = draft_arena_mark(gradient_arena(g));
-    return block;
-}
-
-/* The smallest spare block of at least `bytes`, off the list; NULL: there is none. */
-static struct draft_gradient_block *take_spare(struct draft_tape *tape, size_t bytes)
-{
-    struct draft_gradient_block **best = NULL;
-    for (struct draft_gradient_block **link = &tape->spare; *link != NULL; link = &(*link)->next)
-        if ((*link)->bytes >= bytes && (best == NULL || (*link)->bytes < (*best)->bytes))
-            best = link;
-    if (best == NULL)
-        return NULL;
-    struct draft_gradient_block *block = *best;
-    *best = block->next;
-    return block;
-}
-
-/* Gives the spare blocks at the end of the arena back to it. */
-static void shrink(struct draft_graph *g)
-{
-    struct draft_gradient_block **link = &g->tape->spare;
-    while (*link != NULL) {
-        struct draft_gradient_block *block = *link;
-        if (block->end != draft_arena_mark(gradient_arena(g)) || block->offset < g->tape->floor) {
-            link = &block->next;
-            continue;
-        }
-        *link = block->next;
-        draft_arena_release(gradient_arena(g), block->offset);
-        link = &g->tape->spare;
-    }
+    *block = (struct draft_gradient_block){g->tape->gradients, values, bytes, notes};
+    return g->tape->gradients = block;
 }
 
 bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x)
@@ -93,16 +54,9 @@ bool draft_tape_reserve(struct draft_graph *g, struct draft_tensor *x)
         return draft_fail(&g->error, DRAFT_INTERNAL,
                           "a recomputed block reads an activation that is not among its inputs; its gradient would "
                           "be lost");
-    size_t bytes = gradient_bytes(x);
-    struct draft_gradient_block *block = take_spare(g->tape, bytes);
-    if (block == NULL) {
-        shrink(g);
-        block = new_block(g, bytes);
-    }
+    struct draft_gradient_block *block = new_block(g, gradient_bytes(x));
     if (block == NULL)
         return false;
-    block->next = g->tape->used;
-    g->tape->used = block;
     x->grad = block->values;
     x->grad_written = false;
     return true;
@@ -143,41 +97,24 @@ bool draft_grad_pass(struct draft_graph *g, struct draft_tensor *out, struct dra
 }
 
 /* The producer's backward has run: nobody needs the gradient any more. */
-static void release_gradient(struct draft_tape *tape, struct draft_tensor *x)
+static void release_gradient(struct draft_graph *g, struct draft_tensor *x)
 {
     if (x->grad != NULL) {
-        struct draft_gradient_block **link = &tape->used; /* a few, the youngest first */
+        struct draft_gradient_block **link = &g->tape->gradients; /* a few */
         while ((*link)->values != x->grad)
-            link = &(*link)->next;
-        struct draft_gradient_block *block = *link;
-        *link = block->next;
-        block->next = tape->spare;
-        tape->spare = block;
+            link = &(*link)->previous;
+        draft_arena_give(g->step, (*link)->values, (*link)->bytes);
+        *link = (*link)->previous;
     }
     x->grad = NULL;
     x->grad_written = false;
 }
 
-static void drop_above(struct draft_gradient_block **link, size_t offset)
+void draft_tape_drop_gradients(struct draft_graph *g, struct draft_mark mark)
 {
-    while (*link != NULL) {
-        if ((*link)->offset >= offset)
-            *link = (*link)->next;
-        else
-            link = &(*link)->next;
-    }
-}
-
-size_t draft_tape_gradient_mark(const struct draft_graph *g, struct draft_mark mark)
-{
-    return g->gradients != NULL ? mark.gradients : mark.step;
-}
-
-void draft_tape_drop_buffers(struct draft_graph *g, struct draft_mark mark)
-{
-    size_t offset = draft_tape_gradient_mark(g, mark);
-    drop_above(&g->tape->spare, offset);
-    drop_above(&g->tape->used, offset);
+    struct draft_gradient_block **last = &g->tape->gradients;
+    for (; *last != NULL && (*last)->notes >= mark.notes; *last = (*last)->previous)
+        draft_arena_give(g->step, (*last)->values, (*last)->bytes);
 }
 
 bool draft_tape_keep_going(struct draft_graph *g)
@@ -204,10 +141,10 @@ bool draft_tape_walk(struct draft_graph *g)
                 return draft_fail(&g->error, DRAFT_INTERNAL, "%s backward failed without a reason", call->op->name);
             }
         }
-        release_gradient(g->tape, call->out);
+        release_gradient(g, call->out);
         /* The nodes still to come were recorded before this one's output was made, and read nothing made since. */
-        if (g->gradients != NULL && previous != NULL && previous->end < draft_arena_mark(g->step))
-            draft_arena_release(g->step, previous->end);
+        if (g->frees_activations && previous != NULL)
+            draft_values_pass(g, previous->notes);
     }
     return true;
 }
@@ -239,16 +176,12 @@ bool draft_graph_backward(struct draft_graph *g, struct draft_tensor *root, cons
                           "backward: the result depends on nothing that is trained (or was not recorded)");
     struct draft_mark mark = draft_graph_mark(g);
     bool was = g->recording;
-    g->tape->floor = draft_tape_gradient_mark(g, mark);
     bool done = seed_root(g, root, seed) && draft_tape_walk(g);
     g->recording = was;
     g->tape->last = NULL;
     g->tape->level = 0;
-    g->tape->spare = g->tape->used = NULL;
-    g->tape->values = NULL; /* where activations were */
     /* All that was allocated since are gradients of activations, and those have been used. */
-    if (mark.step > draft_arena_mark(g->step))
-        mark.step = draft_arena_mark(g->step);
+    draft_tape_drop_gradients(g, mark);
     if (done)
         draft_graph_release(g, mark);
     return done;

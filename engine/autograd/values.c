@@ -7,20 +7,33 @@
  */
 #include "autograd/tape.h"
 
-struct draft_values *draft_values_make(struct draft_graph *g, size_t bytes)
+void *draft_values_room(struct draft_graph *g, size_t bytes)
+{
+    void *at = draft_arena_reuse(g->step, g->tape->holes, bytes);
+    if (at == NULL && (at = draft_arena_alloc(g->step, bytes)) == NULL)
+        draft_arena_fail(g->step, bytes, &g->error);
+    return at;
+}
+
+static struct draft_values *note_values(struct draft_graph *g, void *at, size_t bytes)
 {
     size_t notes = draft_arena_mark(g->notes);
-    struct draft_values *values = draft_note(g, sizeof *values);
+    struct draft_values *values = at != NULL ? draft_note(g, sizeof *values) : NULL;
     if (values == NULL)
         return NULL;
-    void *at = draft_arena_reuse(g->step, g->tape->holes, bytes);
-    if (at == NULL && (at = draft_arena_alloc(g->step, bytes)) == NULL) {
-        draft_arena_fail(g->step, bytes, &g->error);
-        return NULL;
-    }
     *values = (struct draft_values){.previous = g->tape->values, .at = at, .bytes = bytes, .notes = notes};
-    g->tape->values = values;
-    return values;
+    return g->tape->values = values;
+}
+
+struct draft_values *draft_values_make(struct draft_graph *g, size_t bytes)
+{
+    return note_values(g, draft_values_room(g, bytes), bytes);
+}
+
+bool draft_values_adopt(struct draft_graph *g, struct draft_tensor *x)
+{
+    x->values = note_values(g, x->data, (size_t)draft_tensor_count(x) * draft_dtype_size(x->dtype));
+    return x->values != NULL;
 }
 
 static void keep_values(const struct draft_tensor *x)
@@ -57,13 +70,11 @@ void draft_values_end_scope(struct draft_graph *g, struct draft_mark mark, const
         v->gone = true;
         draft_arena_give(g->step, v->at, v->bytes);
     }
-    size_t end = draft_arena_mark(g->step);
     for (struct draft_tape_node *node = g->tape->last; node != NULL && node->notes >= mark.notes;
          node = node->previous) {
         for (int i = 0; i < DRAFT_MAX_INPUTS; i++)
             forget_gone(node->call.in[i]);
         forget_gone(node->call.out);
-        node->end = node->end < end ? node->end : end; /* all that is left lies below */
     }
 }
 
@@ -75,4 +86,11 @@ void draft_values_release(struct draft_graph *g, struct draft_mark mark)
         if (!v->gone && draft_arena_offset(g->step, v->at) < mark.step)
             draft_arena_give(g->step, v->at, v->bytes);
     }
+}
+
+void draft_values_pass(struct draft_graph *g, size_t notes)
+{
+    for (; g->tape->values != NULL && g->tape->values->notes > notes; g->tape->values = g->tape->values->previous)
+        if (!g->tape->values->gone)
+            draft_arena_give(g->step, g->tape->values->at, g->tape->values->bytes);
 }

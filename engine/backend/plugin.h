@@ -53,6 +53,6 @@ struct draft_plugin {
 typedef const struct draft_plugin *draft_plugin_entry(const char *version);
 #define DRAFT_PLUGIN_ENTRY "draft_backend"
 /* The number goes up with every change of a struct that both sides see. */
-#define DRAFT_PLUGIN_VERSION DRAFT_VERSION "/8"
+#define DRAFT_PLUGIN_VERSION DRAFT_VERSION "/9"
 
 #endif

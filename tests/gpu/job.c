@@ -297,7 +297,7 @@ static int rewards(const struct job *job)
 enum { COUNTS = 3, SETTLED_AFTER = 10, HOST_SLACK = 16 << 20 };
 static void count(const struct draft_engine *engine, uint64_t counts[COUNTS])
 {
-    counts[0] = draft_arena_high_water(engine->step) + draft_arena_high_water(engine->gradients);
+    counts[0] = draft_arena_high_water(engine->step);
     counts[1] = draft_arena_live(engine->weights);
     counts[2] = draft_backend_prepared_bytes(engine->backend);
 }

@@ -69,7 +69,7 @@ static void check_runs(struct blocks *b, int runs)
         struct draft_mark before = draft_graph_mark(b->g);
         assert_true(run(b, (float)i, 0));
         struct draft_mark after = draft_graph_mark(b->g);
-        assert_true(before.step == after.step && before.notes == after.notes && before.gradients == after.gradients);
+        assert_true(before.step == after.step && before.notes == after.notes);
         assert_true(out(b) == 2 * (float)i);
         draft_graph_release(b->g, before);
     }

@@ -155,18 +155,17 @@ static void test_tape__has_flat_memory_and_repeats_its_addresses(void **state)
     }
 }
 
-static void test_tape__gives_activations_back_where_gradients_have_an_arena(void **state)
+static void test_tape__gives_activations_back_where_they_may_go(void **state)
 {
     struct op_test *t = *state;
     struct draft_graph *g = &t->g;
     struct draft_tensor *x = GIVEN(t, 8, 16), *w1 = GIVEN(t, 32, 16), *w2 = GIVEN(t, 16, 32);
     float gradient[2][2][512];
     struct draft_mark mark = draft_graph_mark(g);
-    struct draft_arena *gradients = draft_arena_create("gradients", 1 << 20, NULL);
-    for (int apart = 0; apart < 2; apart++) {
-        g->gradients = apart ? gradients : NULL;
-        w1->grad = gradient[apart][0];
-        w2->grad = gradient[apart][1];
+    for (int freed = 0; freed < 2; freed++) {
+        g->frees_activations = freed;
+        w1->grad = gradient[freed][0];
+        w2->grad = gradient[freed][1];
         w1->grad_written = w2->grad_written = false;
         struct draft_tensor *h = x;
         for (int i = 0; i < 12; i++)
@@ -175,46 +174,50 @@ static void test_tape__gives_activations_back_where_gradients_have_an_arena(void
         size_t forward = draft_arena_live(t->arena) - mark.step;
         assert_true(draft_graph_backward(g, loss, NULL));
         size_t left = draft_arena_live(t->arena) - mark.step;
-        assert_true(apart ? left < forward / 12 : left == forward);
+        assert_true(freed ? left < forward / 12 : left == forward);
         draft_graph_reset(g, &mark);
     }
     assert_memory_equal(gradient[0], gradient[1], sizeof gradient[0]);
-    assert_int_equal(draft_arena_live(gradients), 0);
-    assert_true(draft_arena_high_water(gradients) > 0);
-    g->gradients = NULL;
-    draft_arena_destroy(gradients);
 }
 
-enum { ROWS = 16, ROOT = 64 /* bytes of the first gradient, which then is spare, and too small for all others */ };
+enum { ROWS = 16, ROOT = 64 /* bytes of the first gradient, which then is a hole, and too small for all others */ };
 
-/* Of the gradients' arena, after activations of these widths, one linear after the other; backward begins at the last.
- */
-static size_t high_water(struct op_test *t, const int64_t *width, int count)
+/* What the gradients of activations of these widths take beside them, one linear after the other; backward begins at
+ * the last. `freed`: the activations are given back meanwhile. In lines of the host's; a device's are longer. */
+static size_t high_water(struct op_test *t, const int64_t *width, int count, bool freed)
 {
     struct draft_graph *g = &t->g;
-    struct draft_arena *gradients = draft_arena_create("gradients", 1 << 20, NULL);
-    g->gradients = gradients;
+    if (!draft_backend_on_host(g->backend))
+        skip();
+    g->frees_activations = freed;
     struct draft_tensor *h = GIVEN(t, ROWS, width[0]);
     for (int j = 1; j < count; j++)
         h = draft_linear(g, h, GIVEN(t, width[j], width[j - 1]), NULL, NULL);
-    assert_true(draft_graph_backward(g, draft_mean(g, h), NULL));
-    size_t most = draft_arena_high_water(gradients);
-    g->gradients = NULL;
-    draft_arena_destroy(gradients);
-    return most;
+    struct draft_tensor *loss = draft_mean(g, h);
+    size_t forward = draft_arena_live(t->arena);
+    assert_int_equal(draft_arena_high_water(t->arena), forward);
+    assert_true(draft_graph_backward(g, loss, NULL));
+    return draft_arena_high_water(t->arena) - forward;
 }
 
-static void test_tape__a_spare_gradient_serves_a_smaller_one(void **state)
+static void test_tape__a_gradient_takes_the_place_of_a_larger_one(void **state)
 {
     static const int64_t width[] = {8, 32, 64, 512};
-    assert_int_equal(high_water(*state, width, 4), ROOT + ROWS * (512 + 64) * sizeof(float));
+    assert_int_equal(high_water(*state, width, 4, false), ROOT + ROWS * (512 + 64) * sizeof(float));
 }
 
-/* The third of 16 takes the first one's place; the second, spare and last in the arena, gives its own to the 512. */
-static void test_tape__spare_gradients_at_the_end_make_room_for_a_larger_one(void **state)
+/* The third of 16 takes the first one's place; when the second is gone the 512 begins where that was. */
+static void test_tape__gradients_at_the_end_make_room_for_a_larger_one(void **state)
 {
     static const int64_t width[] = {8, 512, 16, 16, 16};
-    assert_int_equal(high_water(*state, width, 5), ROOT + ROWS * (16 + 512) * sizeof(float));
+    assert_int_equal(high_water(*state, width, 5, false), ROWS * (16 + 512) * sizeof(float));
+}
+
+/* The first two find no activation gone that is large enough; all others do. */
+static void test_tape__gradients_take_the_place_of_activations(void **state)
+{
+    static const int64_t width[] = {8, 64, 64, 64, 64, 64, 64, 64, 64};
+    assert_int_equal(high_water(*state, width, 9, true), ROOT + 2 * ROWS * 64 * sizeof(float));
 }
 
 static void test_tape__keeps_the_first_error_and_takes_null_after_it(void **state)
@@ -336,9 +339,10 @@ int main(void)
         op_test_case(test_tape__passes_nothing_through_a_detached_tensor),
         op_test_case(test_tape__leaves_out_what_the_root_does_not_depend_on),
         op_test_case(test_tape__has_flat_memory_and_repeats_its_addresses),
-        op_test_case(test_tape__gives_activations_back_where_gradients_have_an_arena),
-        op_test_case(test_tape__a_spare_gradient_serves_a_smaller_one),
-        op_test_case(test_tape__spare_gradients_at_the_end_make_room_for_a_larger_one),
+        op_test_case(test_tape__gives_activations_back_where_they_may_go),
+        op_test_case(test_tape__a_gradient_takes_the_place_of_a_larger_one),
+        op_test_case(test_tape__gradients_at_the_end_make_room_for_a_larger_one),
+        op_test_case(test_tape__gradients_take_the_place_of_activations),
         op_test_case(test_tape__keeps_the_first_error_and_takes_null_after_it),
         op_test_case(test_tape__refuses_to_record_an_op_without_gradient_before_it_runs),
         op_test_case(test_tape__says_which_op_ran_out_of_memory),

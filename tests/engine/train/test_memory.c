@@ -153,7 +153,7 @@ static void test_memory__what_cannot_fit_is_refused_with_what_would(void **state
     (void)state;
     struct draft_job_config config = demo_job();
     config.micro_batch = config.global_batch = 16;
-    assert_says(refusal(config, DRAFT_MEMORY_FAST, 480), "and this machine has 0.5; with memory \"low\" it needs 0.");
+    assert_says(refusal(config, DRAFT_MEMORY_FAST, 240), "and this machine has 0.2; with memory \"low\" it needs 0.");
     assert_says(refusal(config, DRAFT_MEMORY_AUTO, 120), "; with micro_batch 1 it needs 0.1 GiB");
     assert_says(refusal(config, DRAFT_MEMORY_FAST, 120), "; with memory \"low\" and micro_batch 1 it needs 0.1 GiB");
     config.height = config.width = 512;
