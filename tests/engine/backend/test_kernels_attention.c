@@ -107,10 +107,10 @@ static void test_kernels_attention__all_shapes_match_double(void **state)
 {
     (void)state;
     static const struct draft_attention_shape shapes[] = {
-        {1, 16, 16, 8, 16, false, 0},   {2, 64, 64, 4, 32, false, 0},   {1, 64, 77, 8, 16, false, 0},
-        {1, 257, 257, 2, 64, false, 0}, {3, 1, 1, 1, 1, false, 0},      {1, 5, 300, 3, 7, false, 0},
-        {1, 70, 9, 1, 160, false, 0},   {1, 200, 200, 1, 96, false, 0}, {2, 33, 17, 5, 40, false, 0},
-        {1, 130, 600, 1, 80, false, 0},
+        {1, 16, 16, 8, 16, false, 0, 0},   {2, 64, 64, 4, 32, false, 0, 0},   {1, 64, 77, 8, 16, false, 0, 0},
+        {1, 257, 257, 2, 64, false, 0, 0}, {3, 1, 1, 1, 1, false, 0, 0},      {1, 5, 300, 3, 7, false, 0, 0},
+        {1, 70, 9, 1, 160, false, 0, 0},   {1, 200, 200, 1, 96, false, 0, 0}, {2, 33, 17, 5, 40, false, 0, 0},
+        {1, 130, 600, 1, 80, false, 0, 0},
     };
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
         check_attention(shapes[i], 1, false);
@@ -121,11 +121,11 @@ static void test_kernels_attention__all_shapes_match_double(void **state)
 static void test_kernels_attention__a_causal_mask_hides_later_keys(void **state)
 {
     (void)state;
-    static const struct draft_attention_shape shapes[] = {{2, 77, 77, 4, 32, true, 0},
-                                                          {1, 300, 300, 2, 24, true, 0},
-                                                          {1, 530, 530, 1, 16, true, 0},
-                                                          {1, 1, 1, 2, 8, true, 0},
-                                                          {1, 65, 65, 1, 20, true, 0}};
+    static const struct draft_attention_shape shapes[] = {{2, 77, 77, 4, 32, true, 0, 0},
+                                                          {1, 300, 300, 2, 24, true, 0, 0},
+                                                          {1, 530, 530, 1, 16, true, 0, 0},
+                                                          {1, 1, 1, 2, 8, true, 0, 0},
+                                                          {1, 65, 65, 1, 20, true, 0, 0}};
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
         check_attention(shapes[i], 1, false);
 }
@@ -135,7 +135,7 @@ static void test_kernels_attention__peaked_scores_stay_exact(void **state)
     (void)state;
     /* Scores of +-40: nearly one-hot rows, the running maximum moves from block to block. float's rounding of such
      * scores alone is 1e-6. */
-    check_attention((struct draft_attention_shape){1, 40, 700, 2, 16, false, 0}, 10, false);
+    check_attention((struct draft_attention_shape){1, 40, 700, 2, 16, false, 0, 0}, 10, false);
 }
 
 static void test_kernels_attention__a_nan_reaches_the_output(void **state)
@@ -144,7 +144,7 @@ static void test_kernels_attention__a_nan_reaches_the_output(void **state)
     for (int i = 0; i < ISAS; i++) {
         if (!backends[i][0])
             continue;
-        struct draft_attention_shape s = {1, 4, 20, 1, 8, false, 1};
+        struct draft_attention_shape s = {1, 4, 20, 1, 8, false, 1, 0};
         float q[32], k[160], v[160], out[32];
         for (int j = 0; j < 160; j++)
             k[j] = v[j] = 0.5f;
