@@ -73,30 +73,10 @@ static bool forward_folded(struct draft_graph *g, struct draft_call *call)
     const enum draft_dtype type = call->out->dtype;
     const struct draft_tensor *x = call->in[X];
     const struct draft_mark mark = draft_graph_mark(g);
-    const struct draft_cuda_product down = {.batch = 1,
-                                            .m = a.m,
-                                            .n = a.r,
-                                            .k = a.k,
-                                            .trans_a = 0,
-                                            .trans_b = 1,
-                                            .lda = x->row,
-                                            .ldb = a.k,
-                                            .ldc = x->row,
-                                            .stride_a = 0,
-                                            .stride_b = 0,
-                                            .stride_c = 0,
-                                            .a = x->data,
-                                            .b = draft_on_device(g, call->in[DOWN], type),
-                                            .bias = nullptr,
-                                            .onto = nullptr,
-                                            .c = draft_at(x->data, type, a.k),
-                                            .alpha = a.scale,
-                                            .beta = 0,
-                                            .type = type,
-                                            .c_type = type};
+    const void *down = draft_on_device(g, call->in[DOWN], type);
     const struct draft_matrix w = weight_matrix(g, call->in[W], type, true);
     const void *bias = draft_on_device(g, call->in[B], type), *onto = draft_on_device(g, call->in[RESIDUAL], type);
-    const bool done = draft_graph_ok(g) && draft_cuda_multiply(g->backend, &down, &g->error) &&
+    const bool done = draft_fill_room(g, x, a.r, down, a.scale) &&
                       draft_product(g, {type, type}, a.m, a.o, a.k + a.r, {x->data, false, x->row}, w, 1, bias,
                                     draft_overwrite(call->out->data), onto);
     draft_graph_release(g, mark);

@@ -55,40 +55,30 @@ static bool one_product(struct draft_graph *g, struct draft_call *call)
     const enum draft_dtype type = x->dtype;
     const int64_t tail = draft_cuda_tail(a.w[0], type), row = draft_row(x), ranks = e.r * a.count;
     const void *w = draft_on_device(g, a.w[0], type), *down = draft_on_device(g, a.down[0], type);
-    struct draft_cuda_product p = {.batch = 1,
-                                   .m = e.m,
-                                   .n = ranks,
-                                   .k = e.k,
-                                   .trans_a = 0,
-                                   .trans_b = 1,
-                                   .lda = row,
-                                   .ldb = e.k,
-                                   .ldc = row,
-                                   .stride_a = 0,
-                                   .stride_b = 0,
-                                   .stride_c = 0,
-                                   .a = x->data,
-                                   .b = down,
-                                   .bias = nullptr,
-                                   .onto = nullptr,
-                                   .c = draft_at(x->data, type, e.k),
-                                   .alpha = e.scale,
-                                   .beta = 0,
-                                   .type = type,
-                                   .c_type = type};
-    if (!draft_graph_ok(g) || (ranks > 0 && !draft_cuda_multiply(g->backend, &p, &g->error)))
+    if (!draft_graph_ok(g) || (ranks > 0 && !draft_fill_room(g, x, ranks, down, e.scale)))
         return false;
-    p.batch = a.count;
-    p.n = e.o;
-    p.k = e.k + ranks;
-    p.ldb = e.k + tail;
-    p.ldc = e.o;
-    p.stride_b = e.o * p.ldb;
-    p.stride_c = e.m * e.o;
-    p.b = w;
-    p.c = call->out->data;
-    p.alpha = 1;
-    return multiply_all(g, &p);
+    const struct draft_cuda_product all = {.batch = a.count,
+                                           .m = e.m,
+                                           .n = e.o,
+                                           .k = e.k + ranks,
+                                           .trans_a = 0,
+                                           .trans_b = 1,
+                                           .lda = row,
+                                           .ldb = e.k + tail,
+                                           .ldc = e.o,
+                                           .stride_a = 0,
+                                           .stride_b = e.o * (e.k + tail),
+                                           .stride_c = e.m * e.o,
+                                           .a = x->data,
+                                           .b = w,
+                                           .bias = nullptr,
+                                           .onto = nullptr,
+                                           .c = call->out->data,
+                                           .alpha = 1,
+                                           .beta = 0,
+                                           .type = type,
+                                           .c_type = type};
+    return multiply_all(g, &all);
 }
 
 static bool forward(struct draft_graph *g, struct draft_call *call)

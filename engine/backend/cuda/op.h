@@ -187,6 +187,35 @@ static inline bool draft_product(struct draft_graph *g, struct draft_types types
     return draft_graph_ok(g) && draft_cuda_multiply(g->backend, &p, &g->error);
 }
 
+/* scale x down^T, down [ranks, c], into the room behind the rows of x [.., c] (draft_new_rows). */
+static inline bool draft_fill_room(struct draft_graph *g, const struct draft_tensor *x, int64_t ranks, const void *down,
+                                   float scale)
+{
+    const int64_t c = draft_last(x);
+    const struct draft_cuda_product p = {.batch = 1,
+                                         .m = draft_rows(x),
+                                         .n = ranks,
+                                         .k = c,
+                                         .trans_a = 0,
+                                         .trans_b = 1,
+                                         .lda = x->row,
+                                         .ldb = c,
+                                         .ldc = x->row,
+                                         .stride_a = 0,
+                                         .stride_b = 0,
+                                         .stride_c = 0,
+                                         .a = x->data,
+                                         .b = down,
+                                         .bias = nullptr,
+                                         .onto = nullptr,
+                                         .c = draft_at(x->data, x->dtype, c),
+                                         .alpha = scale,
+                                         .beta = 0,
+                                         .type = x->dtype,
+                                         .c_type = x->dtype};
+    return draft_graph_ok(g) && draft_cuda_multiply(g->backend, &p, &g->error);
+}
+
 /* Channels first .. first+width-1 of x [.., c], for cutting out and pasting in. */
 static inline struct draft_cuda_window draft_columns(const struct draft_tensor *x, int64_t first, int64_t width)
 {
